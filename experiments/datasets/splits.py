@@ -1,0 +1,104 @@
+"""Train, validation and test splits of grouped images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from mlvae_jax.store import GroupedImages
+
+# Splits are part of a data set: they do not change with a run's seed, so
+# that runs of different seeds can be compared.
+SPLIT_SEED = 1705
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+  """A data set.
+
+  Attributes:
+    train: images to train on.
+    validation: images to tune on.
+    test: images for the numbers that are reported.
+    grouping: what a group is: 'digit', 'identity', ...
+    shares_groups: True when the splits divide the images of the same groups,
+      False when no group is in two splits.
+  """
+
+  train: GroupedImages
+  validation: GroupedImages
+  test: GroupedImages
+  grouping: str
+  shares_groups: bool
+
+
+def split_images(
+    images: np.ndarray, labels: np.ndarray, names: Sequence[str],
+    grouping: str, fractions: tuple[float, float] = (0.1, 0.1),
+) -> Splits:
+  """Splits the images of every group alike into three.
+
+  Args:
+    images: `[N, H, W, C]` uint8.
+    labels: `[N]` ints, group of each image.
+    names: of the groups.
+    grouping: what a group is.
+    fractions: of validation and test; each group's numbers are rounded down,
+      so that the smallest groups are all for training.
+
+  Returns:
+    The splits.
+  """
+  rng = np.random.default_rng(SPLIT_SEED)
+  order = rng.permutation(len(labels))
+  order = order[np.argsort(labels[order], kind='stable')]
+  count = np.bincount(labels, minlength=len(names))
+  rank = np.arange(len(labels)) - np.repeat(np.cumsum(count) - count, count)
+  num_validation, num_test = (
+      np.repeat((count * f + 1e-9).astype(int), count) for f in fractions)
+  part = np.where(
+      rank < num_test, 2, np.where(rank < num_test + num_validation, 1, 0))
+  return _gather(
+      images, labels, names, grouping, [order[part == p] for p in range(3)],
+      shares_groups=True)
+
+
+def split_groups(
+    images: np.ndarray, labels: np.ndarray, names: Sequence[str],
+    grouping: str, fractions: tuple[float, float] = (0.25, 0.25),
+) -> Splits:
+  """Splits the groups into three: no group is in two splits.
+
+  Args:
+    images: `[N, H, W, C]` uint8.
+    labels: `[N]` ints, group of each image.
+    names: of the groups.
+    grouping: what a group is.
+    fractions: of the groups that validation and test get, at least one each.
+
+  Returns:
+    The splits; each knows its own groups only.
+  """
+  num_groups = len(names)
+  order = np.random.default_rng(SPLIT_SEED).permutation(num_groups)
+  num_validation, num_test = (
+      max(1, round(num_groups * f)) for f in fractions)
+  bounds = [0, num_groups - num_validation - num_test,
+            num_groups - num_test, num_groups]
+  parts = []
+  for first, last in zip(bounds[:-1], bounds[1:]):
+    chosen = np.sort(order[first:last])
+    new_label = np.full(num_groups, -1)
+    new_label[chosen] = np.arange(len(chosen))
+    rows = np.flatnonzero(new_label[labels] >= 0)
+    parts.append(GroupedImages.from_labels(
+        images[rows], new_label[labels[rows]], [names[g] for g in chosen]))
+  return Splits(*parts, grouping, shares_groups=False)
+
+
+def _gather(images, labels, names, grouping, parts, shares_groups) -> Splits:
+  return Splits(
+      *(GroupedImages.from_labels(images[rows], labels[rows], names)
+        for rows in parts), grouping, shares_groups)

@@ -1,0 +1,156 @@
+"""One preset per data set; flags override its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from mlvae_jax import factors as factors_lib
+from mlvae_jax.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from mlvae_jax.model import Model
+from mlvae_jax.networks import MLP
+from mlvae_jax.training import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything that determines a run, as config.json holds it.
+
+  Attributes:
+    dataset: name of the data set.
+    data_dir: where its files are, if it needs any.
+    image_size: pixels of a side, for data sets that resize.
+    split_by: 'image' divides the images of each group, 'group' the groups.
+    model: 'mlvae' or 'vae'.
+    factors: NAME:DIM[:GROUPING],...; a VAE joins their dimensions into one.
+    likelihood: name in `LIKELIHOODS`.
+    sigma: standard deviation of likelihood 'gaussian'.
+    hidden_sizes: of the MLP.
+    activation: of the MLP.
+    steps: optimisation steps.
+    groups_per_batch: at most this many groups a step.
+    max_group_size: larger groups are visited in pieces of at most this size.
+    batch_size: images a step of a VAE, whose groups are single images.
+    learning_rate: of Adam.
+    kl_weights: NAME:WEIGHT,...
+    kl_warmup_steps: linear warm-up of the KL terms.
+    sample_per: 'row' or 'group': one draw of a group's code per image, as in
+      algorithm 1, or per group.
+    seed: of initialisation, batches and noise.
+    chunk_steps: steps per dispatch.
+    eval_every: steps between validations.
+    checkpoint_every: steps between checkpoints.
+  """
+
+  dataset: str = 'mnist5k'
+  data_dir: str | None = None
+  image_size: int = 28
+  split_by: str = 'image'
+  model: str = 'mlvae'
+  factors: str = 'content:10:digit,style:10'
+  likelihood: str = 'learned_gaussian'
+  sigma: float = 0.15
+  hidden_sizes: tuple[int, ...] = (500,)
+  activation: str = 'tanh'
+  steps: int = 8000
+  groups_per_batch: int = 10
+  max_group_size: int = 29
+  batch_size: int = 256
+  learning_rate: float = 1e-3
+  kl_weights: str = ''
+  kl_warmup_steps: int = 0
+  sample_per: str = 'row'
+  seed: int = 0
+  chunk_steps: int = 100
+  eval_every: int = 500
+  checkpoint_every: int = 2000
+
+
+# The digits' settings are those of the first author's code: 10 + 10
+# dimensions, 500 tanh units, learned variance, Adam at 1e-3, about 256 images
+# a batch.
+PRESETS = {
+    'mnist5k': Config(),
+    'mnist': Config(
+        dataset='mnist', steps=20_000, eval_every=1000,
+        checkpoint_every=5000),
+    'folder': Config(
+        dataset='folder', image_size=64, factors='content:16:group,style:16',
+        likelihood='gaussian', groups_per_batch=32, max_group_size=8),
+}
+
+
+def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
+  """Builds the model of a configuration.
+
+  Args:
+    config: the configuration.
+    image_shape: (height, width, channels) of the data.
+
+  Returns:
+    The model.
+
+  Raises:
+    ValueError: on values that make no model.
+  """
+  factors = factors_lib.parse_factors(config.factors)
+  if config.model == 'vae':
+    factors = factors_lib.vae(sum(f.dim for f in factors))
+  return Model(
+      factors, image_shape, _likelihood(config),
+      MLP(config.hidden_sizes, config.activation))
+
+
+def make_train_config(config: Config, model: Model) -> TrainConfig:
+  """Picks the settings of the optimisation.
+
+  Args:
+    config: the configuration.
+    model: whose factors kl_weights may name.
+
+  Returns:
+    The settings.
+
+  Raises:
+    ValueError: on weights that cannot be read, or unknown names.
+  """
+  return TrainConfig(
+      config.learning_rate, config.seed,
+      parse_weights(config.kl_weights, model), config.kl_warmup_steps,
+      config.sample_per)
+
+
+def parse_weights(text: str, model: Model) -> tuple[tuple[str, float], ...]:
+  """Parses NAME:WEIGHT,... into pairs; '' gives none."""
+  pairs = []
+  for item in filter(None, text.split(',')):
+    name, _, weight = item.strip().partition(':')
+    model.factor(name)
+    try:
+      pairs.append((name, float(weight)))
+    except ValueError:
+      raise ValueError(
+          f'expected kl_weights as NAME:WEIGHT,..., got {item!r}') from None
+    if not 0 <= pairs[-1][1] < float('inf'):
+      raise ValueError(f'expected a weight of at least 0, got {item!r}')
+  return tuple(pairs)
+
+
+def to_json(config: Config) -> dict[str, Any]:
+  """The configuration as plain JSON."""
+  return dataclasses.asdict(config) | {
+      'hidden_sizes': list(config.hidden_sizes)}
+
+
+def from_json(values: Mapping[str, Any]) -> Config:
+  """The configuration that `to_json` wrote."""
+  known = {field.name for field in dataclasses.fields(Config)}
+  values = {key: value for key, value in values.items() if key in known}
+  return Config(**values | {'hidden_sizes': tuple(values['hidden_sizes'])})
+
+
+def _likelihood(config: Config) -> Likelihood:
+  if config.likelihood == 'gaussian':
+    return Gaussian(config.sigma)
+  return LIKELIHOODS[config.likelihood]()

@@ -1,0 +1,170 @@
+"""The index stream: which rows, in which groups, make up a minibatch.
+
+Algorithm 1 of the paper samples minibatches of groups. Here an epoch is one
+pass over the *images*, also where there are few groups:
+
+- A group of more than `max_group_size` images is cut at random into pieces of
+  nearly equal size, anew in every epoch; each piece counts as a group.
+- Every batch holds at most `groups_per_batch` pieces, never two of the same
+  group: groups are drawn without replacement.
+- Where all groups fit into a batch (ten digits), each batch holds a piece of
+  every group that has enough images to go round.
+
+A batch is a pure function of (seed, step), so a run resumes by its step
+number. Everything is padded to one static shape.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+
+class IndexBatch(NamedTuple):
+  """Which rows make up a batch.
+
+  Attributes:
+    rows: `[..., N]` int32 rows of the data set; 0 for padding.
+    group_ids: `[..., N]` int32 in `[0, groups_per_batch)`.
+    mask: `[..., N]` bool, False for padding, which comes last.
+  """
+
+  rows: np.ndarray
+  group_ids: np.ndarray
+  mask: np.ndarray
+
+
+class _Epoch(NamedTuple):
+  """One epoch's plan: `order` of rows, and pieces by batch."""
+
+  row_order: np.ndarray | None
+  piece_start: np.ndarray
+  piece_size: np.ndarray
+  batch_order: np.ndarray
+
+
+class IndexStream:
+  """Minibatches of groups as a pure function of (seed, step).
+
+  Attributes:
+    groups_per_batch: static number of groups of a batch, G.
+    rows_per_batch: static number of rows of a batch, N.
+    steps_per_epoch: batches that hold every image once.
+  """
+
+  def __init__(
+      self,
+      offsets: np.ndarray,
+      *,
+      groups_per_batch: int,
+      max_group_size: int | None = None,
+      seed: int = 0,
+      row_multiple: int = 1,
+      shuffle: bool = True,
+  ):
+    """Plans batches over rows that are sorted by group.
+
+    Args:
+      offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
+      groups_per_batch: at most this many groups in a batch.
+      max_group_size: larger groups are cut; None keeps all whole.
+      seed: of the order of groups and rows.
+      row_multiple: rows_per_batch is rounded up to a multiple of it (the
+        number of devices).
+      shuffle: False keeps the order of groups and rows, the same in every
+        epoch, as evaluation wants it.
+
+    Raises:
+      ValueError: on offsets that do not grow from 0, or sizes below 1.
+    """
+    offsets = np.asarray(offsets, np.int64)
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or np.any(
+        np.diff(offsets) < 0) or offsets[-1] == 0:
+      raise ValueError('expected offsets that grow from 0, with some rows')
+    if groups_per_batch < 1 or (
+        max_group_size is not None and max_group_size < 1):
+      raise ValueError(
+          'expected groups_per_batch and max_group_size of at least 1, got '
+          f'{groups_per_batch} and {max_group_size}')
+    self._starts, self._sizes = offsets[:-1], np.diff(offsets)
+    if np.any(self._sizes == 0):
+      keep = self._sizes > 0
+      self._starts, self._sizes = self._starts[keep], self._sizes[keep]
+    self._seed, self._shuffle = seed, shuffle
+    num_groups = len(self._sizes)
+    self.groups_per_batch = min(groups_per_batch, num_groups)
+    limit = int(self._sizes.max())
+    if max_group_size is not None:
+      limit = min(limit, max_group_size)
+    self._pieces = -(-self._sizes // limit)
+    self.steps_per_epoch = int(max(
+        -(-self._pieces.sum() // self.groups_per_batch), self._pieces.max()))
+    if self.groups_per_batch == num_groups:
+      self._pieces = np.minimum(self._sizes, self.steps_per_epoch)
+    self._is_cut = bool(np.any(self._pieces > 1))
+    largest = -np.sort(-(-(-self._sizes // self._pieces)))
+    rows = int(largest[:self.groups_per_batch].sum())
+    self.rows_per_batch = -(-rows // row_multiple) * row_multiple
+    self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
+
+  def batch(self, step: int) -> IndexBatch:
+    """The batch `[N]` of a step."""
+    return IndexBatch(*(value[0] for value in self.batches(step, step + 1)))
+
+  def batches(self, start: int, stop: int) -> IndexBatch:
+    """The batches of steps start to stop, stacked to `[stop - start, N]`."""
+    shape = (stop - start, self.rows_per_batch)
+    result = IndexBatch(
+        np.zeros(shape, np.int32), np.zeros(shape, np.int32),
+        np.zeros(shape, bool))
+    for i, step in enumerate(range(start, stop)):
+      self._fill(step, result, i)
+    return result
+
+  def _fill(self, step: int, result: IndexBatch, i: int) -> None:
+    """Writes the batch of a step into row i of `result`."""
+    epoch, within = divmod(step, self.steps_per_epoch)
+    plan = self._plan(epoch if self._shuffle else 0)
+    # Pieces of one group are neighbours in the plan. Dealing the plan out
+    # like cards puts them into different batches.
+    dealt = slice(plan.batch_order[within], None, self.steps_per_epoch)
+    start, size = plan.piece_start[dealt], plan.piece_size[dealt]
+    num_rows = int(size.sum())
+    ids = np.repeat(np.arange(len(size), dtype=np.int32), size)
+    offset = np.cumsum(size) - size
+    rows = np.arange(num_rows) - offset[ids] + start[ids]
+    if plan.row_order is not None:
+      rows = plan.row_order[rows]
+    result.rows[i, :num_rows] = rows
+    result.group_ids[i, :num_rows] = ids
+    result.mask[i, :num_rows] = True
+
+  def _plan_epoch(self, epoch: int) -> _Epoch:
+    rng = np.random.Generator(np.random.PCG64([self._seed, epoch]))
+    num_groups = len(self._sizes)
+    order = rng.permutation(num_groups) if self._shuffle else np.arange(
+        num_groups)
+    pieces = self._pieces[order]
+    group = np.repeat(order, pieces)
+    nth = np.arange(len(group)) - np.repeat(
+        np.cumsum(pieces) - pieces, pieces)
+    # Piece j of p gets the rows from j * n // p to (j + 1) * n // p.
+    size, count = self._sizes[group], self._pieces[group]
+    begin, end = nth * size // count, (nth + 1) * size // count
+    batch_order = np.arange(self.steps_per_epoch)
+    row_order = None
+    if self._shuffle:
+      batch_order = rng.permutation(self.steps_per_epoch)
+      if self._is_cut:
+        row_order = self._shuffle_within_groups(rng)
+    return _Epoch(
+        row_order, self._starts[group] + begin, end - begin, batch_order)
+
+  def _shuffle_within_groups(self, rng: np.random.Generator) -> np.ndarray:
+    # Rows are sorted by group, so a sort by (group + a random fraction)
+    # leaves each group in place and shuffles its rows.
+    group = np.repeat(np.arange(len(self._sizes)), self._sizes)
+    return np.argsort(
+        group + rng.random(len(group)), kind='stable').astype(np.int32)

@@ -1,0 +1,128 @@
+"""Checkpoints: Orbax behind one small module."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mlvae_jax.model import Model, Params
+from mlvae_jax.training import TrainState
+
+CONFIG_FILE = 'config.json'
+CHECKPOINT_DIR = 'checkpoints'
+
+
+class Checkpoints:
+  """The checkpoints of a workdir, written in the background.
+
+  The parameters and the rest of the state are separate items, so that
+  `load` reads no optimiser moments.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, max_to_keep: int = 2):
+    """Opens `workdir`/checkpoints, which is made at the first save."""
+    self._manager = ocp.CheckpointManager(
+        os.path.abspath(os.path.join(workdir, CHECKPOINT_DIR)),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=max_to_keep, cleanup_tmp_directories=True))
+
+  @property
+  def latest_step(self) -> int | None:
+    """Step of the newest checkpoint, None without any."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState) -> None:
+    """Starts to save a state; returns once the state may change."""
+    state = jax.device_get(state)
+    self._manager.save(int(state.step), args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        opt_state=ocp.args.StandardSave(state.opt_state)))
+
+  def restore(self, like: TrainState) -> TrainState:
+    """Restores the newest checkpoint into the form of `like`.
+
+    Args:
+      like: a state of the same model, whose values do not matter.
+
+    Returns:
+      The state, as NumPy arrays.
+
+    Raises:
+      ValueError: when the checkpoint holds another model's arrays.
+    """
+    like = jax.device_get(like)
+    step = self.latest_step
+    restored = self._manager.restore(step, args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(like.params),
+        opt_state=ocp.args.StandardRestore(like.opt_state)))
+    return TrainState(
+        like.step.dtype.type(step), restored['params'], restored['opt_state'])
+
+  def restore_params(self, like: Params) -> Params:
+    """Restores the newest checkpoint's parameters, as NumPy arrays."""
+    restored = self._manager.restore(self.latest_step, args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(jax.device_get(like))))
+    return restored['params']
+
+  def close(self) -> None:
+    """Waits until what was saved is on disk."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
+  """Loads the trained model of a workdir.
+
+  Args:
+    workdir: as `python -m experiments.train` leaves it: config.json and
+      checkpoints.
+
+  Returns:
+    The model, and its newest parameters.
+
+  Raises:
+    FileNotFoundError: when there is no run, or no checkpoint yet.
+  """
+  model = Model.from_dict(read_config(workdir)['model'])
+  # Opening the folder would make it: look first.
+  checkpoints = os.path.join(workdir, CHECKPOINT_DIR)
+  opened = Checkpoints(workdir) if os.path.isdir(checkpoints) else None
+  if opened is None or opened.latest_step is None:
+    raise FileNotFoundError(
+        f'no checkpoint in {checkpoints}; train first, or wait for one')
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = opened.restore_params(
+      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes))
+  opened.close()
+  return model, jax.tree.map(jax.numpy.asarray, params)
+
+
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
+  """Reads the configuration that a run left in its workdir.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    The JSON object.
+
+  Raises:
+    FileNotFoundError: when there is none.
+    ValueError: when it is not a run's JSON.
+  """
+  path = os.path.join(workdir, CONFIG_FILE)
+  if not os.path.isfile(path):
+    raise FileNotFoundError(
+        f'no {CONFIG_FILE} in {workdir}; name the workdir of a run')
+  with open(path, encoding='utf-8') as file:
+    try:
+      config = json.load(file)
+    except json.JSONDecodeError as error:
+      raise ValueError(f'{path} is not JSON: {error}') from error
+  if not isinstance(config, dict) or 'model' not in config:
+    raise ValueError(f'{path} is not the configuration of a run')
+  return config

@@ -1,0 +1,93 @@
+"""Factors of variation, and batches of rows that say how rows are grouped."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Factor:
+  """One latent factor of variation.
+
+  Attributes:
+    name: key of the factor in every dict of posteriors, ids and KLs.
+    dim: size D of its code.
+    grouping: name of the grouping whose members share one code, or None when
+      each observation has its own.
+  """
+
+  name: str
+  dim: int
+  grouping: str | None = None
+
+  def __post_init__(self):
+    if not self.name.isidentifier():
+      raise ValueError(
+          f'a factor\'s name must be an identifier, got {self.name!r}')
+    if self.dim < 1:
+      raise ValueError(
+          f'factor {self.name!r} needs dim >= 1, got {self.dim}')
+
+
+class Batch(NamedTuple):
+  """Rows of a minibatch; padding rows have mask False.
+
+  Attributes:
+    x: `[N, ...]` observations.
+    group_ids: `[N]` int32 per grouped factor, keyed by the factor's name.
+    mask: `[N]` bool, True for real rows.
+    rows: `[N]` int32, position of the row in the whole (global) minibatch. It
+      names the row's noise, so that noise does not depend on how the
+      minibatch is laid out over devices.
+  """
+
+  x: jax.Array
+  group_ids: dict[str, jax.Array]
+  mask: jax.Array
+  rows: jax.Array
+
+
+def ml_vae(content_dim: int, style_dim: int, grouping: str = 'group'
+           ) -> tuple[Factor, Factor]:
+  """The paper's two factors: grouped content, ungrouped style."""
+  return (Factor('content', content_dim, grouping),
+          Factor('style', style_dim))
+
+
+def vae(dim: int) -> tuple[Factor]:
+  """The VAE: one factor, every observation its own group."""
+  return (Factor('z', dim),)
+
+
+def parse_factors(text: str) -> tuple[Factor, ...]:
+  """Parses `name:dim[:grouping]`, comma-separated.
+
+  Args:
+    text: for example `content:10:identity,style:10`.
+
+  Returns:
+    The factors, in the order given.
+
+  Raises:
+    ValueError: when the text does not have that form.
+  """
+  factors = []
+  for item in text.split(','):
+    parts = item.strip().split(':')
+    if len(parts) not in (2, 3) or not parts[1].isdigit():
+      raise ValueError(
+          f'expected factors as NAME:DIM[:GROUPING],..., got {item.strip()!r}')
+    factors.append(Factor(parts[0], int(parts[1]), *parts[2:]))
+  check_factors(tuple(factors))
+  return tuple(factors)
+
+
+def check_factors(factors: tuple[Factor, ...]) -> None:
+  """Raises ValueError when there are no factors, or two share a name."""
+  names = [factor.name for factor in factors]
+  if not names or len(set(names)) != len(names):
+    raise ValueError(
+        f'factors need distinct names and at least one, got {names}')

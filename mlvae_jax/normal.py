@@ -1,0 +1,84 @@
+"""Diagonal Normal distributions as a pytree of arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+from jax import export
+import jax.numpy as jnp
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Normal(NamedTuple):
+  """Independent Normals N(mean, exp(logvar)), elementwise.
+
+  Attributes:
+    mean: `[..., D]` float.
+    logvar: `[..., D]` float, natural logarithm of the variance.
+  """
+
+  mean: jax.Array
+  logvar: jax.Array
+
+  @property
+  def std(self) -> jax.Array:
+    """Standard deviation, `[..., D]`."""
+    return jnp.exp(0.5 * self.logvar)
+
+  @property
+  def precision(self) -> jax.Array:
+    """Inverse variance, `[..., D]`."""
+    return jnp.exp(-self.logvar)
+
+  def sample(self, key: jax.Array) -> jax.Array:
+    """Draws one sample `[..., D]`; `key` is consumed."""
+    return self.reparameterize(
+        jax.random.normal(key, self.mean.shape, self.mean.dtype))
+
+  def reparameterize(self, noise: jax.Array) -> jax.Array:
+    """Maps standard Normal `noise` to a sample: mean + std * noise."""
+    return self.mean + self.std * noise
+
+  def log_prob(self, x: jax.Array) -> jax.Array:
+    """Log density of each element of `x`, `[..., D]` (not summed over D)."""
+    residual = (x - self.mean) * jnp.exp(-0.5 * self.logvar)
+    return -0.5 * (jnp.square(residual) + self.logvar + _LOG_2PI)
+
+  def take(self, rows: jax.Array) -> Normal:
+    """Selects rows along the first axis, such as the group of each row."""
+    return Normal(self.mean[rows], self.logvar[rows])
+
+
+# Lets a function that takes or returns a Normal go through `jax.export`.
+export.register_namedtuple_serialization(
+    Normal, serialized_name='mlvae_jax.Normal')
+
+
+def standard_normal(shape: tuple[int, ...], dtype=jnp.float32) -> Normal:
+  """The prior N(0, I) of the given shape."""
+  return Normal(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def kl_divergence(q: Normal, p: Normal | None = None) -> jax.Array:
+  """KL(q || p), summed over the last axis; p is N(0, I) by default.
+
+  KL(q || p) = 1/2 sum_d [ s_d - log s_d - 1 + (m_q - m_p)^2 / v_p ], where
+  s = v_q / v_p. The first three terms are written as expm1(t) - t with
+  t = log s, which keeps its digits when the variances are nearly equal.
+
+  Args:
+    q: Normal of `[..., D]`.
+    p: optional Normal of a shape that broadcasts to q's.
+
+  Returns:
+    `[...]`, in nats.
+  """
+  if p is None:
+    log_ratio, distance = q.logvar, jnp.square(q.mean)
+  else:
+    log_ratio = q.logvar - p.logvar
+    distance = jnp.square(q.mean - p.mean) * p.precision
+  return 0.5 * jnp.sum(jnp.expm1(log_ratio) - log_ratio + distance, axis=-1)

@@ -1,0 +1,145 @@
+"""The group Evidence Lower Bound (paper eqs. 3-5).
+
+For a group G, with content c shared by its members and styles s_i:
+
+  ELBO(G) = sum_i E[log p(x_i | c, s_i)] - sum_i KL(s_i) - KL(c),
+
+the last term once per group; the objective is its average over groups. Sums
+and counts travel separately, so that padding divides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.evidence import evidence
+from mlvae_jax.factors import Batch
+from mlvae_jax.model import Model, Params
+from mlvae_jax.normal import Normal, kl_divergence
+
+
+class ElboTerms(NamedTuple):
+  """Terms of the group ELBOs of a batch, in nats.
+
+  Attributes:
+    log_lik: `[N]`, log p(x_i | z_i) for one sample z_i; 0 for padding.
+    kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
+    num_groups: how many groups of the first grouped factor are present (rows
+      where no factor is grouped).
+    num_rows: how many rows are real.
+
+  Where a batch is spread over devices these are the device's shares: they
+  add up over devices to the terms of the whole batch.
+  """
+
+  log_lik: jax.Array
+  kl: dict[str, jax.Array]
+  num_groups: jax.Array
+  num_rows: jax.Array
+
+
+class ElboSums(NamedTuple):
+  """`ElboTerms` summed over rows and groups: scalars that can be added."""
+
+  log_lik: jax.Array
+  kl: dict[str, jax.Array]
+  num_groups: jax.Array
+  num_rows: jax.Array
+
+  def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
+           ) -> jax.Array:
+    """Sum of the group ELBOs, or with weights on the KLs, of the objective."""
+    total_kl = sum(
+        kl * (1.0 if kl_weights is None else kl_weights[name])
+        for name, kl in self.kl.items())
+    return self.log_lik - total_kl
+
+
+def elbo_terms(
+    model: Model,
+    params: Params,
+    key: jax.Array,
+    batch: Batch,
+    num_groups: Mapping[str, int],
+    *,
+    sample_per: str = 'row',
+    axis_name: str | None = None,
+) -> ElboTerms:
+  """Estimates the ELBO of every group in a batch with one sample.
+
+  Args:
+    model: static.
+    params: its parameters.
+    key: consumed. Noise is a function of key and `batch.rows` alone.
+    batch: the rows, or this device's share of them. Groups may straddle
+      devices: their evidence is summed over `axis_name`.
+    num_groups: static number of groups per grouped factor.
+    sample_per: 'row' draws a group's code anew for every member (algorithm
+      1), 'group' once.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    The terms.
+  """
+  mask = batch.mask
+  # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
+  x = jnp.where(mask[:, None, None, None], model.to_float(batch.x), 0.0)
+  posteriors = model.encode(params, x)
+  codes, kl, group_share = {}, {}, None
+  keys = jax.random.split(key, len(model.factors))
+  for factor, factor_key in zip(model.factors, keys):
+    q = _mask_rows(posteriors[factor.name], mask)
+    if factor.grouping is None:
+      noise = row_noise(factor_key, batch.rows, factor.dim)
+      codes[factor.name] = q.reparameterize(noise)
+      kl[factor.name] = kl_divergence(q)
+      continue
+    ids = batch.group_ids[factor.name]
+    local = evidence(q, ids, num_groups[factor.name], mask)
+    whole = local if axis_name is None else local.psum(axis_name)
+    q_group = whole.to_normal()
+    # A group that straddles devices pays its KL in shares.
+    share = local.count / jnp.maximum(whole.count, 1)
+    kl[factor.name] = kl_divergence(q_group) * share
+    if group_share is None:
+      group_share = share
+    if sample_per == 'group':
+      noise = row_noise(
+          factor_key, jnp.arange(num_groups[factor.name]), factor.dim)[ids]
+    else:
+      noise = row_noise(factor_key, batch.rows, factor.dim)
+    codes[factor.name] = q_group.take(ids).reparameterize(noise)
+  logits = model.decode(params, codes)
+  log_lik = jnp.where(mask, model.likelihood.log_prob(logits, x), 0.0)
+  num_rows = jnp.sum(mask, dtype=log_lik.dtype)
+  return ElboTerms(
+      log_lik, kl,
+      num_rows if group_share is None else jnp.sum(group_share), num_rows)
+
+
+def sum_terms(terms: ElboTerms) -> ElboSums:
+  """Sums the terms over rows and groups."""
+  return ElboSums(
+      jnp.sum(terms.log_lik),
+      {name: jnp.sum(kl) for name, kl in terms.kl.items()},
+      terms.num_groups, terms.num_rows)
+
+
+def warm_up(step: jax.Array, num_steps: int) -> jax.Array:
+  """Linear warm-up from 1 / num_steps at step 0 to 1; 1 if num_steps is 0."""
+  return jnp.minimum(1.0, (step + 1.0) / max(num_steps, 1))
+
+
+def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:
+  """Standard Normal noise `[N, dim]`, each row a function of (key, row)."""
+  row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+  return jax.vmap(lambda row_key: jax.random.normal(row_key, (dim,)))(row_keys)
+
+
+def _mask_rows(q: Normal, mask: jax.Array) -> Normal:
+  """Replaces the posteriors of padding rows by the prior, whose KL is 0."""
+  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))

@@ -1,0 +1,327 @@
+"""Training: one optimiser step, chunks of steps under pmap, evaluation.
+
+A step is pure: `train_step(state, batch, ...) -> (state, metrics)`. Noise and
+batches are functions of (seed, step, row), so the same run on one or eight
+devices draws the same groups and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mlvae_jax import objective
+from mlvae_jax.batching import IndexBatch, IndexStream
+from mlvae_jax.factors import Batch
+from mlvae_jax.model import Model, Params
+from mlvae_jax.objective import ElboSums
+from mlvae_jax.store import GroupedImages
+
+_AXIS = 'devices'
+_INIT, _NOISE = 0, 1  # What a run's seed is folded with, per use.
+
+
+class TrainState(NamedTuple):
+  """Everything that a step changes.
+
+  Attributes:
+    step: int32, number of steps taken.
+    params: {'encoder': phi, 'decoder': theta}.
+    opt_state: state of the optax optimiser.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+
+
+class Metrics(NamedTuple):
+  """Sums over a batch, and the norm of its gradient."""
+
+  sums: ElboSums
+  grad_norm: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """Settings of the optimisation.
+
+  Attributes:
+    learning_rate: of Adam.
+    seed: of initialisation and noise.
+    kl_weights: (factor name, weight of its KL) pairs; 1 where not named.
+    kl_warmup_steps: steps over which all KL weights grow linearly from 0.
+    sample_per: 'row' or 'group', see `objective.elbo_terms`.
+  """
+
+  learning_rate: float = 1e-3
+  seed: int = 0
+  kl_weights: tuple[tuple[str, float], ...] = ()
+  kl_warmup_steps: int = 0
+  sample_per: str = 'row'
+
+
+class DivergedError(RuntimeError):
+  """The objective or its gradient is not finite."""
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+  """Adam, as in the paper's experiments."""
+  return optax.adam(config.learning_rate)
+
+
+def init_state(model: Model, config: TrainConfig) -> TrainState:
+  """The state before the first step."""
+  key = jax.random.fold_in(jax.random.key(config.seed), _INIT)
+  params = jax.jit(model.init)(key)
+  return TrainState(
+      jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+
+
+def train_step(
+    model: Model,
+    config: TrainConfig,
+    num_groups: Mapping[str, int],
+    state: TrainState,
+    batch: Batch,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+  """One step of Adam up the average group ELBO (paper eq. 5).
+
+  Args:
+    model: static.
+    config: static.
+    num_groups: static number of groups per grouped factor.
+    state: before the step.
+    batch: the rows, or this device's share of them.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    The state after the step, and the metrics of the whole batch before it.
+  """
+  key = jax.random.fold_in(
+      jax.random.fold_in(jax.random.key(config.seed), _NOISE), state.step)
+  warm = objective.warm_up(state.step, config.kl_warmup_steps)
+  weights = {f.name: warm for f in model.factors}
+  for name, weight in config.kl_weights:
+    weights[name] = weight * warm
+
+  def total_loss(params):
+    terms = objective.elbo_terms(
+        model, params, key, batch, num_groups,
+        sample_per=config.sample_per, axis_name=axis_name)
+    sums = objective.sum_terms(terms)
+    return -sums.elbo(weights), sums
+
+  (_, sums), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+  if axis_name is not None:
+    grads, sums = jax.lax.psum((grads, sums), axis_name)
+  scale = 1.0 / jnp.maximum(sums.num_groups, 1.0)
+  grads = jax.tree.map(lambda g: g * scale, grads)
+  updates, opt_state = make_optimizer(config).update(
+      grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return (TrainState(state.step + 1, params, opt_state),
+          Metrics(sums, optax.tree.norm(grads)))
+
+
+class Feed:
+  """Brings batches of a data set to the devices.
+
+  Images lie on every device where they fit (`on_device`): a chunk then
+  carries row numbers only. Otherwise the host gathers each chunk's pixels.
+
+  Attributes:
+    stream: the index stream.
+    num_groups: static number of groups per grouped factor.
+  """
+
+  def __init__(self, model: Model, data: GroupedImages, stream: IndexStream,
+               *, on_device: bool = True):
+    self.stream = stream
+    self.num_groups = {
+        f.name: stream.groups_per_batch for f in model.grouped}
+    self._num_devices = jax.local_device_count()
+    if stream.rows_per_batch % self._num_devices:
+      raise ValueError(
+          f'{stream.rows_per_batch} rows per batch do not divide over '
+          f'{self._num_devices} devices; pass row_multiple to the stream')
+    self._images = data.images
+    self._on_device = replicate(data.images) if on_device else None
+
+  def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
+    """Steps start to stop as (device images, indices, host pixels)."""
+    index = IndexBatch(*map(self._split, self.stream.batches(start, stop)))
+    if self._on_device is not None:
+      return self._on_device, index, None
+    return None, index, self._images[index.rows]
+
+  def _split(self, value: np.ndarray) -> np.ndarray:
+    """`[steps, N]` to `[devices, steps, N / devices]`."""
+    steps = len(value)
+    return np.ascontiguousarray(
+        value.reshape(steps, self._num_devices, -1).swapaxes(0, 1))
+
+
+def make_chunk(
+    model: Model, config: TrainConfig, num_groups: Mapping[str, int]
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Builds chunk(state, *feed.chunk(a, b)) -> (state, metrics `[b - a]`).
+
+  One dispatch scans all the steps of a chunk on all the local devices. The
+  state is replicated and donated.
+  """
+
+  def run(state, images, index, pixels):
+    def step(state, inputs):
+      batch = _local_batch(model, images, *inputs)
+      return train_step(model, config, num_groups, state, batch, _AXIS)
+
+    return jax.lax.scan(step, state, (index, pixels))
+
+  return jax.pmap(
+      run, axis_name=_AXIS, in_axes=(None, None, 0, 0), out_axes=None,
+      donate_argnums=0)
+
+
+def make_evaluate(
+    model: Model, num_groups: Mapping[str, int]
+) -> Callable[..., ElboSums]:
+  """Builds evaluate(params, key, *feed.chunk(a, b)) -> sums over the chunk.
+
+  Terms are those of the unweighted ELBO, with one sample per image.
+  """
+
+  def run(params, key, images, index, pixels):
+    def step(number, inputs):
+      batch = _local_batch(model, images, *inputs)
+      terms = objective.elbo_terms(
+          model, params, jax.random.fold_in(key, number), batch, num_groups,
+          axis_name=_AXIS)
+      return number + 1, jax.lax.psum(objective.sum_terms(terms), _AXIS)
+
+    _, sums = jax.lax.scan(step, 0, (index, pixels))
+    return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
+
+  return jax.pmap(
+      run, axis_name=_AXIS, in_axes=(None, None, None, 0, 0), out_axes=None)
+
+
+def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
+                  evaluate: Callable[..., ElboSums] | None = None
+                  ) -> dict[str, Any]:
+  """The ELBO over one epoch of a feed.
+
+  Args:
+    model: static.
+    params: its parameters.
+    feed: whose stream does not shuffle, to see every image once.
+    seed: of the noise.
+    evaluate: what `make_evaluate` built, to compile it only once.
+
+  Returns:
+    `summarize`'s dict.
+  """
+  evaluate = evaluate or make_evaluate(model, feed.num_groups)
+  key = jax.random.key(seed)
+  sums = evaluate(params, key, *feed.chunk(0, feed.stream.steps_per_epoch))
+  return summarize(jax.device_get(sums))
+
+
+def train(
+    state: TrainState,
+    feed: Feed,
+    chunk: Callable[..., tuple[TrainState, Metrics]],
+    *,
+    num_steps: int,
+    chunk_steps: int,
+) -> Iterator[tuple[TrainState, Metrics]]:
+  """Trains until `num_steps`; yields the state and metrics of each chunk.
+
+  Chunks end at multiples of `chunk_steps`, wherever the run started. The
+  yielded state is donated to the next chunk: copy what must outlive it.
+
+  Args:
+    state: where to start; its step says from which batch.
+    feed: of training data.
+    chunk: what `make_chunk` built.
+    num_steps: step number at which training ends.
+    chunk_steps: steps per dispatch.
+
+  Yields:
+    The state after a chunk, and metrics `[steps]` on the host.
+
+  Raises:
+    DivergedError: when a step's ELBO or gradient is not finite; the states
+      yielded before are good.
+  """
+  start = int(state.step)
+  state = replicate(state)
+  bounds = _chunk_bounds(start, num_steps, chunk_steps)
+  inputs = feed.chunk(*bounds[0]) if bounds else None
+  for i, (first, _) in enumerate(bounds):
+    state, metrics = chunk(state, *inputs)
+    if i + 1 < len(bounds):  # While the devices work.
+      inputs = feed.chunk(*bounds[i + 1])
+    metrics = jax.device_get(metrics)
+    finite = np.isfinite(metrics.sums.elbo()) & np.isfinite(metrics.grad_norm)
+    if not finite.all():
+      raise DivergedError(
+          f'the ELBO or its gradient is not finite at step '
+          f'{first + int(np.argmin(finite)) + 1}')
+    yield state, metrics
+
+
+def summarize(sums: ElboSums) -> dict[str, Any]:
+  """Sums to averages: per group as in eq. 5, and per image.
+
+  Args:
+    sums: scalars, or arrays over steps, which are added up.
+
+  Returns:
+    {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group, and
+    'elbo_per_image'.
+  """
+  total = jax.tree.map(lambda value: float(np.sum(value, dtype=np.float64)),
+                       sums)
+  groups, rows = max(total.num_groups, 1.0), max(total.num_rows, 1.0)
+  return {
+      'elbo': float(total.elbo()) / groups,
+      'elbo_per_image': float(total.elbo()) / rows,
+      'log_lik': total.log_lik / groups,
+      'kl': {name: kl / groups for name, kl in total.kl.items()},
+  }
+
+
+def replicate(tree: Any) -> Any:
+  """Copies a tree of arrays to every local device."""
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (_AXIS,))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return jax.device_put(tree, everywhere)
+
+
+def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
+                 pixels: jax.Array | None) -> Batch:
+  """This device's rows of one step."""
+  num_rows = index.rows.shape[0]
+  x = images[index.rows] if pixels is None else pixels
+  first = jax.lax.axis_index(_AXIS) * num_rows
+  return Batch(
+      x, {f.name: index.group_ids for f in model.grouped}, index.mask,
+      first + jnp.arange(num_rows))
+
+
+def _chunk_bounds(start: int, stop: int, chunk_steps: int
+                  ) -> list[tuple[int, int]]:
+  bounds = []
+  while start < stop:
+    end = min((start // chunk_steps + 1) * chunk_steps, stop)
+    bounds.append((start, end))
+    start = end
+  return bounds
