@@ -1,0 +1,66 @@
+"""Multi-Level VAE: disentangled representations from grouped observations.
+
+Implements Bouchacourt, Tomioka and Nowozin, "Multi-Level Variational
+Autoencoder", arXiv 1705.08841, as pure functions on JAX arrays.
+"""
+
+from mlvae_jax.batching import IndexStream
+from mlvae_jax.checkpoint import load
+from mlvae_jax.evidence import (
+    Evidence,
+    evidence,
+    merge,
+    product_of_normals,
+    remove,
+)
+from mlvae_jax.factors import Batch, Factor, ml_vae, parse_factors, vae
+from mlvae_jax.latents import (
+    decode,
+    generate,
+    infer,
+    interpolate,
+    posteriors,
+    reconstruct,
+    swap,
+)
+from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model import Model, encode_group
+from mlvae_jax.networks import MLP
+from mlvae_jax.normal import Normal, kl_divergence, standard_normal
+from mlvae_jax.objective import elbo_terms, sum_terms
+from mlvae_jax.store import GroupedImages
+
+__all__ = [
+    'Batch',
+    'Bernoulli',
+    'Evidence',
+    'Factor',
+    'Gaussian',
+    'GroupedImages',
+    'IndexStream',
+    'LearnedGaussian',
+    'MLP',
+    'Model',
+    'Normal',
+    'decode',
+    'elbo_terms',
+    'encode_group',
+    'evidence',
+    'generate',
+    'infer',
+    'interpolate',
+    'kl_divergence',
+    'load',
+    'merge',
+    'ml_vae',
+    'parse_factors',
+    'posteriors',
+    'product_of_normals',
+    'reconstruct',
+    'remove',
+    'standard_normal',
+    'sum_terms',
+    'swap',
+    'vae',
+]
+__version__ = '0.1.0'

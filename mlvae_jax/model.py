@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlvae_jax import evidence as evidence_lib
 from mlvae_jax import factors as factors_lib
-from mlvae_jax.evidence import product_of_normals
+from mlvae_jax.evidence import check_group_ids, product_of_normals
 from mlvae_jax.factors import Factor
 from mlvae_jax.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from mlvae_jax.networks import MLP, NETWORKS, Network
@@ -194,10 +193,10 @@ def encode_group(
   images = jnp.asarray(images)
   if mask is not None and images.ndim == 4:
     mask = jnp.asarray(mask)
-    evidence_lib.check_group_ids(group_ids, len(images), num_groups, mask)
+    check_group_ids(group_ids, len(images), num_groups, mask)
     images = jnp.where(mask[:, None, None, None], images, 0)
   images = model.to_float(images)
-  evidence_lib.check_group_ids(group_ids, len(images), num_groups, mask)
+  check_group_ids(group_ids, len(images), num_groups, mask)
   return _encode_group(
       model, params, images, group_ids, num_groups, name, mask)
 

@@ -1,0 +1,216 @@
+"""Playing with latent codes: infer, reconstruct, swap, interpolate, generate.
+
+Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
+of grouped factors (paper section 4): strategy 1 takes each image as its own
+group; strategy 2, with `group_ids`, accumulates the evidence of the group.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.evidence import check_group_ids, product_of_normals
+from mlvae_jax.model import Model, Params
+from mlvae_jax.normal import Normal
+
+Codes = dict[str, jax.Array]
+
+
+def posteriors(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: jax.Array | None = None,
+    num_groups: int | None = None,
+) -> dict[str, Normal]:
+  """The posterior of every factor for every image.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: `[N]` ints for strategy 2, None for strategy 1.
+    num_groups: static number of groups, with group_ids.
+
+  Returns:
+    Normal of `[N, D]` per factor; members of a group have the same one of a
+    grouped factor.
+
+  Raises:
+    ValueError: on wrong shapes, dtypes, ranges or ids.
+  """
+  images = model.to_float(images)
+  if group_ids is not None:
+    if num_groups is None:
+      raise ValueError('expected num_groups with group_ids')
+    group_ids = check_group_ids(
+        group_ids, len(images), num_groups, None)
+  return _posteriors(model, params, images, group_ids, num_groups)
+
+
+def infer(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: jax.Array | None = None,
+    num_groups: int | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> Codes:
+  """Codes of images: posterior means, or with a key samples.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: `[N]` ints for strategy 2, None for strategy 1.
+    num_groups: static number of groups, with group_ids.
+    key: optional; consumed.
+
+  Returns:
+    `[N, D]` per factor.
+
+  Raises:
+    ValueError: as `posteriors` does.
+  """
+  found = posteriors(model, params, images, group_ids, num_groups)
+  if key is None:
+    return {name: q.mean for name, q in found.items()}
+  keys = jax.random.split(key, len(found))
+  return {name: q.sample(k) for (name, q), k in zip(found.items(), keys)}
+
+
+def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
+  """Expected images `[..., H, W, C]` of codes `[..., D]`, cut to [0, 1]."""
+  shape = codes[model.factors[0].name].shape[:-1]
+  flat = {name: code.reshape(-1, code.shape[-1])
+          for name, code in codes.items()}
+  images = _decode(model, params, flat)
+  return images.reshape(*shape, *images.shape[1:])
+
+
+def reconstruct(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: jax.Array | None = None,
+    num_groups: int | None = None,
+    *,
+    key: jax.Array | None = None,
+) -> jax.Array:
+  """Reconstructs images `[N, H, W, C]`; arguments as `infer`'s (fig. 6)."""
+  return decode(
+      model, params, infer(model, params, images, group_ids, num_groups,
+                           key=key))
+
+
+def swap(
+    model: Model,
+    params: Params,
+    row_codes: Codes,
+    column_codes: Codes,
+    *,
+    factor: str | None = None,
+) -> jax.Array:
+  """Every combination of one factor with the others (fig. 4).
+
+  Args:
+    model: static.
+    params: its parameters.
+    row_codes: `[R, D]` per factor, which give all factors but one.
+    column_codes: `[C, D]` per factor, which give that one.
+    factor: the one; by default the only grouped factor.
+
+  Returns:
+    `[R, C, H, W, C']` images: each row has a fixed style, each column a fixed
+    content.
+  """
+  name = model.factor(factor).name
+  num_rows = row_codes[name].shape[0]
+  num_columns = column_codes[name].shape[0]
+  codes = {}
+  for f in model.factors:
+    code = (column_codes[f.name][None] if f.name == name
+            else row_codes[f.name][:, None])
+    codes[f.name] = jnp.broadcast_to(code, (num_rows, num_columns, f.dim))
+  return decode(model, params, codes)
+
+
+def interpolate(
+    model: Model,
+    params: Params,
+    start: Codes,
+    stop: Codes,
+    num_steps: int,
+    *,
+    factor: str | None = None,
+) -> jax.Array:
+  """Linear interpolation between two images' codes, as a grid (fig. 5b).
+
+  Args:
+    model: static.
+    params: its parameters.
+    start: `[D]` per factor, at the top left.
+    stop: `[D]` per factor, at the bottom right.
+    num_steps: images per side, at least 2.
+    factor: which changes from left to right, by default the only grouped
+      one; all others change from top to bottom.
+
+  Returns:
+    `[num_steps, num_steps, H, W, C]`.
+  """
+  weight = jnp.linspace(0.0, 1.0, num_steps)[:, None]
+  line = {name: start[name] + weight * (stop[name] - start[name])
+          for name in start}
+  return swap(model, params, line, line, factor=factor)
+
+
+def generate(
+    model: Model,
+    params: Params,
+    codes: Codes,
+    key: jax.Array,
+    num_samples: int,
+) -> jax.Array:
+  """Images of given groups in random styles (fig. 5a).
+
+  Args:
+    model: static.
+    params: its parameters.
+    codes: `[G, D]` of the factors to keep; all others are drawn from the
+      prior. An empty dict draws everything.
+    key: consumed.
+    num_samples: images per group.
+
+  Returns:
+    `[G, num_samples, H, W, C]`, or `[1, num_samples, ...]` without codes.
+  """
+  num_groups = len(next(iter(codes.values()))) if codes else 1
+  keys = jax.random.split(key, len(model.factors))
+  drawn = {}
+  for f, factor_key in zip(model.factors, keys):
+    shape = (num_groups, num_samples, f.dim)
+    drawn[f.name] = (
+        jnp.broadcast_to(codes[f.name][:, None], shape) if f.name in codes
+        else jax.random.normal(factor_key, shape))
+  return decode(model, params, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _posteriors(model, params, images, group_ids, num_groups):
+  found = model.encode(params, images)
+  if group_ids is None:
+    return found
+  return {
+      f.name: found[f.name] if f.grouping is None else product_of_normals(
+          found[f.name], group_ids, num_groups).take(group_ids)
+      for f in model.factors}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(model, params, codes):
+  return jnp.clip(
+      model.likelihood.mean(model.decode(params, codes)), 0.0, 1.0)
