@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 
-from absl import app
-from absl import flags
+from absl import app, flags
 from absl import logging as absl_logging
 
 

@@ -98,15 +98,16 @@ class IndexStream:
     limit = int(self._sizes.max())
     if max_group_size is not None:
       limit = min(limit, max_group_size)
-    self._pieces = -(-self._sizes // limit)
+    self._pieces = _ceil_div(self._sizes, limit)
     self.steps_per_epoch = int(max(
-        -(-self._pieces.sum() // self.groups_per_batch), self._pieces.max()))
+        _ceil_div(self._pieces.sum(), self.groups_per_batch),
+        self._pieces.max()))
     if self.groups_per_batch == num_groups:
       self._pieces = np.minimum(self._sizes, self.steps_per_epoch)
     self._is_cut = bool(np.any(self._pieces > 1))
-    largest = -np.sort(-(-(-self._sizes // self._pieces)))
-    rows = int(largest[:self.groups_per_batch].sum())
-    self.rows_per_batch = -(-rows // row_multiple) * row_multiple
+    largest = np.sort(_ceil_div(self._sizes, self._pieces))
+    rows = int(largest[-self.groups_per_batch:].sum())
+    self.rows_per_batch = _ceil_div(rows, row_multiple) * row_multiple
     self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
   def batch(self, step: int) -> IndexBatch:
@@ -168,3 +169,7 @@ class IndexStream:
     group = np.repeat(np.arange(len(self._sizes)), self._sizes)
     return np.argsort(
         group + rng.random(len(group)), kind='stable').astype(np.int32)
+
+
+def _ceil_div(a, b):
+  return -(-a // b)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from experiments.cli import UserError
-from experiments.datasets import folder
-from experiments.datasets import mnist
-from experiments.datasets import mnist5k
+from experiments.datasets import folder, mnist, mnist5k
 from experiments.datasets.splits import Splits
 from experiments.presets import Config
 

@@ -6,8 +6,7 @@ from concurrent import futures
 import os
 
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
+from PIL import Image, ImageOps
 import tqdm
 
 from experiments.cli import UserError

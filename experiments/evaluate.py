@@ -1,0 +1,248 @@
+"""Measures how content and style separate: probes, controls, ELBO.
+
+  python -m experiments.evaluate --workdir=runs/mnist5k-mlvae
+
+For k = 1..max_k images of evidence per group, a classifier of two hidden
+layers of 256 units reads the label off each factor's code, from posterior
+means and from samples. Grouped factors accumulate the evidence of k images
+of a label; the code of an ungrouped factor belongs to one image, whatever k.
+Controls stand beside it: an untrained encoder, raw pixels, the ungrouped
+codes accumulated as if they were grouped, and the codes of a VAE
+(--vae_workdir) accumulated in the same way. Writes evaluation.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import json
+import os
+from typing import Any, NamedTuple
+
+from absl import flags
+import jax
+import numpy as np
+import tqdm
+
+from experiments import cli, presets, runs
+from experiments.cli import UserError
+from experiments.datasets.splits import Splits, split_images
+from mlvae_jax import checkpoint, probes, training
+from mlvae_jax.evidence import product_of_normals
+from mlvae_jax.model import Model, Params
+from mlvae_jax.normal import Normal
+from mlvae_jax.probes import Examples
+from mlvae_jax.store import GroupedImages
+
+_ENCODE_ROWS = 4096
+_SEED = 0  # Of everything random in the evaluation.
+
+
+class Code(NamedTuple):
+  """Something that a probe is to read.
+
+  Attributes:
+    name: as evaluation.json has it.
+    posteriors: per split (train, validation, test), Normal of `[N, D]`.
+    ks: images of evidence to accumulate.
+    repeat_ks: further k for which the first result stands, because the code
+      does not depend on k.
+  """
+
+  name: str
+  posteriors: tuple[Normal, Normal, Normal]
+  ks: tuple[int, ...]
+  repeat_ks: tuple[int, ...] = ()
+
+
+def main() -> None:
+  """Reads the flags and evaluates a run."""
+  values = flags.FLAGS.flag_values_dict()
+  workdir = runs.require_workdir(values['workdir'])
+  data = runs.load_data(workdir, values['data_dir'])
+  evaluate(workdir, data, vae_workdir=values['vae_workdir'],
+           max_k=values['max_k'], probe_steps=values['probe_steps'])
+  from experiments import report
+
+  print(report.summary(workdir))
+
+
+def define_flags() -> None:
+  """Defines the flags of this entry point."""
+  runs.define_workdir_flags()
+  flags.DEFINE_string(
+      'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
+  flags.DEFINE_integer(
+      'max_k', 10, 'Most images of evidence per group.', lower_bound=1)
+  flags.DEFINE_integer(
+      'probe_steps', 2000, 'Optimisation steps of a probe.', lower_bound=1)
+
+
+def evaluate(
+    workdir: str,
+    data: Splits,
+    *,
+    vae_workdir: str | None = None,
+    max_k: int = 10,
+    probe_steps: int = 2000,
+) -> dict[str, Any]:
+  """Evaluates a run and writes its evaluation.json.
+
+  Args:
+    workdir: of the run.
+    data: the run's data set.
+    vae_workdir: of a VAE on the same data, or None.
+    max_k: most images of evidence per group.
+    probe_steps: optimisation steps of a probe.
+
+  Returns:
+    What evaluation.json holds.
+  """
+  model, params = checkpoint.load(workdir)
+  config, _ = runs.read_run(workdir)
+  vae = checkpoint.load(vae_workdir) if vae_workdir else None
+  if vae is not None and vae[0].image_shape != model.image_shape:
+    raise UserError(
+        f'{vae_workdir} is a model of images of {vae[0].image_shape}, not of '
+        f'{model.image_shape}')
+  splits = probe_splits(data)
+  rows = list(_run_probes(
+      splits, _codes(model, params, vae, splits, max_k), max_k, probe_steps))
+  result = {
+      'probes': rows,
+      'elbo': _elbos(model, params, data, config),
+      'protocol': {
+          'classifier': 'two hidden layers of 256 units',
+          'probe_steps': probe_steps, 'seed': _SEED,
+          'examples': [len(split) for split in splits],
+          'vae_workdir': vae_workdir,
+          'unseen_groups': not data.shares_groups,
+      },
+  }
+  cli.write_atomically(
+      os.path.join(workdir, 'evaluation.json'),
+      json.dumps(result, indent=1) + '\n')
+  return result
+
+
+def probe_splits(data: Splits
+                 ) -> tuple[GroupedImages, GroupedImages, GroupedImages]:
+  """Images to train, choose and score probes on.
+
+  Where no group is in two splits, the probes see the test groups only: the
+  images of each are divided 60/20/20.
+  """
+  if data.shares_groups:
+    return data.train, data.validation, data.test
+  test = data.test
+  divided = split_images(
+      test.images, test.labels, test.names, data.grouping, (0.2, 0.2))
+  return divided.train, divided.validation, divided.test
+
+
+def encode_rows(model: Model, params: Params, images: np.ndarray
+                ) -> dict[str, Normal]:
+  """Encodes many images; per factor a Normal of `[N, D]` NumPy arrays."""
+  encode = jax.jit(model.encode)
+  parts = [
+      jax.device_get(encode(params, images[i:i + _ENCODE_ROWS]))
+      for i in range(0, len(images), _ENCODE_ROWS)]
+  return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+
+def _codes(model: Model, params: Params, vae, splits, max_k: int
+           ) -> Iterator[Code]:
+  """Everything to probe: the factors, and the controls."""
+  ks = tuple(range(1, max_k + 1))
+
+  def encoded(model, params):
+    found = [encode_rows(model, params, s.images) for s in splits]
+    return {f.name: tuple(q[f.name] for q in found) for f in model.factors}
+
+  posteriors = encoded(model, params)
+  untrained = encoded(model, model.init(jax.random.key(_SEED)))
+  for factor in model.factors:
+    for prefix, q in (('', posteriors), ('untrained_', untrained)):
+      name = prefix + factor.name
+      if factor.grouping is not None or not model.grouped:
+        # A VAE's code is accumulated as if it were grouped (paper, sec. 4).
+        yield Code(name, q[factor.name], ks)
+      else:
+        yield Code(name, q[factor.name], (1,), ks[1:])
+    if factor.grouping is None and model.grouped:
+      yield Code(
+          f'{factor.name}_accumulated', posteriors[factor.name], ks[1:])
+  if vae is not None:
+    for q in encoded(*vae).values():
+      yield Code('vae', q, ks)
+
+
+def _run_probes(splits, codes: Iterator[Code], max_k: int, probe_steps: int
+                ) -> Iterator[dict[str, Any]]:
+  """Rows of evaluation.json's "probes"."""
+  todo = [
+      (code.name, source, k, code.repeat_ks,
+       lambda rows, split, q=code.posteriors, source=source: _accumulate(
+           Normal(*(v[rows] for v in q[split])), source))
+      for code in codes for source in ('mean', 'sample') for k in code.ks]
+  todo += [
+      ('pixels', 'mean', k, (),
+       lambda rows, split: _mean_pixels(splits[split].images, rows))
+      for k in range(1, max_k + 1)]
+  for name, source, k, repeat_ks, features in tqdm.tqdm(
+      todo, desc='probes', unit='probe', dynamic_ncols=True):
+    score = _probe(splits, k, features, probe_steps)
+    if score is not None:
+      for any_k in (k, *repeat_ks):
+        yield {'code': name, 'source': source, 'k': any_k, **score._asdict()}
+
+
+def _probe(splits, k: int, features: Callable[..., np.ndarray],
+           probe_steps: int) -> probes.Score | None:
+  """Probes features(rows `[M, k]`, split) for groups of k images.
+
+  None where a split has no label of k images.
+  """
+  examples = []
+  for number, split in enumerate(splits):
+    rows, labels = probes.evidence_windows(split.offsets, k, _SEED + number)
+    if not len(rows):
+      return None
+    examples.append(Examples(features(rows, number), labels))
+  return probes.probe(
+      *examples, num_classes=splits[0].num_groups, seed=_SEED,
+      num_steps=probe_steps)
+
+
+def _accumulate(q: Normal, source: str) -> np.ndarray:
+  """Codes `[M, D]` of groups, from the posteriors `[M, k, D]` of members."""
+  num_groups, k, dim = q.mean.shape
+  group = product_of_normals(
+      Normal(*(value.reshape(-1, dim) for value in q)),
+      np.repeat(np.arange(num_groups), k), num_groups)
+  if source == 'mean':
+    return np.asarray(group.mean)
+  return np.asarray(group.sample(jax.random.key(_SEED)))
+
+
+def _mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  """Mean image `[M, H * W * C]` of each group, on [0, 1]."""
+  total = np.zeros((len(rows), images[0].size), np.float32)
+  for column in rows.T:
+    total += images[column].reshape(len(rows), -1)
+  return total / (255.0 * rows.shape[1])
+
+
+def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
+           ) -> dict[str, Any]:
+  """The ELBO of each split, in batches like those of training."""
+  return {
+      name: training.evaluate_elbo(
+          model, params,
+          runs.make_feed(model, getattr(data, name), config, shuffle=False),
+          seed=_SEED)
+      for name in ('train', 'validation', 'test')}
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,146 @@
+"""A run: its model and data feeds, and the config.json of its workdir."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+from absl import flags
+import jax
+
+from experiments import cli, datasets, presets
+from experiments.cli import UserError
+from experiments.datasets.splits import Splits
+from mlvae_jax import checkpoint, training
+from mlvae_jax.batching import IndexStream
+from mlvae_jax.model import Model
+from mlvae_jax.store import GroupedImages
+
+# Up to this many bytes of images are kept on the devices.
+_MAX_DEVICE_BYTES = 2 << 30
+# What may differ when a run is resumed.
+_FREE_TO_CHANGE = (
+    'steps', 'data_dir', 'chunk_steps', 'eval_every', 'checkpoint_every')
+
+
+def make_model(config: presets.Config, data: Splits) -> Model:
+  """The model of a configuration for a data set's images."""
+  model = presets.make_model(config, data.train.images.shape[1:])
+  for factor in model.grouped:
+    if factor.grouping != data.grouping:
+      cli.bad_flag(
+          f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
+          f'{config.dataset} is grouped by {data.grouping!r}; see --factors')
+  return model
+
+
+def make_stream(model: Model, images: GroupedImages, config: presets.Config,
+                shuffle: bool = True) -> IndexStream:
+  """The index stream of a split; a VAE's groups are single images."""
+  row_multiple = jax.local_device_count()
+  if not model.grouped:
+    return IndexStream(
+        range(len(images) + 1), groups_per_batch=config.batch_size,
+        seed=config.seed, row_multiple=row_multiple, shuffle=shuffle)
+  return IndexStream(
+      images.offsets, groups_per_batch=config.groups_per_batch,
+      max_group_size=config.max_group_size, seed=config.seed,
+      row_multiple=row_multiple, shuffle=shuffle)
+
+
+def make_feed(model: Model, images: GroupedImages, config: presets.Config,
+              shuffle: bool = True) -> training.Feed:
+  """The feed of a split."""
+  return training.Feed(
+      model, images, make_stream(model, images, config, shuffle),
+      on_device=images.images.nbytes <= _MAX_DEVICE_BYTES)
+
+
+def open_workdir(workdir: str, config: presets.Config, model: Model, *,
+                 resume: bool) -> None:
+  """Makes a workdir with its config.json, or checks the one that is there.
+
+  Args:
+    workdir: the folder.
+    config: of this run.
+    model: of this run.
+    resume: False refuses a workdir that holds a run.
+
+  Raises:
+    UserError: when the workdir holds a run of another configuration, or one
+      that is not to be resumed.
+  """
+  path = os.path.join(workdir, checkpoint.CONFIG_FILE)
+  if os.path.exists(path):
+    if not resume:
+      raise UserError(
+          f'{workdir} holds a run already; choose another --workdir, or '
+          'resume it with --resume')
+    _check_same_run(workdir, config, model)
+  os.makedirs(workdir, exist_ok=True)
+  cli.write_atomically(path, json.dumps(
+      {'config': presets.to_json(config), 'model': model.to_dict()}, indent=2)
+      + '\n')
+
+
+def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
+  """The configuration of a run, and all of its config.json.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    Both.
+
+  Raises:
+    UserError: when there is no run, or no readable configuration.
+  """
+  try:
+    values = checkpoint.read_config(workdir)
+    return presets.from_json(values['config']), values
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+        f'cannot read the configuration of {workdir}: {error}') from error
+
+
+def load_data(workdir: str, data_dir: str | None = None) -> Splits:
+  """Loads the data set of a run; `data_dir` says where it has moved."""
+  config, _ = read_run(workdir)
+  if data_dir:
+    config = dataclasses.replace(config, data_dir=data_dir)
+  return datasets.load(config)
+
+
+def define_workdir_flags() -> None:
+  """Defines the flags of entry points that work on a run."""
+  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  flags.DEFINE_string(
+      'data_dir', None, 'Where the data are, if they have moved.')
+
+
+def require_workdir(workdir: str | None) -> str:
+  """The workdir that a flag names; exits with 2 where none is named."""
+  if not workdir:
+    cli.bad_flag('--workdir is required: the folder of a run')
+  return workdir
+
+
+def _check_same_run(workdir: str, config: presets.Config, model: Model
+                    ) -> None:
+  try:
+    old = checkpoint.read_config(workdir)
+  except ValueError as error:
+    raise UserError(f'{error}; choose another --workdir') from error
+  new = presets.to_json(config)
+  for name, value in new.items():
+    before = old.get('config', {}).get(name, value)
+    if before != value and name not in _FREE_TO_CHANGE:
+      raise UserError(
+          f'{workdir} holds a run with {name}={before}, not {value}; choose '
+          'another --workdir, or the same settings to resume it')
+  if old['model'] != json.loads(json.dumps(model.to_dict())):
+    raise UserError(
+        f'{workdir} holds a run of another model, for images of '
+        f'{old["model"].get("image_shape")}; choose another --workdir')

@@ -1,0 +1,178 @@
+"""Probes: how much a code says about a label (paper section 4, fig. 6c).
+
+A probe is a classifier with two hidden layers of 256 units. Its test accuracy
+says how often the label can be read off the code; its test cross-entropy
+bounds the conditional entropy H(label | code) from above.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+_NUM_BLOCKS = 20  # How often the validation set is looked at.
+
+
+class Examples(NamedTuple):
+  """Codes with labels.
+
+  Attributes:
+    codes: `[M, D]` float.
+    labels: `[M]` int.
+  """
+
+  codes: np.ndarray
+  labels: np.ndarray
+
+
+class Score(NamedTuple):
+  """What a probe finds out on the test set.
+
+  Attributes:
+    accuracy: share of labels it gets right.
+    conditional_entropy: its mean cross-entropy in nats, an upper bound on
+      H(label | code).
+    chance: accuracy of always naming the most frequent test label.
+  """
+
+  accuracy: float
+  conditional_entropy: float
+  chance: float
+
+
+class Classifier(nn.Module):
+  """The paper's classifier: two hidden layers of 256 units."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for _ in range(2):
+      x = nn.relu(nn.Dense(256)(x))
+    return nn.Dense(self.num_classes)(x)
+
+
+def evidence_windows(
+    offsets: np.ndarray, k: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Groups of k images of the same label, as many as there are images.
+
+  The images of a label are put in a random circle; every k neighbours are a
+  group, so that each image is in exactly k groups.
+
+  Args:
+    offsets: `[G + 1]`; label g has the rows offsets[g]:offsets[g + 1].
+    k: images of evidence per group. Labels of fewer images are left out.
+    seed: of the circles.
+
+  Returns:
+    rows `[M, k]` and labels `[M]`.
+  """
+  rng = np.random.default_rng([seed, k])
+  rows, labels = [np.zeros((0, k), int)], [np.zeros(0, int)]
+  for label, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:])):
+    size = int(stop - start)
+    if size >= k:
+      circle = start + rng.permutation(size)
+      window = (np.arange(size)[:, None] + np.arange(k)) % size
+      rows.append(circle[window])
+      labels.append(np.full(size, label))
+  return np.concatenate(rows), np.concatenate(labels)
+
+
+def probe(
+    train: Examples,
+    validation: Examples,
+    test: Examples,
+    *,
+    num_classes: int,
+    seed: int = 0,
+    num_steps: int = 2000,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+) -> Score:
+  """Trains a classifier on codes, and scores it on the test set.
+
+  Codes are standardised with the training set's moments. Of the classifiers
+  met during training, the one of lowest validation cross-entropy is scored.
+
+  Args:
+    train: to learn from.
+    validation: to choose from.
+    test: to score on.
+    num_classes: labels are in `[0, num_classes)`.
+    seed: of initialisation and minibatches.
+    num_steps: of Adam, with a cosine decay of the learning rate.
+    batch_size: examples per step.
+    learning_rate: at the start.
+
+  Returns:
+    The score.
+  """
+  mean = np.mean(train.codes, axis=0)
+  std = np.std(train.codes, axis=0)
+  scale = 1.0 / np.where(std > 1e-6, std, 1.0)
+  train, validation, test = (
+      Examples(jnp.asarray((e.codes - mean) * scale, jnp.float32),
+               jnp.asarray(e.labels, jnp.int32))
+      for e in (train, validation, test))
+  params = _fit(
+      jax.random.key(seed), train, validation, num_classes, num_steps,
+      batch_size, learning_rate)
+  accuracy, entropy = _score(params, test, num_classes)
+  count = np.bincount(np.asarray(test.labels))
+  return Score(
+      float(accuracy), float(entropy), float(count.max() / count.sum()))
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _fit(key, train, validation, num_classes, num_steps, batch_size,
+         learning_rate):
+  """The parameters of lowest validation cross-entropy."""
+  init_key, batch_key = jax.random.split(key)
+  params = Classifier(num_classes).init(init_key, train.codes[:1])
+  optimizer = optax.adam(
+      optax.cosine_decay_schedule(learning_rate, num_steps))
+
+  def step(carry, step_key):
+    params, opt_state = carry
+    rows = jax.random.randint(
+        step_key, (batch_size,), 0, train.labels.shape[0])
+    grads = jax.grad(_cross_entropy)(
+        params, train.codes[rows], train.labels[rows], num_classes)
+    updates, opt_state = optimizer.update(grads, opt_state)
+    return (optax.apply_updates(params, updates), opt_state), None
+
+  def block(carry, block_keys):
+    learner, best, best_entropy = carry
+    learner, _ = jax.lax.scan(step, learner, block_keys)
+    entropy = _cross_entropy(learner[0], *validation, num_classes)
+    better = entropy < best_entropy
+    best = jax.tree.map(
+        lambda new, old: jnp.where(better, new, old), learner[0], best)
+    return (learner, best, jnp.minimum(entropy, best_entropy)), None
+
+  keys = jax.random.split(
+      batch_key, (_NUM_BLOCKS, max(num_steps // _NUM_BLOCKS, 1)))
+  carry = ((params, optimizer.init(params)), params, jnp.inf)
+  (_, best, _), _ = jax.lax.scan(block, carry, keys)
+  return best
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _score(params, examples, num_classes):
+  logits = Classifier(num_classes).apply(params, examples.codes)
+  hit = jnp.argmax(logits, axis=-1) == examples.labels
+  return jnp.mean(hit), _cross_entropy(params, *examples, num_classes)
+
+
+def _cross_entropy(params, codes, labels, num_classes):
+  logits = Classifier(num_classes).apply(params, codes)
+  return jnp.mean(
+      optax.softmax_cross_entropy_with_integer_labels(logits, labels))
