@@ -46,6 +46,8 @@ def _parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
   except flags.Error as error:
     bad_flag(' '.join(str(error).split()) + '; see --help')
+  except SystemExit:  # absl exits with 1 after --help.
+    sys.exit(0)
   if len(rest) > 1:
     bad_flag(f'unexpected argument {rest[1]!r}; flags start with --')
   return rest

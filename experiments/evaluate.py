@@ -46,12 +46,14 @@ class Code(NamedTuple):
     ks: images of evidence to accumulate.
     repeat_ks: further k for which the first result stands, because the code
       does not depend on k.
+    sources: 'mean' and 'sample', or one of them.
   """
 
   name: str
   posteriors: tuple[Normal, Normal, Normal]
   ks: tuple[int, ...]
   repeat_ks: tuple[int, ...] = ()
+  sources: tuple[str, ...] = ('mean', 'sample')
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def define_flags() -> None:
   flags.DEFINE_integer(
       'max_k', 10, 'Most images of evidence per group.', lower_bound=1)
   flags.DEFINE_integer(
-      'probe_steps', 2000, 'Optimisation steps of a probe.', lower_bound=1)
+      'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
 
 
 def evaluate(
@@ -83,7 +85,7 @@ def evaluate(
     *,
     vae_workdir: str | None = None,
     max_k: int = 10,
-    probe_steps: int = 2000,
+    probe_steps: int = 1000,
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
 
@@ -161,14 +163,13 @@ def _codes(model: Model, params: Params, vae, splits, max_k: int
   posteriors = encoded(model, params)
   untrained = encoded(model, model.init(jax.random.key(_SEED)))
   for factor in model.factors:
-    for prefix, q in (('', posteriors), ('untrained_', untrained)):
-      name = prefix + factor.name
-      if factor.grouping is not None or not model.grouped:
-        # A VAE's code is accumulated as if it were grouped (paper, sec. 4).
-        yield Code(name, q[factor.name], ks)
-      else:
-        yield Code(name, q[factor.name], (1,), ks[1:])
-    if factor.grouping is None and model.grouped:
+    # A VAE's code is accumulated as if it were grouped (paper, section 4).
+    accumulates = factor.grouping is not None or not model.grouped
+    which = (ks, ()) if accumulates else ((1,), ks[1:])
+    yield Code(factor.name, posteriors[factor.name], *which)
+    yield Code(f'untrained_{factor.name}', untrained[factor.name], *which,
+               sources=('mean',))
+    if not accumulates:
       yield Code(
           f'{factor.name}_accumulated', posteriors[factor.name], ks[1:])
   if vae is not None:
@@ -183,7 +184,7 @@ def _run_probes(splits, codes: Iterator[Code], max_k: int, probe_steps: int
       (code.name, source, k, code.repeat_ks,
        lambda rows, split, q=code.posteriors, source=source: _accumulate(
            Normal(*(v[rows] for v in q[split])), source))
-      for code in codes for source in ('mean', 'sample') for k in code.ks]
+      for code in codes for source in code.sources for k in code.ks]
   todo += [
       ('pixels', 'mean', k, (),
        lambda rows, split: _mean_pixels(splits[split].images, rows))

@@ -31,7 +31,8 @@ class Config:
     steps: optimisation steps.
     groups_per_batch: at most this many groups a step.
     max_group_size: larger groups are visited in pieces of at most this size.
-    batch_size: images a step of a VAE, whose groups are single images.
+    batch_size: images a step of a VAE, whose groups are single images. For
+      other models the two above determine it.
     learning_rate: of Adam.
     kl_weights: NAME:WEIGHT,...
     kl_warmup_steps: linear warm-up of the KL terms.

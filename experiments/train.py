@@ -75,7 +75,9 @@ def define_flags() -> None:
       'Larger groups are visited in pieces of at most this many images.',
       lower_bound=1)
   flags.DEFINE_integer(
-      'batch_size', None, 'Images a step of --model=vae.', lower_bound=1)
+      'batch_size', None,
+      'Images a step; of grouped models --groups_per_batch times '
+      '--max_group_size.', lower_bound=1)
   flags.DEFINE_float(
       'learning_rate', None, 'Of Adam.', lower_bound=1e-9)
   flags.DEFINE_string(
@@ -113,9 +115,17 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
   names = {field.name for field in dataclasses.fields(preset)}
   given = {name: value for name, value in values.items()
            if name in names and value is not None}
+  if 'hidden_sizes' in given:
+    if not all(size.isdigit() for size in given['hidden_sizes']):
+      cli.bad_flag('expected --hidden_sizes as comma-separated integers, got '
+                   + ','.join(given['hidden_sizes']))
+    given['hidden_sizes'] = tuple(int(n) for n in given['hidden_sizes'])
+  if 'batch_size' in given and given.get('model', preset.model) != 'vae':
+    if 'groups_per_batch' in given:
+      cli.bad_flag('give --batch_size or --groups_per_batch, not both')
+    group_size = given.get('max_group_size', preset.max_group_size)
+    given['groups_per_batch'] = max(1, given['batch_size'] // group_size)
   try:
-    if 'hidden_sizes' in given:
-      given['hidden_sizes'] = tuple(int(n) for n in given['hidden_sizes'])
     config = dataclasses.replace(preset, **given)
     model = presets.make_model(config, (1, 1, 1))
     presets.make_train_config(config, model)

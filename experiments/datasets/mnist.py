@@ -7,7 +7,11 @@ import os
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.datasets.splits import SPLIT_SEED, Splits
+from experiments.datasets.splits import (
+    SPLIT_SEED,
+    Splits,
+    check_image_size,
+)
 from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
@@ -28,8 +32,9 @@ def load(config: Config) -> Splits:
     The splits.
 
   Raises:
-    UserError: when no prepared data set is there.
+    UserError: when no prepared data set is there, or on another image size.
   """
+  check_image_size(config, 28)
   data_dir = os.path.expanduser(
       config.data_dir or os.environ.get('TFDS_DATA_DIR')
       or os.path.join('~', 'tensorflow_datasets'))
@@ -38,7 +43,8 @@ def load(config: Config) -> Splits:
   if not os.path.isfile(os.path.join(folder, 'dataset_info.json')):
     raise UserError(
         f'no prepared MNIST in {folder}; point --data_dir at the folder that '
-        'holds mnist/3.0.1, or prepare it once where TensorFlow is installed: '
+        'holds mnist/3.0.1, use --dataset=mnist5k, which is always there, or '
+        'prepare it once where TensorFlow is installed: '
         'python -c "import tensorflow_datasets as tfds; '
         "tfds.builder('mnist', file_format='array_record')"
         '.download_and_prepare()"')

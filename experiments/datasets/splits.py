@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 
+from experiments.cli import UserError
+from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
 # Splits are part of a data set: they do not change with a run's seed, so
@@ -32,6 +34,14 @@ class Splits:
   test: GroupedImages
   grouping: str
   shares_groups: bool
+
+
+def check_image_size(config: Config, size: int) -> None:
+  """Raises UserError where a data set of one size is asked for another."""
+  if config.image_size != size:
+    raise UserError(
+        f'{config.dataset} has images of {size}x{size} pixels, not of '
+        f'{config.image_size}; leave --image_size out')
 
 
 def split_images(
