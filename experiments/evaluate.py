@@ -110,6 +110,7 @@ def evaluate(
   rows = list(_run_probes(
       splits, _codes(model, params, vae, splits, max_k), max_k, probe_steps))
   result = {
+      'step': checkpoint.Checkpoints(workdir, read_only=True).latest_step,
       'probes': rows,
       'elbo': _elbos(model, params, data, config),
       'protocol': {

@@ -23,12 +23,15 @@ class Checkpoints:
   `load` reads no optimiser moments.
   """
 
-  def __init__(self, workdir: str | os.PathLike, max_to_keep: int = 2):
-    """Opens `workdir`/checkpoints, which is made at the first save."""
+  def __init__(self, workdir: str | os.PathLike, *, max_to_keep: int = 2,
+               read_only: bool = False):
+    """Opens `workdir`/checkpoints; makes it unless `read_only`."""
+    path = os.path.abspath(os.path.join(workdir, CHECKPOINT_DIR))
+    # A reader leaves alone what a run is just writing.
     self._manager = ocp.CheckpointManager(
-        os.path.abspath(os.path.join(workdir, CHECKPOINT_DIR)),
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=max_to_keep, cleanup_tmp_directories=True))
+        path, options=ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else max_to_keep,
+            create=not read_only, cleanup_tmp_directories=not read_only))
 
   @property
   def latest_step(self) -> int | None:
@@ -88,12 +91,12 @@ def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
     FileNotFoundError: when there is no run, or no checkpoint yet.
   """
   model = Model.from_dict(read_config(workdir)['model'])
-  # Opening the folder would make it: look first.
-  checkpoints = os.path.join(workdir, CHECKPOINT_DIR)
-  opened = Checkpoints(workdir) if os.path.isdir(checkpoints) else None
+  folder = os.path.join(workdir, CHECKPOINT_DIR)
+  opened = (
+      Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
   if opened is None or opened.latest_step is None:
     raise FileNotFoundError(
-        f'no checkpoint in {checkpoints}; train first, or wait for one')
+        f'no checkpoint in {folder}; train first, or wait for one')
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = opened.restore_params(
       jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes))

@@ -128,7 +128,7 @@ class Model:
           f'expected uint8 images, or float in [0, 1], got {images.dtype}')
     if images.size and not isinstance(images, jax.core.Tracer):
       low, high = float(images.min()), float(images.max())
-      if low < 0.0 or high > 1.0:
+      if not (low >= 0.0 and high <= 1.0):  # NaN is neither.
         raise ValueError(
             'expected float images in [0, 1], got values from '
             f'{low:g} to {high:g}; divide by 255, or pass uint8')

@@ -24,6 +24,7 @@ from mlvae_jax.objective import ElboSums
 from mlvae_jax.store import GroupedImages
 
 _AXIS = 'devices'
+_EVAL_STEPS = 256  # Per dispatch.
 _INIT, _NOISE = 0, 1  # What a run's seed is folded with, per use.
 
 
@@ -193,12 +194,12 @@ def make_chunk(
 def make_evaluate(
     model: Model, num_groups: Mapping[str, int]
 ) -> Callable[..., ElboSums]:
-  """Builds evaluate(params, key, *feed.chunk(a, b)) -> sums over the chunk.
+  """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
   Terms are those of the unweighted ELBO, with one sample per image.
   """
 
-  def run(params, key, images, index, pixels):
+  def run(params, key, start, images, index, pixels):
     def step(number, inputs):
       batch = _local_batch(model, images, *inputs)
       terms = objective.elbo_terms(
@@ -206,11 +207,12 @@ def make_evaluate(
           axis_name=_AXIS)
       return number + 1, jax.lax.psum(objective.sum_terms(terms), _AXIS)
 
-    _, sums = jax.lax.scan(step, 0, (index, pixels))
+    _, sums = jax.lax.scan(step, start, (index, pixels))
     return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
 
   return jax.pmap(
-      run, axis_name=_AXIS, in_axes=(None, None, None, 0, 0), out_axes=None)
+      run, axis_name=_AXIS, in_axes=(None, None, None, None, 0, 0),
+      out_axes=None)
 
 
 def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
@@ -230,8 +232,10 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   """
   evaluate = evaluate or make_evaluate(model, feed.num_groups)
   key = jax.random.key(seed)
-  sums = evaluate(params, key, *feed.chunk(0, feed.stream.steps_per_epoch))
-  return summarize(jax.device_get(sums))
+  parts = [
+      jax.device_get(evaluate(params, key, a, *feed.chunk(a, b)))
+      for a, b in _chunk_bounds(0, feed.stream.steps_per_epoch, _EVAL_STEPS)]
+  return summarize(jax.tree.map(lambda *values: np.stack(values), *parts))
 
 
 def train(

@@ -17,6 +17,7 @@ _EXTENSIONS = (
     '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
     '.webp')
 _MAX_PIXELS = 100_000_000
+Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
 _GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'F')
 
 
@@ -120,8 +121,7 @@ def read_image(path: str, size: int) -> np.ndarray:
             f'{_MAX_PIXELS // 10**6} million; shrink or remove it')
       pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
       pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
-  except (OSError, ValueError, SyntaxError,
-          Image.DecompressionBombError) as error:
+  except (OSError, ValueError, SyntaxError) as error:
     raise UserError(
         f'cannot read image {path}; replace or remove it ({error})'
     ) from error

@@ -1,0 +1,152 @@
+"""Charts of a run's numbers: evaluation.json and metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import itertools
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+import numpy as np
+
+from experiments import report
+from experiments.metrics_log import read_metrics
+from experiments.sheets import BLUE, COLOURS, GREY, RED, Drawing
+from mlvae_jax.factors import Factor
+from mlvae_jax.model import Model
+
+_MARKERS = 'osD^vPX'
+_SOURCES = {'mean': '-', 'sample': ':'}
+_CHANCE = {'color': GREY, 'linestyle': '--', 'linewidth': 0.9}
+_EVIDENCE_CAPTION = (
+    'What a classifier reads off each code, against the number k of images of'
+    ' a label whose evidence is accumulated. Left: its test accuracy. Right: '
+    'its test cross-entropy, an upper bound on the conditional entropy of the'
+    ' label. Solid lines: posterior means; dotted lines: samples. Where a '
+    'model separates its factors, those that groups share tell the label, and'
+    ' the others do no better than chance. Thin lines are controls.')
+_CURVES_CAPTION = (
+    'Training. Left: the ELBO per image, a lower bound on the log density of '
+    'an image; higher is better, and a validation curve that falls while '
+    'training rises means overfitting. Middle: what a code costs, once per '
+    'group for a factor that groups share, else once per image; near zero, '
+    'the factor is not used. Dashed lines: validation images. Right: '
+    'throughput. The axes leave out the extremes of the first steps.')
+
+
+def draw_evidence(workdir: str, model: Model) -> Drawing | None:
+  """Fig. 6c: what probes read off each code, against k."""
+  rows = report.read_evaluation(workdir).get('probes')
+  if not rows:
+    return None
+  figure = Figure(figsize=(7.2, 2.9), layout='constrained')
+  axes = figure.subplots(1, 2)
+  looks = _code_looks([row['code'] for row in rows], model)
+  for ax, key, scale in zip(axes, ('accuracy', 'conditional_entropy'),
+                            (100, 1)):
+    for (code, look), source in itertools.product(looks.items(), _SOURCES):
+      found = sorted((row['k'], scale * row[key]) for row in rows
+                     if (row['code'], row['source']) == (code, source))
+      ax.plot(*zip(*found), linestyle=_SOURCES[source], **look)
+    ax.set_xlabel('k, images of evidence')
+    ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+  chance = dict(sorted((row['k'], 100 * row['chance']) for row in rows))
+  axes[0].plot(chance.keys(), chance.values(), **_CHANCE)
+  axes[0].set(title='Accuracy', ylabel='test accuracy (%)', ylim=(-2, 102))
+  axes[1].set(title='Conditional entropy', ylabel='nats')
+  axes[1].set_ylim(bottom=0)
+  figure.legend(handles=[
+      *(Line2D([], [], label=code.replace('_', ' '), **look)
+        for code, look in looks.items()),
+      Line2D([], [], label='chance', **_CHANCE),
+      *(Line2D([], [], label=f'posterior {source}', color=GREY, linestyle=line)
+        for source, line in _SOURCES.items())], loc='outside right center')
+  return Drawing(figure, _EVIDENCE_CAPTION)
+
+
+def _code_looks(codes: Sequence[str], model: Model) -> dict[str, dict]:
+  """How to plot each code: controls thin, in the colour of their factor."""
+  names = [f.name for f in model.factors]
+  colours = dict(zip(names, COLOURS))
+  spare = itertools.cycle(COLOURS[len(names):] or COLOURS)
+  looks = {}
+  for code, marker in zip(dict.fromkeys(codes), itertools.cycle(_MARKERS)):
+    factor = next((n for n in names if n in code.split('_')), None)
+    own = code in names
+    looks[code] = {
+        'color': colours[factor] if factor else next(spare),
+        'marker': marker, 'markersize': 3, 'linewidth': 1.6 if own else 0.8,
+        'markerfacecolor': None if own else 'white', 'markeredgewidth': 0.8,
+        'zorder': 3 if own else 2}
+  return looks
+
+
+def draw_curves(workdir: str, model: Model) -> Drawing | None:
+  """ELBO, KL and speed over the steps of training."""
+  records = read_metrics(workdir)
+  if not records:
+    return None
+  figure = Figure(figsize=(7.2, 2.3), layout='constrained')
+  elbo, kl, speed = figure.subplots(1, 3)
+  for split, colour, dashes in (
+      ('train', BLUE, '-'), ('validation', RED, '--')):
+    found = [r for r in records if r['split'] == split]
+    _plot(elbo, found, [r['elbo_per_image'] for r in found], label=split,
+          color=colour, linestyle=dashes)
+    for factor, look in zip(model.factors, COLOURS):
+      _plot(kl, found, [_kl_per_code(r, factor) for r in found], color=look,
+            linestyle=dashes, label=factor.name if split == 'train' else None)
+  kl.plot([], [], color=GREY, linestyle='--', label='on validation images')
+  fast = [r for r in records if 'images_per_second' in r]
+  rates = [r['images_per_second'] for r in fast]
+  _plot(speed, fast, rates, color=BLUE)
+  if rates:
+    median = float(np.median(rates))
+    speed.axhline(median, label=f'median {median:,.0f}', **_CHANCE)
+  elbo.set(title='ELBO', ylabel='nats per image')
+  kl.set(title='KL divergence', ylabel='nats per code')
+  speed.set(title='Speed', ylabel='images per second')
+  for ax in (elbo, kl, speed):
+    _limit(ax, from_zero=ax is not elbo)
+    ax.set_xlabel('step')
+    ax.xaxis.set_major_locator(
+        MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+    ax.xaxis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))
+    ax.yaxis.set_major_formatter(StrMethodFormatter('{x:,.6g}'))
+    ax.legend()
+  return Drawing(figure, _CURVES_CAPTION)
+
+
+def _kl_per_code(record: dict[str, Any], factor: Factor) -> float:
+  """The KL of one code of a factor; the log has it per group."""
+  kl = record['kl'][factor.name]
+  if factor.grouping is not None or not record['elbo']:
+    return kl
+  return kl * record['elbo_per_image'] / record['elbo']
+
+
+def _plot(ax: Axes, records: list[dict[str, Any]], values: list[float],
+          **look: Any) -> None:
+  """Plots values against the records' steps, a few of them as points."""
+  ax.plot([r['step'] for r in records], values, markersize=3,
+          marker='o' if len(records) < 5 else None,
+          markerfacecolor='white' if look.get('linestyle') == '--' else None,
+          **look)
+
+
+def _limit(ax: Axes, *, from_zero: bool) -> None:
+  """Fits the y axis to the curves without their first tenth and outliers."""
+  tails = []
+  for line in ax.get_lines():
+    values = np.asarray(line.get_ydata(), float)
+    tails.append(values[len(values) // 10:])
+  values = np.concatenate(tails)
+  values = values[np.isfinite(values)]
+  if not values.size:
+    return
+  low, high = np.percentile(values, [1, 99])
+  pad = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+  ax.set_ylim(0 if from_zero else low - pad, high + pad)

@@ -1,0 +1,38 @@
+"""Settings of the test run: four virtual CPU devices, counted compilations."""
+
+import contextlib
+import os
+
+import pytest
+
+# Before JAX is imported: the layouts of pmap and shard_map need devices.
+_COUNT_FLAG = '--xla_force_host_platform_device_count'
+if _COUNT_FLAG not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = (
+      f'{os.environ.get("XLA_FLAGS", "")} {_COUNT_FLAG}=4'.strip())
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+_COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
+
+
+@pytest.fixture
+def compilations():
+  """Context manager that lists the names of what XLA compiles meanwhile."""
+  import jax  # Not at the top: the flags above come first.
+
+  @contextlib.contextmanager
+  def listen():
+    names = []
+
+    def listener(event, seconds, **tags):
+      del seconds
+      if event == _COMPILE_EVENT:
+        names.append(tags.get('fun_name', ''))
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+      yield names
+    finally:
+      jax.monitoring.unregister_event_duration_listener(listener)
+
+  return listen

@@ -1,0 +1,244 @@
+"""The index stream: what an epoch holds, and that it depends on (seed, step).
+
+All in NumPy: nothing here is traced.
+"""
+
+import numpy as np
+import pytest
+
+from mlvae_jax.batching import IndexStream
+
+
+def _offsets(sizes):
+  """Offsets of groups of these sizes."""
+  return np.concatenate([[0], np.cumsum(sizes)])
+
+
+_RNG = np.random.default_rng(0)
+# Sizes of groups, groups per batch, and the size above which groups are cut.
+CASES = {
+    'digits': (np.full(10, 57), 10, 12),
+    'digits of several sizes': (np.array([50, 3, 41, 60, 1, 33]), 6, 8),
+    'faces': (_RNG.geometric(0.3, 200), 16, 4),
+    'faces uncut': (_RNG.geometric(0.3, 200), 16, None),
+    'wildly uneven': (np.array([1, 5000, 2, 1, 700, 3] + [1] * 40), 5, 32),
+    'one huge group': (np.array([20_000]), 8, 128),
+    'one huge group uncut': (np.array([300, 1, 2]), 2, None),
+    'groups of one': (np.ones(1000, int), 64, None),
+    'one image': (np.array([1]), 4, 4),
+    'empty groups between': (np.array([0, 5, 0, 0, 9, 2, 0]), 2, 4),
+}
+
+
+each_case = pytest.mark.parametrize('name', CASES)
+
+
+def _stream(name, **arguments):
+  """A stream over the groups of a case."""
+  sizes, groups_per_batch, max_group_size = CASES[name]
+  return IndexStream(_offsets(sizes), **{
+      'groups_per_batch': groups_per_batch, 'max_group_size': max_group_size,
+      'seed': 3, **arguments})
+
+
+def _epoch(stream, epoch=0):
+  """All the batches of an epoch."""
+  start = epoch * stream.steps_per_epoch
+  return stream.batches(start, start + stream.steps_per_epoch)
+
+
+def _groups_of(sizes, rows):
+  """Group that each row belongs to."""
+  return np.repeat(np.arange(len(sizes)), sizes)[rows]
+
+
+def _assert_same(first, second):
+  for a, b in zip(first, second):
+    np.testing.assert_array_equal(a, b)
+
+
+# What an epoch holds.
+
+
+@pytest.mark.parametrize('epoch', [0, 1, 5])
+@each_case
+def test_every_image_is_in_an_epoch_exactly_once(name, epoch):
+  sizes = CASES[name][0]
+  rows, _, mask = _epoch(_stream(name), epoch)
+  np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(sizes.sum()))
+
+
+@each_case
+def test_no_group_is_twice_in_a_batch_and_ids_tell_groups_apart(name):
+  sizes = CASES[name][0]
+  for rows, ids, mask in zip(*_epoch(_stream(name), 1)):
+    pairs = np.stack([_groups_of(sizes, rows[mask]), ids[mask]])
+    pairs = np.unique(pairs, axis=1)
+    for values in pairs:  # One id per group, and one group per id.
+      assert len(np.unique(values)) == pairs.shape[1]
+
+
+@each_case
+def test_batches_have_one_shape_and_keep_to_their_sizes(name):
+  sizes, stream = CASES[name][0], _stream(name)
+  rows, ids, mask = batches = _epoch(stream, 2)
+  shape = (stream.steps_per_epoch, stream.rows_per_batch)
+  assert all(value.shape == shape for value in batches)
+  assert (rows.dtype, ids.dtype, mask.dtype) == (np.int32, np.int32, bool)
+  assert np.all(mask.any(axis=1))  # No step without images.
+  assert ids.min() >= 0 and ids.max() < stream.groups_per_batch
+  assert stream.groups_per_batch <= np.count_nonzero(sizes)
+
+
+@each_case
+def test_padding_is_last_and_zero(name):
+  rows, ids, mask = _epoch(_stream(name))
+  assert np.all(mask[:, :-1] >= mask[:, 1:])
+  np.testing.assert_array_equal(rows[~mask], 0)
+  np.testing.assert_array_equal(ids[~mask], 0)
+
+
+@pytest.mark.parametrize(
+    'name', [name for name, case in CASES.items() if case[2] is not None])
+def test_no_group_of_a_batch_exceeds_the_maximum(name):
+  for _, ids, mask in zip(*_epoch(_stream(name))):
+    assert np.bincount(ids[mask]).max() <= CASES[name][2]
+
+
+@pytest.mark.parametrize('name', ['faces uncut', 'one huge group uncut'])
+def test_groups_stay_whole_without_a_maximum(name):
+  sizes = CASES[name][0]
+  for rows, ids, mask in zip(*_epoch(_stream(name))):
+    count = np.bincount(ids[mask])
+    group = _groups_of(sizes, rows[mask])
+    np.testing.assert_array_equal(count[ids[mask]], sizes[group])
+
+
+def test_pieces_of_a_group_are_nearly_equal():
+  sizes = np.array([1000, 1, 333])
+  stream = IndexStream(
+      _offsets(sizes), groups_per_batch=2, max_group_size=64)
+  pieces = {0: [], 1: [], 2: []}
+  for rows, ids, mask in zip(*_epoch(stream)):
+    for i in np.unique(ids[mask]):
+      piece = rows[mask & (ids == i)]
+      pieces[_groups_of(sizes, piece[0])].append(len(piece))
+  assert {group: len(lengths) for group, lengths in pieces.items()} == {
+      0: 16, 1: 1, 2: 6}
+  assert all(np.ptp(lengths) <= 1 for lengths in pieces.values())
+
+
+def test_where_all_groups_fit_every_batch_holds_a_piece_of_each():
+  sizes = np.array([57, 60, 2, 41])
+  stream = IndexStream(
+      _offsets(sizes), groups_per_batch=10, max_group_size=12)
+  assert stream.groups_per_batch == 4
+  counts = np.array([
+      np.bincount(_groups_of(sizes, rows[mask]), minlength=4)
+      for rows, _, mask in zip(*_epoch(stream))])
+  assert stream.steps_per_epoch == 5
+  assert np.all(counts[:, [0, 1, 3]] >= 8)
+  assert counts[:, 2].sum() == 2 and counts[:, 2].max() == 1
+
+
+def test_a_million_groups_of_one():
+  stream = IndexStream(np.arange(1_000_001), groups_per_batch=4096)
+  assert (stream.steps_per_epoch, stream.rows_per_batch) == (245, 4096)
+  rows, _, mask = _epoch(stream)
+  np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
+
+
+def test_one_group_of_a_million():
+  stream = IndexStream(
+      [0, 1_000_000], groups_per_batch=8, max_group_size=128)
+  assert (stream.groups_per_batch, stream.rows_per_batch) == (1, 128)
+  rows, ids, mask = _epoch(stream)
+  np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
+  np.testing.assert_array_equal(ids, 0)
+
+
+@pytest.mark.parametrize('row_multiple', [1, 2, 4, 8])
+def test_rows_divide_over_devices_without_changing_the_batches(row_multiple):
+  plain, padded = _stream('faces'), _stream('faces', row_multiple=row_multiple)
+  extra = padded.rows_per_batch - plain.rows_per_batch
+  assert padded.rows_per_batch % row_multiple == 0
+  assert 0 <= extra < row_multiple
+  _assert_same(
+      [value[:, :plain.rows_per_batch] for value in _epoch(padded)],
+      _epoch(plain))
+  assert not _epoch(padded).mask[:, plain.rows_per_batch:].any()
+
+
+# What it depends on.
+
+
+@each_case
+def test_a_batch_depends_on_its_step_alone(name):
+  stream = _stream(name)
+  steps = stream.steps_per_epoch
+  start, stop = max(steps - 2, 0), steps + 3  # Across an epoch's end.
+  together = stream.batches(start, stop)
+  for step in (stop - 1, start, start + 1, start):  # In any order.
+    single = stream.batch(step)
+    assert single.rows.shape == (stream.rows_per_batch,)
+    _assert_same(single, [value[step - start] for value in together])
+    stream.batch(step + 3 * steps)  # Another epoch in between.
+
+
+@each_case
+def test_the_same_arguments_give_the_same_batches(name):
+  first, second = _stream(name), _stream(name)
+  first.batches(0, 2 * first.steps_per_epoch)  # Has a past, second has none.
+  _assert_same(_epoch(first, 2), _epoch(second, 2))
+
+
+@pytest.mark.parametrize('name', ['digits', 'faces', 'groups of one'])
+def test_epochs_and_seeds_differ(name):
+
+  def rows(seed, epoch):
+    return _epoch(_stream(name, seed=seed), epoch).rows
+
+  assert np.mean(rows(0, 0) != rows(0, 1)) > 0.5
+  assert np.mean(rows(0, 0) != rows(1, 0)) > 0.5
+  # Seeds are not offsets of epochs.
+  assert np.mean(rows(0, 1) != rows(1, 0)) > 0.5
+
+
+def test_groups_are_cut_anew_in_every_epoch():
+  stream = IndexStream([0, 64, 128], groups_per_batch=2, max_group_size=8)
+  partners = []
+  for epoch in range(2):
+    rows, ids, mask = _epoch(stream, epoch)
+    step, place = np.argwhere(rows == 5)[0]
+    same = mask[step] & (ids[step] == ids[step, place])
+    partners.append(set(rows[step, same].tolist()))
+  assert len(partners[0] & partners[1]) < 8
+
+
+@each_case
+def test_without_shuffling_every_epoch_is_the_same(name):
+  sizes, stream = CASES[name][0], _stream(name, shuffle=False)
+  batches = _epoch(stream, 0)
+  _assert_same(batches, _epoch(stream, 3))
+  np.testing.assert_array_equal(
+      np.sort(batches.rows[batches.mask]), np.arange(sizes.sum()))
+  for rows, ids, mask in zip(*batches):  # In the order of the data.
+    assert np.all(np.diff(rows[mask]) > 0)
+    assert np.all(np.diff(ids[mask]) >= 0)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize('offsets', [
+    [], [0], [1, 3], [0, 3, 2], [0, 0], [[0, 1], [1, 2]]])
+def test_bad_offsets_are_refused(offsets):
+  with pytest.raises(ValueError, match='offsets that grow from 0'):
+    IndexStream(offsets, groups_per_batch=2)
+
+
+@pytest.mark.parametrize('arguments', [
+    {'groups_per_batch': 0}, {'groups_per_batch': 2, 'max_group_size': 0}])
+def test_sizes_below_one_are_refused(arguments):
+  with pytest.raises(ValueError, match='of at least 1, got'):
+    IndexStream([0, 3, 5], **arguments)

@@ -1,0 +1,210 @@
+"""Data sets: what they hold, how they split, what bad input gets."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import datasets, presets
+from experiments.cli import UserError
+from experiments.datasets import folder, splits
+
+_SHARED = pathlib.Path(__file__).parents[2] / 'shared' / 'data'
+
+
+def _config(**values):
+  return dataclasses.replace(presets.PRESETS['folder'], image_size=8, **values)
+
+
+def _write_groups(root, sizes, mode='L', extension='png', size=(12, 12)):
+  """One folder per group, each image of one brightness of its own."""
+  for group, count in enumerate(sizes):
+    path = root / f'group {group}'
+    path.mkdir(parents=True)
+    for i in range(count):
+      value = (37 * group + 11 * i) % 256
+      colour = value if mode == 'L' else (value, 10, 20)
+      Image.new(mode, size, colour).save(path / f'{i:03}.{extension}')
+  return str(root)
+
+
+def test_mnist5k_has_its_digits():
+  data = datasets.load(presets.PRESETS['mnist5k'])
+  assert [len(s) for s in (data.train, data.validation, data.test)] == [
+      4000, 500, 500]
+  assert np.all(np.diff(data.test.offsets) == 50)
+  assert data.train.images.shape == (4000, 28, 28, 1)
+  assert data.train.images.max() == 255
+
+
+def test_mnist_is_split_as_in_the_paper():
+  data_dir = _SHARED / 'tensorflow_datasets'
+  if not data_dir.is_dir():
+    pytest.skip('no prepared MNIST beside the project')
+  data = datasets.load(dataclasses.replace(
+      presets.PRESETS['mnist'], data_dir=str(data_dir)))
+  assert [len(s) for s in (data.train, data.validation, data.test)] == [
+      50_000, 10_000, 10_000]
+  assert np.diff(data.test.offsets).tolist() == [
+      980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize('name', ['mnist', 'mnist5k'])
+def test_image_size_that_a_data_set_does_not_have(name):
+  with pytest.raises(UserError, match='28x28 pixels, not of 32'):
+    datasets.load(dataclasses.replace(presets.PRESETS[name], image_size=32))
+
+
+def test_mnist_that_is_not_prepared_names_the_remedy(tmp_path):
+  with pytest.raises(UserError, match='point --data_dir at'):
+    datasets.load(dataclasses.replace(
+        presets.PRESETS['mnist'], data_dir=str(tmp_path)))
+
+
+def test_damaged_mnist_is_one_error(tmp_path):
+  path = tmp_path / 'mnist' / '3.0.1'
+  path.mkdir(parents=True)
+  (path / 'dataset_info.json').write_text('{}')
+  with pytest.raises(UserError, match='cannot read MNIST train'):
+    datasets.load(dataclasses.replace(
+        presets.PRESETS['mnist'], data_dir=str(tmp_path)))
+
+
+def test_unknown_data_set():
+  with pytest.raises(UserError, match='unknown data set'):
+    datasets.load(_config(dataset='mnits'))
+
+
+def test_folder_splits_the_images_of_each_group(tmp_path):
+  data = datasets.load(_config(data_dir=_write_groups(tmp_path, [20, 40])))
+  assert data.shares_groups and data.grouping == 'group'
+  assert np.diff(data.train.offsets).tolist() == [16, 32]
+  assert np.diff(data.validation.offsets).tolist() == [2, 4]
+  assert np.diff(data.test.offsets).tolist() == [2, 4]
+  assert data.train.names == ('group 0', 'group 1')
+  assert data.train.images.shape == (48, 8, 8, 1)
+
+
+def test_folder_splits_groups_when_asked(tmp_path):
+  root = _write_groups(tmp_path, [3] * 8)
+  data = datasets.load(_config(data_dir=root, split_by='group'))
+  parts = [data.train.names, data.validation.names, data.test.names]
+  assert [len(p) for p in parts] == [4, 2, 2]
+  assert len(set(sum(parts, ()))) == 8
+  assert not data.shares_groups
+
+
+def test_splits_are_always_the_same(tmp_path):
+  root = _write_groups(tmp_path, [20, 20])
+  first = datasets.load(_config(data_dir=root, seed=1))
+  again = datasets.load(_config(data_dir=root, seed=2))
+  np.testing.assert_array_equal(first.test.images, again.test.images)
+
+
+def test_split_images_puts_each_image_into_one_split():
+  labels = np.repeat([0, 1, 2], [1, 15, 40])
+  images = np.arange(56, dtype=np.uint8).reshape(56, 1, 1, 1)
+  data = splits.split_images(images, labels, 'abc', 'letter')
+  parts = [s.images.ravel().tolist()
+           for s in (data.train, data.validation, data.test)]
+  assert sorted(sum(parts, [])) == list(range(56))
+  for split in (data.train, data.validation, data.test):
+    np.testing.assert_array_equal(
+        split.labels, labels[split.images.ravel()])
+  assert np.diff(data.test.offsets).tolist() == [0, 1, 4]
+
+
+def test_one_colour_image_makes_all_rgb(tmp_path):
+  root = _write_groups(tmp_path, [20])
+  Image.new('RGB', (9, 5), (200, 10, 20)).save(
+      tmp_path / 'group 0' / 'colour.jpg')
+  assert datasets.load(_config(data_dir=root)).train.images.shape == (
+      17, 8, 8, 3)
+
+
+@pytest.mark.parametrize('mode, colour, expected', [
+    ('L', 100, [100]),
+    ('1', 1, [255]),
+    ('RGB', (1, 2, 3), [1, 2, 3]),
+    ('RGBA', (200, 100, 50, 0), [0, 0, 0]),
+    ('LA', (200, 255), [200]),
+    ('I;16', 65535, [255]),
+    ('CMYK', (0, 0, 0, 255), [0, 0, 0]),
+])
+def test_read_image_takes_every_mode(tmp_path, mode, colour, expected):
+  path = tmp_path / ('x.tif' if mode == 'CMYK' else 'x.png')
+  Image.new(mode, (5, 7), colour).save(path)
+  pixels = folder.read_image(str(path), 4)
+  assert pixels.dtype == np.uint8
+  np.testing.assert_array_equal(
+      pixels, np.broadcast_to(expected, (4, 4, len(expected))))
+
+
+def test_resize_antialiases(tmp_path):
+  # A fine chessboard has no grey in it; a good resize makes it all grey.
+  board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+  Image.fromarray(board).save(tmp_path / 'x.png')
+  pixels = folder.read_image(str(tmp_path / 'x.png'), 8)
+  assert 120 < pixels.min() <= pixels.max() < 135
+
+
+def test_photographs_are_turned_upright(tmp_path):
+  image = Image.new('L', (8, 8), 0)
+  image.paste(255, (0, 0, 8, 4))  # White above, black below.
+  exif = image.getexif()
+  exif[0x0112] = 3  # Stored upside down.
+  image.save(tmp_path / 'x.png', exif=exif)
+  pixels = folder.read_image(str(tmp_path / 'x.png'), 8)
+  assert pixels[0].max() == 0 and pixels[-1].min() == 255
+
+
+def test_folder_passes_over_what_is_no_image(tmp_path):
+  root = _write_groups(tmp_path, [10])
+  (tmp_path / 'group 0' / 'notes.txt').write_text('hello')
+  (tmp_path / 'group 0' / '.DS_Store').write_text('hello')
+  (tmp_path / '.hidden').mkdir()
+  (tmp_path / 'README.md').write_text('hello')
+  names, paths, labels = folder.find_images(root)
+  assert names == ['group 0'] and len(paths) == len(labels) == 10
+
+
+def _break(root, kind):
+  group = root / 'group 0'
+  if kind == 'text':
+    (group / 'x.png').write_text('no image')
+  elif kind == 'empty':
+    (group / 'x.png').write_bytes(b'')
+  elif kind == 'truncated':
+    noise = np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)
+    Image.fromarray(noise).save(group / 'x.png')
+    data = (group / 'x.png').read_bytes()
+    (group / 'x.png').write_bytes(data[:len(data) // 2])
+  elif kind == 'huge':
+    Image.new('1', (12_000, 10_000)).save(group / 'x.png')
+
+
+@pytest.mark.parametrize('kind', ['text', 'empty', 'truncated', 'huge'])
+def test_broken_image_is_named(tmp_path, kind):
+  root = _write_groups(tmp_path, [10])
+  _break(tmp_path, kind)
+  with pytest.raises(UserError, match=r'x\.png.* remove it'):
+    datasets.load(_config(data_dir=root))
+
+
+def test_folder_errors_name_the_remedy(tmp_path):
+  with pytest.raises(UserError, match='needs --data_dir'):
+    datasets.load(_config())
+  with pytest.raises(UserError, match='check --data_dir'):
+    datasets.load(_config(data_dir=str(tmp_path / 'none')))
+  with pytest.raises(UserError, match='holds no folders'):
+    datasets.load(_config(data_dir=str(tmp_path)))
+  root = _write_groups(tmp_path, [2, 2])
+  with pytest.raises(UserError, match='use --split_by=group'):
+    datasets.load(_config(data_dir=root))
+  with pytest.raises(UserError, match='at least 3'):
+    datasets.load(_config(data_dir=root, split_by='group'))
+  (tmp_path / 'vacant').mkdir()
+  with pytest.raises(UserError, match='vacant holds no images'):
+    datasets.load(_config(data_dir=root))

@@ -1,0 +1,261 @@
+"""Figures: every one is a whole PNG, whatever the model and the groups."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import types
+
+from absl import flags
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import charts, figures, presets, runs, sheets, train
+from experiments.cli import UserError
+from experiments.datasets.splits import Splits
+import mlvae_jax
+from mlvae_jax.store import GroupedImages
+
+_CONFIG = dataclasses.replace(
+    presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(8,),
+    steps=2, groups_per_batch=2, max_group_size=4, chunk_steps=1,
+    eval_every=1, checkpoint_every=2)
+_PICTURES = {'swap', 'generation', 'interpolation', 'reconstruction'}
+_PROBES = [
+    {'code': code, 'source': source, 'k': k, 'accuracy': 0.5 + 0.04 * k,
+     'conditional_entropy': 1 / k, 'chance': 0.25}
+    for code in ('who', 'how', 'untrained_who', 'how_accumulated', 'new_$code')
+    for source in ('mean', 'sample') for k in (1, 2, 5)
+    if (code, source) != ('new_$code', 'sample')]
+
+
+def _data(sizes, shape=(4, 4, 1), names=None):
+  rng = np.random.default_rng(0)
+  labels = np.repeat(np.arange(len(sizes)), sizes)
+  images = GroupedImages.from_labels(
+      rng.integers(0, 256, (len(labels), *shape), np.uint8), labels,
+      names or [f'g{i}' for i in range(len(sizes))])
+  return Splits(images, images, images, 'group', True)
+
+
+def _model(data, **changes):
+  """An untrained model with its parameters, as `mlvae_jax.load` gives it."""
+  model = runs.make_model(dataclasses.replace(_CONFIG, **changes), data)
+  return model, _init(model)
+
+
+@functools.cache
+def _init(model):
+  return jax.jit(model.init)(jax.random.key(0))
+
+
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+  """Function that draws an untrained model: images by name."""
+  def call(data, **changes):
+    monkeypatch.setattr(
+        mlvae_jax, 'load', lambda workdir: _model(data, **changes))
+    return _open(figures.draw_all(str(tmp_path), data))
+  return call
+
+
+def _open(paths):
+  """The images by name, which are PNGs of a sane size with a caption."""
+  found = {}
+  for path in paths:
+    with Image.open(path, formats=['PNG']) as image:
+      image.load()
+      assert 50 < min(image.size) and max(image.size) < 3000, image.size
+      assert len(image.text['Description']) > 60
+      found[path.rpartition('/')[2].removesuffix('.png')] = image
+  return found
+
+
+def _count(image, colour):
+  """Pixels of exactly that colour, '#rrggbb'."""
+  rgb = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
+  return int((np.asarray(image.convert('RGB')) == rgb).all(-1).sum())
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_fast():
+  """Next to nothing is computed here: compiling takes the time."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A trained and evaluated run with its figures."""
+  workdir, data = tmp_path_factory.mktemp('trained'), _data([12, 3, 1, 7])
+  model = runs.make_model(_CONFIG, data)
+  runs.open_workdir(str(workdir), _CONFIG, model, resume=False)
+  train.train(str(workdir), _CONFIG, model, data)
+  (workdir / 'evaluation.json').write_text(json.dumps({'probes': _PROBES}))
+  return workdir, data, figures.draw_all(str(workdir), data)
+
+
+def test_every_figure_is_drawn(trained):
+  workdir, _, paths = trained
+  assert set(_open(paths)) == _PICTURES | {'evidence', 'curves'}
+  assert sorted(paths) == sorted(map(str, (workdir / 'figures').iterdir()))
+
+
+def test_frames_say_what_an_image_is(trained):
+  drawn = _open(trained[2])
+  for name in ('swap', 'interpolation', 'reconstruction'):
+    for colour in (sheets.GREEN, sheets.BLUE, sheets.RED):
+      assert _count(drawn[name], colour) > 500, (name, colour)
+  assert not _count(drawn['generation'], sheets.BLUE)
+
+
+def test_captions_name_the_model_s_factors(trained):
+  for name, image in _open(trained[2]).items():
+    caption = image.text['Description']
+    assert name in ('evidence', 'curves') or 'who' in caption
+    assert 'style' not in caption
+  assert 'chosen to show the benefit' in _open(trained[2])[
+      'reconstruction'].text['Description']
+
+
+def test_drawing_again_gives_the_same_bytes(trained):
+  workdir, data, paths = trained
+  before = {path: pathlib.Path(path).read_bytes() for path in paths}
+  assert figures.draw_all(str(workdir), data) == paths
+  assert {path: pathlib.Path(path).read_bytes() for path in paths} == before
+
+
+def test_failure_leaves_the_old_figure(trained, monkeypatch):
+  workdir, data, paths = trained
+  before = pathlib.Path(paths[0]).read_bytes()
+
+  def fail(*args, **kwargs):
+    raise OSError('disk full')
+
+  monkeypatch.setattr(sheets.Figure, 'savefig', fail)
+  with pytest.raises(OSError, match='disk full'):
+    figures.draw_all(str(workdir), data)
+  assert pathlib.Path(paths[0]).read_bytes() == before
+
+
+def test_main_prints_the_paths(trained, monkeypatch, capsys):
+  workdir, data, paths = trained
+  values = {'workdir': str(workdir), 'data_dir': 'moved'}
+  monkeypatch.setattr(
+      flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))
+  monkeypatch.setattr(
+      runs.datasets, 'load', lambda config: {'moved': data}[config.data_dir])
+  figures.main()
+  assert capsys.readouterr().out.split() == paths
+  values['workdir'] = None
+  with pytest.raises(SystemExit) as caught:
+    figures.main()
+  assert caught.value.code == 2
+
+
+def test_images_of_another_shape_are_refused(trained):
+  with pytest.raises(UserError, match='check --data_dir'):
+    figures.draw_all(str(trained[0]), _data([3], (5, 4, 1)))
+
+
+def test_only_a_grouped_factor_is_swapped(trained):
+  with pytest.raises(ValueError, match=r"grouped factor of \['who'\]"):
+    figures.draw_all(str(trained[0]), trained[1], factor='how')
+
+
+def test_vae_has_samples_in_place_of_swaps(draw):
+  assert set(draw(_data([3, 4]), model='vae')) == {
+      'samples', 'interpolation', 'reconstruction'}
+
+
+@pytest.mark.parametrize('sizes, shape', [
+    ([5], (4, 4, 1)),  # One group.
+    ([1, 1, 1], (6, 9, 3)),  # Nothing to accumulate; RGB; not a square.
+    ([0, 2, 0, 1, 0], (4, 4, 1)),  # Groups that the split lacks.
+    ([1] * 30, (4, 4, 1)),  # More groups than are shown.
+])
+def test_groups_and_images_of_all_sizes(draw, sizes, shape):
+  assert set(draw(_data(sizes, shape))) == _PICTURES
+
+
+def test_one_image_is_not_interpolated(draw):
+  assert set(draw(_data([0, 1]))) == _PICTURES - {'interpolation'}
+
+
+def test_split_without_images(draw):
+  data = _data([0, 0])
+  assert draw(data) == {}
+
+
+@pytest.mark.parametrize('factors, names', [
+    ('who:2:group,what:2:group', _PICTURES),
+    ('who:2:group', {'interpolation', 'reconstruction'}),
+])
+def test_any_set_of_factors(draw, factors, names):
+  assert set(draw(_data([3, 4]), factors=factors)) == names
+
+
+def test_names_from_the_disk_are_shown_as_they_are(draw):
+  # Broken TeX, a glyph that the font lacks, bytes that are no text.
+  names = ['$a^', '漢字', 'b\udcff\n', '<script>' * 9]
+  assert set(draw(_data([2] * 4, names=names))) == _PICTURES
+
+
+def _subject(**fields):
+  """An untrained model, and groups of 30, 12 and 1 images."""
+  data = _data([30, 12, 1])
+  model, params = _model(data)
+  values = {'model': model, 'params': params, 'images': data.test,
+            'grouping': 'group', 'factor': 'who'}
+  return figures.Subject(**values | fields)
+
+
+def test_codes_have_the_evidence_of_ten_others():
+  subject = _subject()
+  images, seen = subject.images.images, []
+  rows = np.array([35, 42])
+  for changed in range(len(images)):
+    dark = images.copy()
+    dark[changed] = 255 - dark[changed]
+    other = subject._replace(images=dataclasses.replace(
+        subject.images, images=dark))
+    first, second = (
+        figures._sample_with_evidence(s, rows, jax.random.key(1))['who'][0]
+        for s in (subject, other))
+    seen += [changed] if not np.allclose(first, second) else []
+  assert 35 in seen and len(seen) == 11
+  assert set(seen) <= set(range(30, 42))
+
+
+def test_members_are_the_furthest_two_and_the_nearest_two():
+  subject = _subject()
+  images = subject.images.images[:30]
+  alone = mlvae_jax.infer(subject.model, subject.params, images)['who']
+  group = mlvae_jax.encode_group(
+      subject.model, subject.params, images, np.zeros(30, np.int32), 1)
+  order = np.argsort(-np.linalg.norm(alone - group.mean, axis=-1))
+  np.testing.assert_array_equal(
+      figures._choose_members(subject, 0), order[[0, 1, -2, -1]])
+  np.testing.assert_array_equal(figures._choose_members(subject, 2), [42])
+
+
+@pytest.mark.parametrize('sizes, count, expected', [
+    ([4, 4, 4], 10, [0, 1, 2, 4, 5, 6, 8, 9, 10]),
+    ([4, 0, 1], 4, [0, 1, 4]),
+    ([5], 3, [0, 1, 2]),
+])
+def test_images_are_shared_out_among_groups(sizes, count, expected):
+  subject = _subject(images=_data(sizes).test)
+  np.testing.assert_array_equal(
+      figures._choose_images(subject, count), expected)
+
+
+def test_axes_leave_out_the_first_steps_and_keep_the_last():
+  axes = sheets.Figure().subplots()
+  axes.plot(np.concatenate([[-1e6] * 5, np.linspace(-200, -100, 95)]))
+  charts._limit(axes, from_zero=False)
+  low, high = axes.get_ylim()
+  assert -250 < low < -190 and -100 < high < -80

@@ -1,0 +1,72 @@
+"""The library's house rules: imports point down, and nothing prints."""
+
+import ast
+import pathlib
+
+import pytest
+
+LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
+
+# From the ground up: a module imports only what stands before it.
+ROOMS = (
+    'normal', 'evidence', 'posteriors', 'factors', 'likelihoods', 'networks',
+    'model', 'objective', 'batching', 'store', 'training', 'checkpoint',
+    'svi', 'latents', 'bounds', 'probes', '__init__')
+# What reads flags, files and pictures belongs to the experiments.
+FOREIGN = (
+    'experiments', 'absl', 'matplotlib', 'PIL', 'tensorflow', 'tqdm',
+    'mlxtend')
+
+FILES = sorted(path.stem for path in LIBRARY.rglob('*.py'))
+each_file = pytest.mark.parametrize('name', FILES)
+
+
+def _tree(name):
+  return ast.parse((LIBRARY / f'{name}.py').read_text(encoding='utf-8'))
+
+
+def _imported(name):
+  """Full names of the modules that a file imports, wherever it does so."""
+  for node in ast.walk(_tree(name)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{name}.py has a relative import'
+      if node.module == 'mlvae_jax':
+        yield from (f'mlvae_jax.{alias.name}' for alias in node.names)
+      else:
+        yield node.module
+
+
+def test_every_file_has_its_room():
+  assert {path.parent for path in LIBRARY.rglob('*.py')} == {LIBRARY}
+  assert set(FILES) <= set(ROOMS), 'add the file to ROOMS, where it belongs'
+
+
+@each_file
+def test_imports_point_down(name):
+  rooms = [module.split('.')[1] for module in _imported(name)
+           if module.startswith('mlvae_jax.')]
+  assert set(rooms) <= set(ROOMS[:ROOMS.index(name)])
+
+
+@each_file
+def test_the_library_imports_neither_flags_nor_pictures(name):
+  for module in _imported(name):
+    top = module.split('.')[0]
+    assert not top.startswith(FOREIGN), f'{name}.py imports {module}'
+
+
+@each_file
+def test_the_library_does_not_print(name):
+  for node in ast.walk(_tree(name)):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+      assert node.func.id != 'print', f'{name}.py prints, line {node.lineno}'
+
+
+def test_public_names_are_listed_once_and_exist():
+  import mlvae_jax
+
+  names = mlvae_jax.__all__
+  assert names == sorted(names, key=str.lower) or len(names) == len(set(names))
+  assert all(hasattr(mlvae_jax, name) for name in names)

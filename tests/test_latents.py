@@ -1,0 +1,106 @@
+"""Reconstruct, swap, interpolate, generate: which code goes where."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mlvae_jax
+from mlvae_jax import MLP, Gaussian, Model
+
+_MODEL = Model(
+    mlvae_jax.ml_vae(3, 2), (4, 4, 1), Gaussian(0.1), MLP((8,)))
+_PARAMS = _MODEL.init(jax.random.key(0))
+_IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
+_IDS = np.array([0, 1, 0, 2, 1, 0])
+
+
+def test_strategy_1_takes_each_image_alone():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  alone = mlvae_jax.encode_group(
+      _MODEL, _PARAMS, _IMAGES, np.arange(6), num_groups=6)
+  np.testing.assert_allclose(codes['content'], alone.mean, rtol=1e-5)
+
+
+def test_strategy_2_gives_members_the_group_code():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES, _IDS, 3)
+  group = mlvae_jax.encode_group(
+      _MODEL, _PARAMS, _IMAGES, _IDS, num_groups=3)
+  np.testing.assert_allclose(
+      codes['content'], group.mean[_IDS], rtol=1e-5, atol=1e-6)
+  style = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)['style']
+  np.testing.assert_allclose(codes['style'], style, rtol=1e-5, atol=1e-6)
+
+
+def test_samples_follow_the_posterior():
+  q = mlvae_jax.posteriors(_MODEL, _PARAMS, _IMAGES, _IDS, 3)
+  draws = jnp.stack([
+      mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES, _IDS, 3, key=key)['content']
+      for key in jax.random.split(jax.random.key(1), 400)])
+  error = (draws.mean(0) - q['content'].mean) / (q['content'].std / 20)
+  assert jnp.abs(error).max() < 5
+  np.testing.assert_allclose(draws.std(0), q['content'].std, rtol=0.25)
+
+
+def test_swap_fixes_style_by_row_and_content_by_column():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  grid = mlvae_jax.swap(_MODEL, _PARAMS, codes, codes)
+  assert grid.shape == (6, 6, 4, 4, 1)
+  one = mlvae_jax.decode(_MODEL, _PARAMS, {
+      'content': codes['content'][4], 'style': codes['style'][1]})
+  np.testing.assert_allclose(grid[1, 4], one, rtol=1e-5, atol=1e-6)
+  diagonal = grid[np.arange(6), np.arange(6)]
+  np.testing.assert_allclose(
+      diagonal, mlvae_jax.reconstruct(_MODEL, _PARAMS, _IMAGES),
+      rtol=1e-5, atol=1e-6)
+
+
+def test_swap_of_another_factor_is_the_transpose():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  np.testing.assert_allclose(
+      mlvae_jax.swap(_MODEL, _PARAMS, codes, codes, factor='style'),
+      mlvae_jax.swap(_MODEL, _PARAMS, codes, codes).swapaxes(0, 1),
+      rtol=1e-5, atol=1e-6)
+
+
+def test_interpolation_begins_and_ends_at_the_images():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  start, stop = ({k: v[i] for k, v in codes.items()} for i in (0, 3))
+  grid = mlvae_jax.interpolate(_MODEL, _PARAMS, start, stop, 5)
+  ends = mlvae_jax.reconstruct(_MODEL, _PARAMS, _IMAGES[[0, 3]])
+  np.testing.assert_allclose(grid[0, 0], ends[0], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(grid[4, 4], ends[1], rtol=1e-5, atol=1e-6)
+  swapped = mlvae_jax.swap(_MODEL, _PARAMS, codes, codes)[0, 3]
+  np.testing.assert_allclose(grid[0, 4], swapped, rtol=1e-5, atol=1e-6)
+
+
+def test_generate_keeps_the_codes_it_is_given():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  made = mlvae_jax.generate(
+      _MODEL, _PARAMS, {'content': codes['content']}, jax.random.key(0), 7)
+  assert made.shape == (6, 7, 4, 4, 1)
+  np.testing.assert_allclose(  # All codes given: nothing is random.
+      mlvae_jax.generate(_MODEL, _PARAMS, codes, jax.random.key(0), 2)[:, 1],
+      mlvae_jax.reconstruct(_MODEL, _PARAMS, _IMAGES), rtol=1e-5, atol=1e-6)
+  assert float(jnp.std(made[0], axis=0).max()) > 0
+
+
+def test_generate_from_the_prior_alone():
+  made = mlvae_jax.generate(_MODEL, _PARAMS, {}, jax.random.key(0), 3)
+  assert made.shape == (1, 3, 4, 4, 1)
+
+
+def test_images_stay_in_range():
+  codes = {'content': jnp.full((2, 3), 100.0), 'style': jnp.ones((2, 2))}
+  images = mlvae_jax.decode(_MODEL, _PARAMS, codes)
+  assert images.min() >= 0 and images.max() <= 1
+
+
+def test_ids_without_their_number_are_refused():
+  with pytest.raises(ValueError, match='num_groups'):
+    mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES, _IDS)
+
+
+def test_images_of_another_size_are_refused():
+  with pytest.raises(ValueError, match=r'\[N, 4, 4, 1\], got \[6, 5, 4, 1\]'):
+    mlvae_jax.reconstruct(_MODEL, _PARAMS, np.zeros((6, 5, 4, 1), np.uint8))

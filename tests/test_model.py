@@ -1,0 +1,251 @@
+"""The model's pure functions, and encode_group under transformations."""
+
+import json
+
+import jax
+from jax import export
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from mlvae_jax.evidence import product_of_normals
+from mlvae_jax.factors import Factor, ml_vae, vae
+from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model import Model, encode_group
+from mlvae_jax.networks import MLP
+
+NUM_GROUPS = 4
+MODEL = Model(
+    ml_vae(3, 2), (8, 8, 1), network=MLP(hidden_sizes=(16,)))
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
+IMAGES = np.random.default_rng(0).integers(
+    0, 256, (12, 8, 8, 1), dtype=np.uint8)
+IDS = np.array([3, 0, 1, 3, 3, 0, 1, 1, 0, 3, 3, 0], np.int32)  # 2 is empty.
+
+
+def _encode_group(params, images, ids, mask=None):
+  return encode_group(MODEL, params, images, ids, NUM_GROUPS, mask=mask)
+
+
+def _assert_same(found, expected):
+  """Two trees of arrays are equal to float32, elementwise."""
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+EXPECTED = _encode_group(PARAMS, IMAGES, IDS)
+
+
+def test_every_factor_gets_a_posterior_of_its_size():
+  q = jax.jit(MODEL.encode)(PARAMS, IMAGES)
+  assert {name: n.mean.shape for name, n in q.items()} == {
+      'content': (12, 3), 'style': (12, 2)}
+  assert {name: n.logvar.shape for name, n in q.items()} == {
+      'content': (12, 3), 'style': (12, 2)}
+
+
+def test_each_image_is_encoded_alone():
+  encode = jax.jit(MODEL.encode)
+  alone = [encode(PARAMS, IMAGES[i:i + 1]) for i in range(12)]
+  _assert_same(
+      jax.tree.map(lambda *v: jnp.concatenate(v), *alone),
+      encode(PARAMS, IMAGES))
+
+
+def test_every_head_moves_one_moment_of_one_factor():
+  encode = jax.jit(MODEL.encode)
+  before = encode(PARAMS, IMAGES)
+  flat_before = np.concatenate(
+      [v for name in before for v in before[name]], axis=-1)
+  for head in range(10):
+    params = jax.tree.map(jnp.copy, PARAMS)
+    bias = params['encoder']['heads']['bias']
+    params['encoder']['heads']['bias'] = bias.at[head].add(1.0)
+    after = encode(params, IMAGES)
+    flat = np.concatenate([v for name in after for v in after[name]], axis=-1)
+    changed = np.any(np.abs(flat - flat_before) > 0.5, axis=0)
+    assert changed.sum() == 1
+
+
+def test_codes_are_decoded_in_the_order_of_the_factors():
+  codes = {'style': jnp.ones((5, 2)), 'content': jnp.zeros((5, 3))}
+  decode = jax.jit(MODEL.decode)
+  logits = decode(PARAMS, codes)
+  assert logits.shape == (5, 2, 8, 8, 1)
+  _assert_same(logits, decode(PARAMS, dict(reversed(codes.items()))))
+  kernel = PARAMS['decoder']['hidden_0']['kernel']
+  hidden = jnp.tanh(kernel[3:].sum(axis=0))  # The biases start at 0.
+  expected = hidden @ PARAMS['decoder']['pixels']['kernel']
+  _assert_same(logits[0].ravel(), expected)
+
+
+def test_uint8_images_equal_floats_between_0_and_1():
+  encode = jax.jit(MODEL.encode)
+  _assert_same(
+      encode(PARAMS, IMAGES), encode(PARAMS, np.float32(IMAGES / 255.0)))
+  white = jax.jit(MODEL.to_float)(np.full((1, 8, 8, 1), 255, np.uint8))
+  np.testing.assert_array_equal(white, 1.0)
+
+
+# encode_group
+
+
+def test_encode_group_multiplies_the_members():
+  q = MODEL.encode(PARAMS, IMAGES)['content']
+  _assert_same(EXPECTED, product_of_normals(q, IDS, NUM_GROUPS))
+  np.testing.assert_array_equal(EXPECTED.mean[2], 0.0)
+  np.testing.assert_array_equal(EXPECTED.logvar[2], 0.0)
+
+
+def test_encode_group_under_jit_and_without():
+  _assert_same(jax.jit(_encode_group)(PARAMS, IMAGES, IDS), EXPECTED)
+
+
+def test_encode_group_of_shuffled_rows():
+  order = np.random.default_rng(1).permutation(12)
+  _assert_same(_encode_group(PARAMS, IMAGES[order], IDS[order]), EXPECTED)
+
+
+def test_vmap_over_sets_of_groups():
+  images = np.stack([IMAGES, IMAGES[::-1]])
+  ids = np.stack([IDS, IDS[::-1]])
+  found = jax.jit(jax.vmap(_encode_group, (None, 0, 0)))(PARAMS, images, ids)
+  for i in range(2):
+    _assert_same([v[i] for v in found], EXPECTED)
+
+
+def test_vmap_over_models():
+  both = jax.tree.map(
+      lambda *v: jnp.stack(v), PARAMS, jax.jit(MODEL.init)(jax.random.key(1)))
+  found = jax.jit(jax.vmap(_encode_group, (0, None, None)))(both, IMAGES, IDS)
+  _assert_same([v[0] for v in found], EXPECTED)
+
+
+def test_pmap_and_shard_map_over_sets_of_groups():
+  devices = jax.local_devices()
+  images, ids = (np.stack([v] * len(devices)) for v in (IMAGES, IDS))
+  found = jax.pmap(_encode_group, in_axes=(None, 0, 0))(PARAMS, images, ids)
+  mesh = jax.sharding.Mesh(np.array(devices), ('d',))
+  rows = PartitionSpec('d')
+  sharded = jax.jit(jax.shard_map(
+      _encode_group, mesh=mesh, in_specs=(PartitionSpec(), rows, rows),
+      out_specs=rows))(
+          PARAMS, np.concatenate(images), np.concatenate(ids))
+  for i in range(len(devices)):
+    _assert_same([v[i] for v in found], EXPECTED)
+    _assert_same([v[i * NUM_GROUPS:][:NUM_GROUPS] for v in sharded], EXPECTED)
+
+
+def test_export_of_encode_group():
+  exported = export.export(jax.jit(_encode_group))(PARAMS, IMAGES, IDS)
+  _assert_same(exported.call(PARAMS, IMAGES, IDS), EXPECTED)
+  pytest.importorskip('flatbuffers')  # What JAX serialises with.
+  again = export.deserialize(exported.serialize())
+  _assert_same(again.call(PARAMS, IMAGES, IDS), EXPECTED)
+
+
+def test_gradient_reaches_parameters_and_images():
+  def scalar(params, images):
+    return sum(jnp.sum(v) for v in _encode_group(params, images, IDS))
+
+  images = np.float32(IMAGES / 255.0)
+  params_grad, images_grad = jax.jit(jax.grad(scalar, (0, 1)))(PARAMS, images)
+  assert np.all(np.isfinite(images_grad))
+  assert np.all(np.any(images_grad != 0, axis=(1, 2, 3)))
+  heads = params_grad['encoder']['heads']['kernel']
+  assert np.all(heads[:, :6] != 0)  # The content's mean and logvar.
+  np.testing.assert_array_equal(heads[:, 6:], 0.0)
+
+
+def test_masked_images_drop_out_even_nan():
+  mask = np.arange(12) < 9
+  images = np.float32(IMAGES / 255.0)
+  expected = _encode_group(PARAMS, images[:9], IDS[:9])
+  images[~mask] = np.nan
+  ids = np.where(mask, IDS, 99)
+  _assert_same(_encode_group(PARAMS, images, ids, mask), expected)
+  _assert_same(jax.jit(_encode_group)(PARAMS, images, ids, mask), expected)
+
+
+def test_new_ids_need_no_new_compilation(compilations):
+  _encode_group(PARAMS, IMAGES, IDS)
+  with compilations() as names:
+    _encode_group(PARAMS, IMAGES, IDS[::-1].copy())
+  assert not names
+
+
+def test_the_factor_is_named_where_the_model_has_several_grouped():
+  factors = (Factor('shape', 2, 'shape'), Factor('colour', 3, 'colour'))
+  model = Model(factors, (8, 8, 1), network=MLP((8,)))
+  params = jax.jit(model.init)(jax.random.key(0))
+  found = encode_group(model, params, IMAGES, IDS, 4, factor='colour')
+  assert found.mean.shape == (4, 3)
+  with pytest.raises(ValueError, match=r"2 grouped factors, name one of"):
+    encode_group(model, params, IMAGES, IDS, 4)
+  with pytest.raises(ValueError, match=r"no factor 'size', expected one of"):
+    encode_group(model, params, IMAGES, IDS, 4, factor='size')
+
+
+@pytest.mark.parametrize('images, ids, match', [
+    (IMAGES[:, :, :, 0], IDS, r'images of \[N, 8, 8, 1\], got \[12, 8, 8\]'),
+    (IMAGES[:, :4], IDS, r'images of \[N, 8, 8, 1\], got \[12, 4, 8, 1\]'),
+    (IMAGES.astype(np.int32), IDS, 'uint8 images, or float.*got int32'),
+    (np.float32(IMAGES), IDS, r'float images in \[0, 1\], got values from'),
+    (IMAGES, IDS[:5], r'group_ids of \[12\] integers.*got int32 of \[5\]'),
+    (IMAGES, np.float32(IDS), 'integers.*got float32'),
+    (IMAGES, IDS + 1, r'ids in \[0, 4\), got ids from 1 to 4'),
+])
+def test_bad_images_and_ids_are_refused(images, ids, match):
+  with pytest.raises(ValueError, match=match):
+    _encode_group(PARAMS, images, ids)
+
+
+def test_nan_images_are_not_taken_for_floats_between_0_and_1():
+  images = np.float32(IMAGES / 255.0)
+  images[3, 0, 0, 0] = np.nan
+  with pytest.raises(ValueError, match=r'float images in \[0, 1\]'):
+    _encode_group(PARAMS, images, IDS)
+
+
+@pytest.mark.parametrize('mask', [np.ones(5, bool), np.ones(12, np.float32)])
+def test_bad_masks_are_refused(mask):
+  with pytest.raises(ValueError, match=r'mask of \[12\] bool'):
+    _encode_group(PARAMS, IMAGES, IDS, mask)
+
+
+# The description of a model.
+
+
+@pytest.mark.parametrize(
+    'likelihood', [Bernoulli(), Gaussian(0.3), LearnedGaussian()])
+@pytest.mark.parametrize('factors', [vae(4), ml_vae(3, 2, 'identity')])
+def test_a_model_survives_json(factors, likelihood):
+  model = Model(factors, (8, 6, 3), likelihood, MLP((8, 4), 'gelu'))
+  text = json.dumps(model.to_dict())
+  again = Model.from_dict(json.loads(text))
+  assert again == model and hash(again) == hash(model)
+
+
+def test_equal_models_share_compilations(compilations):
+  _encode_group(PARAMS, IMAGES, IDS)
+  twin = Model.from_dict(MODEL.to_dict())
+  with compilations() as names:
+    encode_group(twin, PARAMS, IMAGES, IDS, NUM_GROUPS)
+  assert not names
+
+
+@pytest.mark.parametrize('shape', [(8, 8), (8, 8, 0), (1, 8, 8, 1)])
+def test_bad_image_shapes_are_refused(shape):
+  with pytest.raises(ValueError, match='image_shape .height, width'):
+    Model(vae(2), shape)
+
+
+def test_init_is_a_function_of_the_key():
+  init = jax.jit(MODEL.init)
+  first, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
+  assert set(first) == {'encoder', 'decoder'}
+  for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(same)):
+    np.testing.assert_array_equal(a, b)
+  assert np.any(first['encoder']['heads']['kernel']
+                != other['encoder']['heads']['kernel'])

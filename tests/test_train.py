@@ -1,0 +1,183 @@
+"""The training job: workdirs, resuming, logging, errors."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import metrics_log, presets, runs, train
+from experiments.cli import UserError
+from experiments.datasets import splits
+from mlvae_jax import checkpoint
+
+_CONFIG = dataclasses.replace(
+    presets.PRESETS['folder'], factors='content:3:group,style:2',
+    hidden_sizes=(8,), steps=6, groups_per_batch=2, max_group_size=4,
+    chunk_steps=2, eval_every=2, checkpoint_every=2)
+
+
+def _data(num_groups=3, per_group=20):
+  rng = np.random.default_rng(0)
+  labels = np.repeat(np.arange(num_groups), per_group)
+  images = rng.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
+  return splits.split_images(
+      images, labels, [f'g{i}' for i in range(num_groups)], 'group')
+
+
+def _train(workdir, **changes):
+  config = dataclasses.replace(_CONFIG, **changes)
+  data = _data()
+  model = runs.make_model(config, data)
+  runs.open_workdir(str(workdir), config, model, resume=True)
+  train.train(str(workdir), config, model, data)
+  return checkpoint.load(workdir)
+
+
+def _assert_equal(first, second):
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _without_speed(workdir):
+  records = metrics_log.read_metrics(str(workdir))
+  return [{k: v for k, v in r.items() if k != 'images_per_second'}
+          for r in records]
+
+
+@pytest.mark.parametrize('model', ['mlvae', 'vae'])
+def test_resumed_run_equals_uninterrupted_bit_for_bit(tmp_path, model):
+  _, whole = _train(tmp_path / 'whole', model=model)
+  _train(tmp_path / 'parts', model=model, steps=2)
+  _, resumed = _train(tmp_path / 'parts', model=model)
+  _assert_equal(whole, resumed)
+  assert _without_speed(tmp_path / 'whole') == _without_speed(
+      tmp_path / 'parts')
+
+
+def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path):
+  _train(tmp_path, steps=2)
+  log = tmp_path / 'metrics.jsonl'
+  log.write_text(log.read_text() + '{"step": 4, "split": "train"}\n{"ste')
+  _train(tmp_path, steps=4)
+  steps = [r['step'] for r in metrics_log.read_metrics(str(tmp_path))
+           if r['split'] == 'train']
+  assert steps == [2, 4]
+  assert all(json.loads(line) for line in log.read_text().splitlines())
+
+
+def test_complete_run_trains_no_further(tmp_path):
+  _, before = _train(tmp_path)
+  _, after = _train(tmp_path)
+  _assert_equal(before, after)
+
+
+def test_metrics_have_their_fields(tmp_path):
+  _train(tmp_path)
+  records = metrics_log.read_metrics(str(tmp_path))
+  trained = [r for r in records if r['split'] == 'train']
+  assert {'step', 'epoch', 'elbo', 'log_lik', 'kl', 'images_per_second',
+          'split'} <= set(trained[0])
+  assert set(trained[0]['kl']) == {'content', 'style'}
+  assert [r['step'] for r in records if r['split'] == 'validation'] == [
+      2, 4, 6]
+  assert list(tmp_path.glob('events.out.tfevents.*'))
+
+
+def test_seed_changes_the_run(tmp_path):
+  _, first = _train(tmp_path / 'a', steps=2)
+  _, second = _train(tmp_path / 'b', steps=2, seed=1)
+  assert not np.array_equal(
+      first['encoder']['heads']['kernel'],
+      second['encoder']['heads']['kernel'])
+
+
+def test_divergence_keeps_the_last_checkpoint(tmp_path):
+  _, before = _train(tmp_path, steps=2)
+  config_file = tmp_path / 'config.json'
+  config_file.write_text(config_file.read_text().replace(
+      '"learning_rate": 0.001', '"learning_rate": 1e+30'))
+  with pytest.raises(UserError, match='step 2 is kept'):
+    _train(tmp_path, learning_rate=1e30)
+  _, after = checkpoint.load(tmp_path)
+  _assert_equal(before, after)
+
+
+def test_divergence_before_any_checkpoint(tmp_path):
+  with pytest.raises(UserError, match='not finite.*no checkpoint yet'):
+    _train(tmp_path, learning_rate=1e30)
+
+
+def test_workdir_of_another_configuration_is_refused(tmp_path):
+  _train(tmp_path, steps=2)
+  with pytest.raises(UserError, match='seed=0, not 5; choose another'):
+    _train(tmp_path, seed=5)
+
+
+def test_workdir_of_other_images_is_refused(tmp_path):
+  _train(tmp_path, steps=2)
+  model = presets.make_model(_CONFIG, (5, 5, 1))
+  with pytest.raises(UserError, match=r'another model, for images of \[4, 4'):
+    runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True)
+
+
+def test_workdir_is_not_resumed_when_told_not_to(tmp_path):
+  _train(tmp_path, steps=2)
+  model = presets.make_model(_CONFIG, (4, 4, 1))
+  with pytest.raises(UserError, match='holds a run already'):
+    runs.open_workdir(str(tmp_path), _CONFIG, model, resume=False)
+
+
+def test_damaged_config_is_one_error(tmp_path):
+  (tmp_path / 'config.json').write_text('{"mod')
+  with pytest.raises(UserError, match='not JSON'):
+    _train(tmp_path)
+
+
+def test_config_round_trip():
+  config = dataclasses.replace(_CONFIG, hidden_sizes=(3, 4), data_dir='x')
+  text = json.dumps(presets.to_json(config))
+  assert presets.from_json(json.loads(text)) == config
+
+
+def _flags(**values):
+  names = [f.name for f in dataclasses.fields(presets.Config)]
+  return {name: None for name in names} | {
+      'dataset': 'mnist5k', 'epochs': None} | values
+
+
+def test_flags_override_the_preset():
+  config = train.config_from_flags(_flags(seed=3, hidden_sizes=['7', '5']))
+  assert config == dataclasses.replace(
+      presets.PRESETS['mnist5k'], seed=3, hidden_sizes=(7, 5))
+
+
+def test_batch_size_means_groups_for_grouped_models():
+  config = train.config_from_flags(_flags(batch_size=100, max_group_size=20))
+  assert config.groups_per_batch == 5
+  config = train.config_from_flags(_flags(batch_size=100, model='vae'))
+  assert (config.groups_per_batch, config.batch_size) == (10, 100)
+
+
+@pytest.mark.parametrize('values, message', [
+    ({'factors': 'content'}, 'NAME:DIM'),
+    ({'factors': 'a:2,a:3'}, 'distinct names'),
+    ({'hidden_sizes': ['x']}, 'comma-separated integers'),
+    ({'kl_weights': 'nobody:1'}, "no factor 'nobody'"),
+    ({'kl_weights': 'style:much'}, 'NAME:WEIGHT'),
+    ({'steps': 1, 'epochs': 1}, 'not both'),
+    ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
+])
+def test_bad_flags_exit_with_2_and_one_line(capsys, values, message):
+  with pytest.raises(SystemExit) as caught:
+    train.config_from_flags(_flags(**values))
+  assert caught.value.code == 2
+  error = capsys.readouterr().err
+  assert message in error and error.count('\n') == 1
+
+
+def test_factor_of_an_unknown_grouping(capsys):
+  config = dataclasses.replace(_CONFIG, factors='content:3:person,style:2')
+  with pytest.raises(SystemExit):
+    runs.make_model(config, _data())
+  assert "grouped by 'person'" in capsys.readouterr().err

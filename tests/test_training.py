@@ -1,0 +1,336 @@
+"""Steps, chunks of steps over devices, evaluation.
+
+Most tests train the same tiny model on the same noise images; `_train` runs
+it. Noise images are as good as any here: nothing is learned but the numbers.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mlvae_jax import training
+from mlvae_jax.batching import IndexBatch, IndexStream
+from mlvae_jax.factors import Batch, ml_vae, vae
+from mlvae_jax.model import Model
+from mlvae_jax.networks import MLP
+from mlvae_jax.objective import ElboSums, elbo_terms, sum_terms
+from mlvae_jax.store import GroupedImages
+from mlvae_jax.training import TrainConfig
+
+MODEL = Model(ml_vae(3, 2), (8, 8, 1), network=MLP((16,)))
+CONFIG = TrainConfig(learning_rate=1e-2, seed=5)
+SIZES = [3, 9, 1, 14, 8, 5]
+NUM_STEPS = 20
+
+
+def _data(dtype=np.uint8):
+  """Forty images in six groups."""
+  images = np.random.default_rng(0).integers(
+      0, 256, (sum(SIZES), 8, 8, 1), dtype=np.uint8)
+  if dtype == np.float32:
+    images = np.float32(images / 255.0)
+  offsets = np.concatenate([[0], np.cumsum(SIZES)])
+  return GroupedImages(images, offsets, tuple('abcdef'))
+
+
+def _feed(data=None, model=MODEL, on_device=True, **arguments):
+  """A feed over groups of at most four of the images."""
+  data = data or _data()
+  stream = IndexStream(data.offsets, **{
+      'groups_per_batch': 4, 'max_group_size': 4,
+      'row_multiple': jax.local_device_count(), **arguments})
+  return training.Feed(model, data, stream, on_device=on_device)
+
+
+@functools.cache
+def _initial_state(model=MODEL, config=CONFIG):
+  """The state before the first step, on the host so that none donates it."""
+  return jax.device_get(training.init_state(model, config))
+
+
+# Built once: it compiles for every number of steps that it meets.
+_CHUNK = training.make_chunk(MODEL, CONFIG, {'content': 4})
+
+
+def _train(start=None, feed=None, num_steps=NUM_STEPS, chunk_steps=5):
+  """The ELBO of every step, and the state after the last one."""
+  elbos = []
+  for state, metrics in training.train(
+      start or _initial_state(), feed or _feed(), _CHUNK,
+      num_steps=num_steps, chunk_steps=chunk_steps):
+    elbos.append(metrics.sums.elbo() / metrics.sums.num_groups)
+    last = jax.device_get(state)
+  return np.concatenate(elbos), last
+
+
+@functools.cache
+def _expected():
+  """What `_train` gives."""
+  return _train()
+
+
+def print_curve():
+  """Prints the curve as JSON: run with another number of devices, below."""
+  print(json.dumps(_train()[0].tolist()))
+
+
+def _batch(index):
+  """A step's batch, as one device sees it."""
+  return Batch(
+      _data().images[index.rows], {'content': index.group_ids}, index.mask,
+      np.arange(len(index.rows)))
+
+
+def _assert_same_bits(found, expected):
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    np.testing.assert_array_equal(a, b)
+
+
+# One step.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(config, state, batch):
+  return training.train_step(MODEL, config, {'content': 4}, state, batch)
+
+
+def _padded_stream():
+  """The stream of `_feed`, with so much padding that some is in each batch."""
+  return _feed(row_multiple=32).stream
+
+
+def test_a_step_raises_the_elbo():
+  batch = _batch(_padded_stream().batch(0))
+  after, metrics = _step(CONFIG, _initial_state(), batch)
+  assert int(after.step) == 1
+  # Once more at step 0, for the same noise.
+  _, again = _step(CONFIG, after._replace(step=np.int32(0)), batch)
+  assert again.sums.elbo() > metrics.sums.elbo()
+
+
+def _blind_params(model):
+  """Parameters whose decoder ignores the codes, so that noise is nothing."""
+  params = _initial_state(model).params
+  return {'encoder': params['encoder'],
+          'decoder': jax.tree.map(jnp.zeros_like, params['decoder'])}
+
+
+@pytest.mark.parametrize('config, weights', [
+    (CONFIG, {'content': 1.0, 'style': 1.0}),
+    (TrainConfig(kl_weights=(('content', 0.5),), kl_warmup_steps=4),
+     {'content': 0.5 / 4, 'style': 1.0 / 4}),
+])
+def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
+  params = _blind_params(MODEL)
+  index = _padded_stream().batch(0)
+  real = _batch(IndexBatch(*(value[index.mask] for value in index)))
+  assert len(real.mask) < len(index.mask)
+
+  def loss(params):
+    sums = sum_terms(elbo_terms(
+        MODEL, params, jax.random.key(0), real, {'content': 4}))
+    return -sums.elbo(weights) / sums.num_groups, sums
+
+  grad, sums = jax.jit(jax.grad(loss, has_aux=True))(params)
+  _, metrics = _step(
+      config, _initial_state()._replace(params=params), _batch(index))
+  np.testing.assert_allclose(
+      metrics.grad_norm, optax.tree.norm(grad), rtol=1e-5)
+  # Metrics are of the ELBO itself, without weights.
+  np.testing.assert_allclose(metrics.sums.elbo(), sums.elbo(), rtol=1e-5)
+  # One of the four groups is padding: nothing may be divided by four.
+  assert metrics.sums.num_groups == sums.num_groups == 3
+
+
+def test_seeds_differ_in_initialisation():
+  kernels = [
+      _initial_state(MODEL, TrainConfig(seed=seed)).params['encoder']['heads'][
+          'kernel'] for seed in (0, 1)]
+  assert np.all(kernels[0] != kernels[1])
+
+
+def test_seeds_and_steps_differ_in_noise():
+  state, batch = _initial_state(), _batch(_padded_stream().batch(0))
+  later = state._replace(step=np.int32(1))
+  log_lik = [
+      float(_step(config, start, batch)[1].sums.log_lik)
+      for config, start in (
+          (CONFIG, state), (CONFIG, later),
+          (TrainConfig(kl_weights=(('content', 0.5),), kl_warmup_steps=4),
+           state))]
+  assert len(set(log_lik)) == 3
+
+
+# Chunks and devices.
+
+
+def test_devices_follow_the_curve_of_one_step_after_the_other():
+  state, stream, elbos = _initial_state(), _padded_stream(), []
+  for i in range(NUM_STEPS):
+    state, metrics = _step(CONFIG, state, _batch(stream.batch(i)))
+    elbos.append(metrics.sums.elbo() / metrics.sums.num_groups)
+  # Rounding differs, and twenty steps of Adam amplify it.
+  np.testing.assert_allclose(_expected()[0], elbos, rtol=1e-4)
+
+
+@pytest.mark.parametrize('num_devices', [1, 8])
+def test_other_numbers_of_devices_give_the_same_curve(num_devices):
+  environment = {
+      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS':
+      f'--xla_force_host_platform_device_count={num_devices}'}
+  tests = pathlib.Path(__file__).parent
+  environment['PYTHONPATH'] = os.pathsep.join(
+      [str(tests), str(tests.parent), environment.get('PYTHONPATH', '')])
+  done = subprocess.run(
+      [sys.executable, '-W', 'error', '-c',
+       'import test_training; test_training.print_curve()'],
+      env=environment, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  # As above: rounding, amplified by twenty steps.
+  np.testing.assert_allclose(
+      json.loads(done.stdout), _expected()[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize('chunk_steps', [1, 4])
+def test_chunks_do_not_change_a_bit(chunk_steps):
+  _assert_same_bits(_train(chunk_steps=chunk_steps), _expected())
+
+
+def test_a_run_in_two_parts_does_not_change_a_bit():
+  first, state = _train(num_steps=9)
+  second, state = _train(state)
+  _assert_same_bits((np.concatenate([first, second]), state), _expected())
+
+
+def test_pixels_gathered_on_the_host_do_not_change_a_bit():
+  _assert_same_bits(_train(feed=_feed(on_device=False)), _expected())
+
+
+def test_chunks_end_at_multiples_and_the_last_step():
+
+  def count_steps(state, images, index, pixels):
+    """Takes the place of a chunk, and trains nothing."""
+    del images, pixels
+    num_steps = index.rows.shape[1]
+    ones = np.ones(num_steps, np.float32)
+    sums = ElboSums(ones, {'content': ones}, ones, ones)
+    return (state._replace(step=state.step + num_steps),
+            training.Metrics(sums, ones))
+
+  def ends(start, num_steps):
+    state = _initial_state()._replace(step=np.int32(start))
+    return [int(state.step) for state, _ in training.train(
+        state, _feed(), count_steps, num_steps=num_steps, chunk_steps=5)]
+
+  assert ends(0, 12) == [5, 10, 12]
+  assert ends(3, 10) == [5, 10]
+  assert ends(10, 10) == []
+
+
+def test_only_the_first_chunk_compiles(compilations):
+  chunk = training.make_chunk(MODEL, CONFIG, {'content': 4})
+  counts = []
+  with compilations() as names:
+    for _ in training.train(
+        _initial_state(), _feed(), chunk, num_steps=16,
+        chunk_steps=4):
+      counts.append(len(names))
+  assert len(counts) == 4 and counts[0] > 0
+  assert counts[1:] == counts[:1] * 3, names
+
+
+@pytest.mark.parametrize('row', [7, 30])
+def test_a_nan_stops_training_and_names_the_step(row):
+  data = _data(np.float32)
+  data.images[row, 3, 3, 0] = np.nan
+  feed = _feed(data)
+  rows, _, mask = feed.stream.batches(0, feed.stream.steps_per_epoch)
+  step = int(np.argmax(np.any((rows == row) & mask, axis=1)))
+  states = []
+  with pytest.raises(
+      training.DivergedError, match=rf'not finite at step {step + 1}$'):
+    for state, _ in training.train(
+        _initial_state(), feed, _CHUNK, num_steps=20,
+        chunk_steps=1):
+      states.append(jax.device_get(state.params))
+  assert len(states) == step
+  assert all(np.all(np.isfinite(v)) for v in jax.tree.leaves(states))
+
+
+def test_rows_that_do_not_divide_over_devices_are_refused():
+  num_devices = jax.local_device_count()
+  if num_devices == 1:
+    pytest.skip('one device takes any number of rows')
+  with pytest.raises(ValueError, match=f'over {num_devices} devices; pass'):
+    _feed(groups_per_batch=1, max_group_size=3, row_multiple=1)
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize('model, on_device', [
+    (MODEL, True), (MODEL, False),
+    (Model(vae(4), (8, 8, 1), network=MLP((16,))), True)])
+def test_evaluation_sees_every_image_once(model, on_device):
+  data, params = _data(), _blind_params(model)
+  feed = _feed(
+      data, model, on_device, max_group_size=None, groups_per_batch=2,
+      shuffle=False)
+  found = training.evaluate_elbo(model, params, feed)
+  everything = Batch(
+      data.images, {f.name: data.labels for f in model.grouped},
+      np.ones(len(data), bool), np.arange(len(data)))
+  num_groups = {f.name: 6 for f in model.grouped}
+  sums = jax.jit(lambda params: sum_terms(elbo_terms(
+      model, params, jax.random.key(0), everything, num_groups)))(params)
+  expected = training.summarize(jax.device_get(sums))
+  jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5),
+      found, expected)
+  assert (sums.num_rows, sums.num_groups) == (
+      len(data), 6 if model.grouped else len(data))
+
+
+def test_evaluation_is_a_function_of_its_seed(compilations):
+  params = _initial_state().params
+  feed = _feed(shuffle=False)
+  evaluate = training.make_evaluate(MODEL, feed.num_groups)
+  run = functools.partial(
+      training.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
+  first = run(seed=0)
+  with compilations() as names:
+    assert run(seed=0) == first
+    other = run(seed=1)
+  assert not names
+  assert other['log_lik'] != first['log_lik'] and other['kl'] == first['kl']
+
+
+def test_evaluation_in_parts_gives_the_same(monkeypatch):
+  params, feed = _initial_state().params, _feed(shuffle=False)
+  evaluate = training.make_evaluate(MODEL, feed.num_groups)
+  whole = training.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
+  assert feed.stream.steps_per_epoch % 2 == 0  # Parts of one shape.
+  monkeypatch.setattr(training, '_EVAL_STEPS', 2)
+  parts = training.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
+  jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5), parts, whole)
+
+
+@pytest.mark.parametrize('asarray', [np.asarray, jnp.asarray])
+def test_summary_averages_over_groups_and_images(asarray):
+  sums = ElboSums(
+      np.array([-10.0, -20.0], np.float32),
+      {'content': np.array([1.0, 2.0], np.float32)},
+      np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32))
+  assert training.summarize(jax.tree.map(asarray, sums)) == {
+      'elbo': -11.0, 'elbo_per_image': -3.0, 'log_lik': -10.0,
+      'kl': {'content': 1.0}}
