@@ -110,10 +110,11 @@ def evaluate(
   rows = list(_run_probes(
       splits, _codes(model, params, vae, splits, max_k), max_k, probe_steps))
   result = {
-      'step': checkpoint.Checkpoints(workdir, read_only=True).latest_step,
       'probes': rows,
       'elbo': _elbos(model, params, data, config),
       'protocol': {
+          'step': checkpoint.Checkpoints(
+              workdir, read_only=True).latest_step,
           'classifier': 'two hidden layers of 256 units',
           'probe_steps': probe_steps, 'seed': _SEED,
           'examples': [len(split) for split in splits],
