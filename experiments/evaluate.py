@@ -2,7 +2,7 @@
 
   python -m experiments.evaluate --workdir=runs/mnist5k-mlvae
 
-For k = 1..max_k images of evidence per group, a classifier of two hidden
+For every k of --ks images of evidence per group, a classifier of two hidden
 layers of 256 units reads the label off each factor's code, from posterior
 means and from samples. Grouped factors accumulate the evidence of k images
 of a label; the code of an ungrouped factor belongs to one image, whatever k.
@@ -33,6 +33,7 @@ from mlvae_jax.normal import Normal
 from mlvae_jax.probes import Examples
 from mlvae_jax.store import GroupedImages
 
+KS = tuple(range(1, 11))  # As in fig. 6c.
 _ENCODE_ROWS = 4096
 _SEED = 0  # Of everything random in the evaluation.
 
@@ -62,7 +63,7 @@ def main() -> None:
   workdir = runs.require_workdir(values['workdir'])
   data = runs.load_data(workdir, values['data_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
-           max_k=values['max_k'], probe_steps=values['probe_steps'])
+           ks=parse_ks(values['ks']), probe_steps=values['probe_steps'])
   from experiments import report
 
   print(report.summary(workdir))
@@ -73,10 +74,18 @@ def define_flags() -> None:
   runs.define_workdir_flags()
   flags.DEFINE_string(
       'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
-  flags.DEFINE_integer(
-      'max_k', 10, 'Most images of evidence per group.', lower_bound=1)
+  flags.DEFINE_list(
+      'ks', list(map(str, KS)), 'Numbers of images of evidence per group.')
   flags.DEFINE_integer(
       'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
+
+
+def parse_ks(values: list[str]) -> tuple[int, ...]:
+  """The numbers of --ks, sorted; exits with 2 where they are none."""
+  if not values or not all(v.isdigit() and int(v) > 0 for v in values):
+    cli.bad_flag(
+        f'expected --ks as comma-separated integers >= 1, got {values}')
+  return tuple(sorted({int(v) for v in values}))
 
 
 def evaluate(
@@ -84,7 +93,7 @@ def evaluate(
     data: Splits,
     *,
     vae_workdir: str | None = None,
-    max_k: int = 10,
+    ks: tuple[int, ...] = KS,
     probe_steps: int = 1000,
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
@@ -93,7 +102,7 @@ def evaluate(
     workdir: of the run.
     data: the run's data set.
     vae_workdir: of a VAE on the same data, or None.
-    max_k: most images of evidence per group.
+    ks: numbers of images of evidence per group.
     probe_steps: optimisation steps of a probe.
 
   Returns:
@@ -108,7 +117,7 @@ def evaluate(
         f'{model.image_shape}')
   splits = probe_splits(data)
   rows = list(_run_probes(
-      splits, _codes(model, params, vae, splits, max_k), max_k, probe_steps))
+      splits, _codes(model, params, vae, splits, ks), ks, probe_steps))
   result = {
       'probes': rows,
       'elbo': _elbos(model, params, data, config),
@@ -153,10 +162,10 @@ def encode_rows(model: Model, params: Params, images: np.ndarray
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
-def _codes(model: Model, params: Params, vae, splits, max_k: int
+def _codes(model: Model, params: Params, vae, splits, ks: tuple[int, ...]
            ) -> Iterator[Code]:
   """Everything to probe: the factors, and the controls."""
-  ks = tuple(range(1, max_k + 1))
+  more = tuple(k for k in ks if k > 1)
 
   def encoded(model, params):
     found = [encode_rows(model, params, s.images) for s in splits]
@@ -167,20 +176,20 @@ def _codes(model: Model, params: Params, vae, splits, max_k: int
   for factor in model.factors:
     # A VAE's code is accumulated as if it were grouped (paper, section 4).
     accumulates = factor.grouping is not None or not model.grouped
-    which = (ks, ()) if accumulates else ((1,), ks[1:])
+    which = (ks, ()) if accumulates else ((1,), more)
     yield Code(factor.name, posteriors[factor.name], *which)
     yield Code(f'untrained_{factor.name}', untrained[factor.name], *which,
                sources=('mean',))
     if not accumulates:
       yield Code(
-          f'{factor.name}_accumulated', posteriors[factor.name], ks[1:])
+          f'{factor.name}_accumulated', posteriors[factor.name], more)
   if vae is not None:
     for q in encoded(*vae).values():
       yield Code('vae', q, ks)
 
 
-def _run_probes(splits, codes: Iterator[Code], max_k: int, probe_steps: int
-                ) -> Iterator[dict[str, Any]]:
+def _run_probes(splits, codes: Iterator[Code], ks: tuple[int, ...],
+                probe_steps: int) -> Iterator[dict[str, Any]]:
   """Rows of evaluation.json's "probes"."""
   todo = [
       (code.name, source, k, code.repeat_ks,
@@ -190,7 +199,7 @@ def _run_probes(splits, codes: Iterator[Code], max_k: int, probe_steps: int
   todo += [
       ('pixels', 'mean', k, (),
        lambda rows, split: _mean_pixels(splits[split].images, rows))
-      for k in range(1, max_k + 1)]
+      for k in ks]
   for name, source, k, repeat_ks, features in tqdm.tqdm(
       todo, desc='probes', unit='probe', dynamic_ncols=True):
     score = _probe(splits, k, features, probe_steps)

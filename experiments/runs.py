@@ -13,10 +13,10 @@ import jax
 from experiments import cli, datasets, presets
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
-from mlvae_jax import checkpoint, training
+from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
 from mlvae_jax.model import Model
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.store import Feed, GroupedImages
 
 # Up to this many bytes of images are kept on the devices.
 _MAX_DEVICE_BYTES = 2 << 30
@@ -51,9 +51,9 @@ def make_stream(model: Model, images: GroupedImages, config: presets.Config,
 
 
 def make_feed(model: Model, images: GroupedImages, config: presets.Config,
-              shuffle: bool = True) -> training.Feed:
+              shuffle: bool = True) -> Feed:
   """The feed of a split."""
-  return training.Feed(
+  return Feed(
       model, images, make_stream(model, images, config, shuffle),
       on_device=images.images.nbytes <= _MAX_DEVICE_BYTES)
 

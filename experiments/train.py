@@ -27,6 +27,7 @@ from mlvae_jax import checkpoint, training
 from mlvae_jax.likelihoods import LIKELIHOODS
 from mlvae_jax.model import Model
 from mlvae_jax.networks import ACTIVATIONS
+from mlvae_jax.objective import SAMPLE_PER
 from mlvae_jax.store import GroupedImages
 
 
@@ -87,7 +88,7 @@ def define_flags() -> None:
   flags.DEFINE_integer(
       'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
   flags.DEFINE_enum(
-      'sample_per', None, ['row', 'group'],
+      'sample_per', None, list(SAMPLE_PER),
       'Draw a group\'s code once per image (algorithm 1) or per group.')
   flags.DEFINE_integer('seed', None, 'Of everything random.', lower_bound=0)
   flags.DEFINE_integer(

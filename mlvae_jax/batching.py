@@ -83,11 +83,11 @@ class IndexStream:
     if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or np.any(
         np.diff(offsets) < 0) or offsets[-1] == 0:
       raise ValueError('expected offsets that grow from 0, with some rows')
-    if groups_per_batch < 1 or (
-        max_group_size is not None and max_group_size < 1):
+    sizes = (groups_per_batch, max_group_size, row_multiple)
+    if min(size for size in sizes if size is not None) < 1:
       raise ValueError(
-          'expected groups_per_batch and max_group_size of at least 1, got '
-          f'{groups_per_batch} and {max_group_size}')
+          'expected groups_per_batch, max_group_size and row_multiple of at '
+          f'least 1, got {sizes}')
     self._starts, self._sizes = offsets[:-1], np.diff(offsets)
     if np.any(self._sizes == 0):
       keep = self._sizes > 0

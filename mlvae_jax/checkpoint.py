@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from mlvae_jax.model import Model, Params
@@ -59,22 +60,34 @@ class Checkpoints:
     """
     like = jax.device_get(like)
     step = self.latest_step
-    restored = self._manager.restore(step, args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(like.params),
-        opt_state=ocp.args.StandardRestore(like.opt_state)))
+    restored = self._restore(
+        params=like.params, opt_state=like.opt_state)
     return TrainState(
         like.step.dtype.type(step), restored['params'], restored['opt_state'])
 
   def restore_params(self, like: Params) -> Params:
-    """Restores the newest checkpoint's parameters, as NumPy arrays."""
-    restored = self._manager.restore(self.latest_step, args=ocp.args.Composite(
-        params=ocp.args.StandardRestore(jax.device_get(like))))
-    return restored['params']
+    """As `restore`, but the parameters alone."""
+    return self._restore(params=jax.device_get(like))['params']
 
   def close(self) -> None:
     """Waits until what was saved is on disk."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+  def _restore(self, **like: Any) -> dict[str, Any]:
+    restored = self._manager.restore(self.latest_step, args=ocp.args.Composite(
+        **{name: ocp.args.StandardRestore(item)
+           for name, item in like.items()}))
+    # Orbax compares the names of the arrays, but not their shapes.
+    for name, item in like.items():
+      expected, found = (
+          [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+          for tree in (item, restored[name]))
+      if expected != found:
+        raise ValueError(
+            f'the checkpoint of step {self.latest_step} is of another model: '
+            f'{name} have shapes {found}, expected {expected}')
+    return restored
 
 
 def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
@@ -89,8 +102,16 @@ def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
 
   Raises:
     FileNotFoundError: when there is no run, or no checkpoint yet.
+    ValueError: when its configuration cannot be read, or is not that of the
+      checkpoint.
   """
-  model = Model.from_dict(read_config(workdir)['model'])
+  config = read_config(workdir)
+  try:
+    model = Model.from_dict(config['model'])
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+        f'{os.path.join(workdir, CONFIG_FILE)} describes no model: {error!r}'
+    ) from error
   folder = os.path.join(workdir, CHECKPOINT_DIR)
   opened = (
       Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
@@ -124,7 +145,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   with open(path, encoding='utf-8') as file:
     try:
       config = json.load(file)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # Neither JSON nor UTF-8.
       raise ValueError(f'{path} is not JSON: {error}') from error
   if not isinstance(config, dict) or 'model' not in config:
     raise ValueError(f'{path} is not the configuration of a run')

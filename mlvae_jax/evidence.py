@@ -20,11 +20,12 @@ from typing import NamedTuple
 import jax
 from jax import export
 import jax.numpy as jnp
+import numpy as np
 
 from mlvae_jax.normal import Normal
 
-# Longest run of additions into one accumulator: its rounding errors stay
-# below 128 * 2**-24 = 8e-6 even where they all have the same sign.
+# About the longest run of additions into one accumulator: rounding errors
+# stay near 128 * 2**-24 = 8e-6 even where they all have the same sign.
 _CHAIN = 128
 _HASH_MULTIPLIER = 2654435769  # 2**32 / golden ratio, spreads row numbers.
 
@@ -197,9 +198,11 @@ def check_group_ids(
     group_ids: jax.Array, num_rows: int, num_groups: int,
     mask: jax.Array | None) -> jax.Array:
   """Checks ids `[N]` and mask `[N]`; returns the ids as int32."""
-  group_ids = jnp.asarray(group_ids)
-  if group_ids.shape != (num_rows,) or not jnp.issubdtype(
-      group_ids.dtype, jnp.integer):
+  # Not yet into JAX, which would cut int64 ids to 32 bits.
+  xp = jnp if isinstance(group_ids, jax.Array) else np
+  group_ids = xp.asarray(group_ids)
+  if group_ids.shape != (num_rows,) or not np.issubdtype(
+      group_ids.dtype, np.integer):
     raise ValueError(
         f'expected group_ids of [{num_rows}] integers, one per row, got '
         f'{group_ids.dtype} of {list(group_ids.shape)}')
@@ -212,13 +215,14 @@ def check_group_ids(
           f'expected a mask of [{num_rows}] bool, got {mask.dtype} of '
           f'{list(mask.shape)}')
   if num_rows and not _is_traced(group_ids) and not _is_traced(mask):
-    real = group_ids if mask is None else jnp.where(mask, group_ids, 0)
+    real = group_ids if mask is None else xp.where(
+        xp.asarray(mask), group_ids, 0)
     low, high = int(real.min()), int(real.max())
     if low < 0 or high >= num_groups:
       raise ValueError(
           f'expected group ids in [0, {num_groups}), got ids from {low} to '
           f'{high}; raise num_groups or mask the rows')
-  return group_ids.astype(jnp.int32)
+  return jnp.asarray(group_ids.astype(np.int32))
 
 
 @functools.partial(jax.jit, static_argnames='num_groups')

@@ -77,7 +77,8 @@ def parse_factors(text: str) -> tuple[Factor, ...]:
   factors = []
   for item in text.split(','):
     parts = item.strip().split(':')
-    if len(parts) not in (2, 3) or not parts[1].isdigit():
+    if len(parts) not in (2, 3) or not (
+        parts[1].isdigit() and all(parts)):
       raise ValueError(
           f'expected factors as NAME:DIM[:GROUPING],..., got {item.strip()!r}')
     factors.append(Factor(parts[0], int(parts[1]), *parts[2:]))

@@ -21,6 +21,8 @@ from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
 
+SAMPLE_PER = ('row', 'group')
+
 
 class ElboTerms(NamedTuple):
   """Terms of the group ELBOs of a batch, in nats.
@@ -84,10 +86,16 @@ def elbo_terms(
 
   Returns:
     The terms.
+
+  Raises:
+    ValueError: on another `sample_per`, or images that do not fit the model.
   """
+  if sample_per not in SAMPLE_PER:
+    raise ValueError(
+        f'expected sample_per of {SAMPLE_PER}, got {sample_per!r}')
   mask = batch.mask
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
-  x = jnp.where(mask[:, None, None, None], model.to_float(batch.x), 0.0)
+  x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
   posteriors = model.encode(params, x)
   codes, kl, group_share = {}, {}, None
   keys = jax.random.split(key, len(model.factors))

@@ -17,13 +17,12 @@ import numpy as np
 import optax
 
 from mlvae_jax import objective
-from mlvae_jax.batching import IndexBatch, IndexStream
+from mlvae_jax.batching import IndexBatch
 from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.store import DEVICES, Feed, replicate
 
-_AXIS = 'devices'
 _EVAL_STEPS = 256  # Per dispatch.
 _INIT, _NOISE = 0, 1  # What a run's seed is folded with, per use.
 
@@ -132,44 +131,6 @@ def train_step(
           Metrics(sums, optax.tree.norm(grads)))
 
 
-class Feed:
-  """Brings batches of a data set to the devices.
-
-  Images lie on every device where they fit (`on_device`): a chunk then
-  carries row numbers only. Otherwise the host gathers each chunk's pixels.
-
-  Attributes:
-    stream: the index stream.
-    num_groups: static number of groups per grouped factor.
-  """
-
-  def __init__(self, model: Model, data: GroupedImages, stream: IndexStream,
-               *, on_device: bool = True):
-    self.stream = stream
-    self.num_groups = {
-        f.name: stream.groups_per_batch for f in model.grouped}
-    self._num_devices = jax.local_device_count()
-    if stream.rows_per_batch % self._num_devices:
-      raise ValueError(
-          f'{stream.rows_per_batch} rows per batch do not divide over '
-          f'{self._num_devices} devices; pass row_multiple to the stream')
-    self._images = data.images
-    self._on_device = replicate(data.images) if on_device else None
-
-  def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
-    """Steps start to stop as (device images, indices, host pixels)."""
-    index = IndexBatch(*map(self._split, self.stream.batches(start, stop)))
-    if self._on_device is not None:
-      return self._on_device, index, None
-    return None, index, self._images[index.rows]
-
-  def _split(self, value: np.ndarray) -> np.ndarray:
-    """`[steps, N]` to `[devices, steps, N / devices]`."""
-    steps = len(value)
-    return np.ascontiguousarray(
-        value.reshape(steps, self._num_devices, -1).swapaxes(0, 1))
-
-
 def make_chunk(
     model: Model, config: TrainConfig, num_groups: Mapping[str, int]
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -182,12 +143,12 @@ def make_chunk(
   def run(state, images, index, pixels):
     def step(state, inputs):
       batch = _local_batch(model, images, *inputs)
-      return train_step(model, config, num_groups, state, batch, _AXIS)
+      return train_step(model, config, num_groups, state, batch, DEVICES)
 
     return jax.lax.scan(step, state, (index, pixels))
 
   return jax.pmap(
-      run, axis_name=_AXIS, in_axes=(None, None, 0, 0), out_axes=None,
+      run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
       donate_argnums=0)
 
 
@@ -204,14 +165,14 @@ def make_evaluate(
       batch = _local_batch(model, images, *inputs)
       terms = objective.elbo_terms(
           model, params, jax.random.fold_in(key, number), batch, num_groups,
-          axis_name=_AXIS)
-      return number + 1, jax.lax.psum(objective.sum_terms(terms), _AXIS)
+          axis_name=DEVICES)
+      return number + 1, jax.lax.psum(objective.sum_terms(terms), DEVICES)
 
     _, sums = jax.lax.scan(step, start, (index, pixels))
     return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
 
   return jax.pmap(
-      run, axis_name=_AXIS, in_axes=(None, None, None, None, 0, 0),
+      run, axis_name=DEVICES, in_axes=(None, None, None, None, 0, 0),
       out_axes=None)
 
 
@@ -292,8 +253,8 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
     {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group, and
     'elbo_per_image'.
   """
-  total = jax.tree.map(lambda value: float(np.sum(value, dtype=np.float64)),
-                       sums)
+  total = jax.tree.map(
+      lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
   groups, rows = max(total.num_groups, 1.0), max(total.num_rows, 1.0)
   return {
       'elbo': float(total.elbo()) / groups,
@@ -303,19 +264,12 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
   }
 
 
-def replicate(tree: Any) -> Any:
-  """Copies a tree of arrays to every local device."""
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (_AXIS,))
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.device_put(tree, everywhere)
-
-
 def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
                  pixels: jax.Array | None) -> Batch:
   """This device's rows of one step."""
   num_rows = index.rows.shape[0]
   x = images[index.rows] if pixels is None else pixels
-  first = jax.lax.axis_index(_AXIS) * num_rows
+  first = jax.lax.axis_index(DEVICES) * num_rows
   return Batch(
       x, {f.name: index.group_ids for f in model.grouped}, index.mask,
       first + jnp.arange(num_rows))

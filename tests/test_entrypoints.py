@@ -101,7 +101,7 @@ def test_evaluate_compares_with_a_vae(tiny):
   assert result.returncode == 0, result.stderr
   result = _python(
       '-m', 'experiments.evaluate', f'--workdir={root / "run"}',
-      f'--vae_workdir={vae}', '--max_k=2', '--probe_steps=20')
+      f'--vae_workdir={vae}', '--ks=1,2', '--probe_steps=20')
   assert result.returncode == 0, result.stderr
   rows = json.loads((root / 'run' / 'evaluation.json').read_text())['probes']
   assert 'vae' in {row['code'] for row in rows}
@@ -144,7 +144,10 @@ def test_help_reads(module):
     (['train', 'extra'], 2, "'extra'"),
     (['train', '--dataset=folder', '--data_dir=/no/such'], 1, '--data_dir'),
     (['evaluate'], 2, '--workdir'),
+    (['evaluate', '--workdir=x', '--ks=0'], 2, '--ks'),
     (['evaluate', '--workdir=/no/such'], 1, 'workdir of a run'),
+    (['figures'], 2, '--workdir'),
+    (['report'], 2, '--workdir'),
 ])
 def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)

@@ -292,6 +292,16 @@ def test_groups_without_rows_are_standard_normal(num_rows):
   assert all(np.all(np.isfinite(g)) for g in grad)
 
 
+def test_gradient_with_respect_to_evidence_of_empty_groups_is_finite():
+  whole = accumulate(*_random_rows(34, 6, 2, 3), 5)
+  grad = jax.jit(jax.grad(lambda precision, eta: sum(
+      jnp.sum(v) for v in whole._replace(
+          precision=precision, eta=eta).to_normal()), (0, 1)))(
+              whole.precision, whole.eta)
+  assert np.any(np.asarray(whole.count) == 0)
+  assert all(np.all(np.isfinite(g)) for g in grad)
+
+
 @jax.jit
 def _scalar_and_grad(q, ids, mask):
   """Some function of the products of 5 groups, with them, and its gradient."""
@@ -337,10 +347,12 @@ def test_a_nan_in_one_group_leaves_the_others_alone(num_rows, where):
   assert all(np.all(np.isfinite(g[good])) for g in grad)
 
 
-def test_traced_ids_out_of_range_are_dropped():
-  q, ids = _random_rows(33, 40, 2, 5)
-  outside = np.arange(40) % 4 == 0
-  dirty = np.where(outside, np.resize([-1, 5, 2**31 - 1, -(2**31)], 40), ids)
+@pytest.mark.parametrize('num_rows', [40, 2000])
+def test_traced_ids_out_of_range_are_dropped(num_rows):
+  q, ids = _random_rows(33, num_rows, 2, 5)
+  outside = np.arange(num_rows) % 4 == 0
+  dirty = np.resize([-1, 5, 2**31 - 1, -(2**31), 700], num_rows)
+  dirty = np.where(outside, dirty, ids)
   found = product(q, dirty.astype(np.int32), 5)
   _assert_same(found, product(q, ids, 5, ~outside))
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from mlvae_jax import training
+from mlvae_jax import store, training
 from mlvae_jax.batching import IndexBatch, IndexStream
 from mlvae_jax.factors import Batch, ml_vae, vae
 from mlvae_jax.model import Model
@@ -42,13 +42,17 @@ def _data(dtype=np.uint8):
   return GroupedImages(images, offsets, tuple('abcdef'))
 
 
-def _feed(data=None, model=MODEL, on_device=True, **arguments):
-  """A feed over groups of at most four of the images."""
-  data = data or _data()
-  stream = IndexStream(data.offsets, **{
+def _stream(**arguments):
+  """Batches of four groups of at most four of the images."""
+  return IndexStream(_data().offsets, **{
       'groups_per_batch': 4, 'max_group_size': 4,
       'row_multiple': jax.local_device_count(), **arguments})
-  return training.Feed(model, data, stream, on_device=on_device)
+
+
+def _feed(data=None, model=MODEL, on_device=True, **arguments):
+  """A feed of `_stream`'s batches."""
+  return store.Feed(
+      model, data or _data(), _stream(**arguments), on_device=on_device)
 
 
 @functools.cache
@@ -83,6 +87,10 @@ def print_curve():
   print(json.dumps(_train()[0].tolist()))
 
 
+# The same batches with so much padding that some is in each of them.
+_PADDED = _stream(row_multiple=32)
+
+
 def _batch(index):
   """A step's batch, as one device sees it."""
   return Batch(
@@ -103,13 +111,8 @@ def _step(config, state, batch):
   return training.train_step(MODEL, config, {'content': 4}, state, batch)
 
 
-def _padded_stream():
-  """The stream of `_feed`, with so much padding that some is in each batch."""
-  return _feed(row_multiple=32).stream
-
-
 def test_a_step_raises_the_elbo():
-  batch = _batch(_padded_stream().batch(0))
+  batch = _batch(_PADDED.batch(0))
   after, metrics = _step(CONFIG, _initial_state(), batch)
   assert int(after.step) == 1
   # Once more at step 0, for the same noise.
@@ -131,7 +134,7 @@ def _blind_params(model):
 ])
 def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   params = _blind_params(MODEL)
-  index = _padded_stream().batch(0)
+  index = _PADDED.batch(0)
   real = _batch(IndexBatch(*(value[index.mask] for value in index)))
   assert len(real.mask) < len(index.mask)
 
@@ -159,7 +162,7 @@ def test_seeds_differ_in_initialisation():
 
 
 def test_seeds_and_steps_differ_in_noise():
-  state, batch = _initial_state(), _batch(_padded_stream().batch(0))
+  state, batch = _initial_state(), _batch(_PADDED.batch(0))
   later = state._replace(step=np.int32(1))
   log_lik = [
       float(_step(config, start, batch)[1].sums.log_lik)
@@ -174,7 +177,7 @@ def test_seeds_and_steps_differ_in_noise():
 
 
 def test_devices_follow_the_curve_of_one_step_after_the_other():
-  state, stream, elbos = _initial_state(), _padded_stream(), []
+  state, stream, elbos = _initial_state(), _PADDED, []
   for i in range(NUM_STEPS):
     state, metrics = _step(CONFIG, state, _batch(stream.batch(i)))
     elbos.append(metrics.sums.elbo() / metrics.sums.num_groups)
@@ -184,16 +187,15 @@ def test_devices_follow_the_curve_of_one_step_after_the_other():
 
 @pytest.mark.parametrize('num_devices', [1, 8])
 def test_other_numbers_of_devices_give_the_same_curve(num_devices):
-  environment = {
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS':
-      f'--xla_force_host_platform_device_count={num_devices}'}
   tests = pathlib.Path(__file__).parent
-  environment['PYTHONPATH'] = os.pathsep.join(
-      [str(tests), str(tests.parent), environment.get('PYTHONPATH', '')])
   done = subprocess.run(
       [sys.executable, '-W', 'error', '-c',
        'import test_training; test_training.print_curve()'],
-      env=environment, capture_output=True, text=True, check=False)
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu',
+           'PYTHONPATH': os.pathsep.join([str(tests), *filter(None, sys.path)]),
+           'XLA_FLAGS':
+           f'--xla_force_host_platform_device_count={num_devices}'},
+      cwd=tests.parent, capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   # As above: rounding, amplified by twenty steps.
   np.testing.assert_allclose(
