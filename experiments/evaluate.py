@@ -108,9 +108,9 @@ def evaluate(
   Returns:
     What evaluation.json holds.
   """
-  model, params = checkpoint.load(workdir)
+  model, params = runs.load_model(workdir)
   config, _ = runs.read_run(workdir)
-  vae = checkpoint.load(vae_workdir) if vae_workdir else None
+  vae = runs.load_model(vae_workdir) if vae_workdir else None
   if vae is not None and vae[0].image_shape != model.image_shape:
     raise UserError(
         f'{vae_workdir} is a model of images of {vae[0].image_shape}, not of '

@@ -108,7 +108,7 @@ def draw_all(workdir: str, data: Splits, factor: str | None = None
     UserError: when the images do not fit the model.
     ValueError: when the model has no such grouped factor.
   """
-  model, params = mlvae_jax.load(workdir)
+  model, params = runs.load_model(workdir)
   shape = data.test.images.shape[1:]
   if shape != model.image_shape:
     raise UserError(

@@ -15,7 +15,7 @@ from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
-from mlvae_jax.model import Model
+from mlvae_jax.model import Model, Params
 from mlvae_jax.store import Feed, GroupedImages
 
 # Up to this many bytes of images are kept on the devices.
@@ -103,6 +103,14 @@ def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
         f'cannot read the configuration of {workdir}: {error}') from error
+
+
+def load_model(workdir: str) -> tuple[Model, Params]:
+  """The trained model of a run; a UserError where it cannot be loaded."""
+  try:
+    return checkpoint.load(workdir)
+  except ValueError as error:
+    raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
 
 def load_data(workdir: str, data_dir: str | None = None) -> Splits:

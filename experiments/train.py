@@ -156,9 +156,8 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits
   feed = runs.make_feed(model, data.train, config)
   validate = _validator(model, data.validation, config)
   checkpoints = checkpoint.Checkpoints(workdir)
-  first = training.init_state(model, settings)
-  if checkpoints.latest_step is not None:
-    first = checkpoints.restore(first)
+  first = _first_state(training.init_state(model, settings), checkpoints)
+  if first.step:
     print(f'resuming {workdir} at step {int(first.step)} of {config.steps}')
   step = int(first.step)
   log = MetricsLog(workdir, step, feed.stream.steps_per_epoch)
@@ -210,6 +209,19 @@ def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:
   if values['eval']:
     print(report.summary(workdir))
   print(f'report: {path}')
+
+
+def _first_state(fresh: training.TrainState,
+                 checkpoints: checkpoint.Checkpoints) -> training.TrainState:
+  """The state of the newest checkpoint, or a fresh one without any."""
+  if checkpoints.latest_step is None:
+    return fresh
+  try:
+    return checkpoints.restore(fresh)
+  except ValueError as error:
+    raise UserError(
+        f'{error}; choose another --workdir, or the settings of the run'
+    ) from error
 
 
 def _validator(model: Model, images: GroupedImages, config: presets.Config):
