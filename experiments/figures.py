@@ -317,7 +317,7 @@ def _describe_reconstruction(subject: Subject
         'Reconstruction: test images (green) beside their reconstructions '
         f'from posterior means (blue), by {grouping}.')
   return (
-      f'Reconstruction: {factor} from each image alone, or from all rows of '
+      f'Reconstruction: {factor} from each image alone, or from all shown of '
       f'its {grouping}',
       ('test image', 'encoded alone', 'with accumulated evidence'),
       f'Accumulating evidence. Of each {grouping}: test images (green), their '

@@ -72,7 +72,7 @@ class DivergedError(RuntimeError):
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-  """Adam, as in the paper's experiments."""
+  """Adam, as in the first author's code."""
   return optax.adam(config.learning_rate)
 
 
