@@ -61,9 +61,10 @@ def main() -> None:
   """Reads the flags and evaluates a run."""
   values = flags.FLAGS.flag_values_dict()
   workdir = runs.require_workdir(values['workdir'])
+  ks = parse_ks(values['ks'])
   data = runs.load_data(workdir, values['data_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
-           ks=parse_ks(values['ks']), probe_steps=values['probe_steps'])
+           ks=ks, probe_steps=values['probe_steps'])
   from experiments import report
 
   print(report.summary(workdir))

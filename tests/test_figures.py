@@ -56,7 +56,7 @@ def draw(tmp_path, monkeypatch):
   """Function that draws an untrained model: images by name."""
   def call(data, **changes):
     monkeypatch.setattr(
-        mlvae_jax, 'load', lambda workdir: _model(data, **changes))
+        runs, 'load_model', lambda workdir: _model(data, **changes))
     return _open(figures.draw_all(str(tmp_path), data))
   return call
 
