@@ -1,7 +1,7 @@
 """Encoder and decoder networks (flax.linen modules).
 
-A network is described by a small frozen dataclass, such as `MLP`, that can be
-written to JSON; it builds the two linen modules.
+A network is described by a small frozen dataclass, `MLP` or `Conv`, that can
+be written to JSON; it builds the two linen modules.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import math
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
+
+from mlvae_jax.convolution import downsample, upsample
 
 ACTIVATIONS = {
     'tanh': nn.tanh,
@@ -36,13 +39,7 @@ class MLP:
   activation: str = 'tanh'
 
   def __post_init__(self):
-    if self.activation not in ACTIVATIONS:
-      raise ValueError(
-          f'unknown activation {self.activation!r}, expected one of '
-          + ', '.join(ACTIVATIONS))
-    if any(size < 1 for size in self.hidden_sizes):
-      raise ValueError(
-          f'expected hidden sizes >= 1, got {list(self.hidden_sizes)}')
+    _check(self.activation, self.hidden_sizes)
 
   def encoder(self, num_outputs: int) -> nn.Module:
     """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
@@ -87,6 +84,147 @@ class MLPDecoder(nn.Module):
     return z.reshape(z.shape[0], *self.output_shape)
 
 
-Network = MLP
+@dataclasses.dataclass(frozen=True)
+class Conv:
+  """Convolutional networks for images of 64x64, or any multiple of 16.
 
-NETWORKS = {'mlp': MLP}
+  The encoder halves the image with a 4x4 convolution of stride 2 per entry of
+  `channels`, then has one fully connected hidden layer; the decoder mirrors
+  it. Nothing is normalised over the batch: that would leak between groups.
+
+  Attributes:
+    channels: of the encoder's convolutions. The decoder has them in reverse.
+    hidden_size: units of the fully connected layer.
+    activation: a name in `ACTIVATIONS`.
+    norm_groups: groups of channels of a group norm after every convolution
+      but the last of the decoder; 0 for none.
+  """
+
+  channels: tuple[int, ...] = (32, 64, 128, 256)
+  hidden_size: int = 256
+  activation: str = 'silu'
+  norm_groups: int = 0
+
+  def __post_init__(self):
+    _check(self.activation, (*self.channels, self.hidden_size))
+    if self.norm_groups < 0 or self.norm_groups and any(
+        c % self.norm_groups for c in self.channels):
+      raise ValueError(
+          f'expected norm_groups that divide the channels '
+          f'{list(self.channels)}, got {self.norm_groups}')
+
+  def encoder(self, num_outputs: int) -> nn.Module:
+    """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
+    return ConvEncoder(
+        self.channels, self.hidden_size, ACTIVATIONS[self.activation],
+        self.norm_groups, num_outputs)
+
+  def decoder(self, num_outputs: int, image_shape: tuple[int, ...]
+              ) -> nn.Module:
+    """Module from codes `[N, D]` to `[N, num_outputs, H, W, C]`."""
+    self._check_image(image_shape)
+    return ConvDecoder(
+        self.channels[::-1], self.hidden_size, ACTIVATIONS[self.activation],
+        self.norm_groups, (num_outputs, *image_shape))
+
+  def _check_image(self, image_shape: tuple[int, ...]) -> None:
+    multiple = 2 ** len(self.channels)
+    if any(size % multiple for size in image_shape[:2]):
+      raise ValueError(
+          f'{len(self.channels)} convolutions of stride 2 need images whose '
+          f'sides are multiples of {multiple}, got {list(image_shape[:2])}')
+
+
+class ConvEncoder(nn.Module):
+  """Convolutions of stride 2, a hidden layer, a linear layer for all heads."""
+
+  channels: tuple[int, ...]
+  hidden_size: int
+  activation: Callable[[jax.Array], jax.Array]
+  norm_groups: int
+  num_outputs: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = 2.0 * x - 1.0  # Centred, as the layers' initial values assume.
+    for i, features in enumerate(self.channels):
+      x = Downsample(features, name=f'down_{i}')(x)
+      x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
+    x = x.reshape(x.shape[0], -1)
+    x = self.activation(nn.Dense(self.hidden_size, name='hidden')(x))
+    return nn.Dense(self.num_outputs, name='heads')(x)
+
+
+class ConvDecoder(nn.Module):
+  """A hidden layer, a linear layer, transposed convolutions of stride 2."""
+
+  channels: tuple[int, ...]
+  hidden_size: int
+  activation: Callable[[jax.Array], jax.Array]
+  norm_groups: int
+  output_shape: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, z: jax.Array) -> jax.Array:
+    per_pixel, height, width, colours = self.output_shape
+    scale = 2 ** len(self.channels)
+    shape = (height // scale, width // scale, self.channels[0])
+    z = self.activation(nn.Dense(self.hidden_size, name='hidden')(z))
+    x = nn.Dense(math.prod(shape), name='grid')(z)
+    x = x.reshape(z.shape[0], *shape)
+    for i, features in enumerate(self.channels[1:]):
+      x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
+      x = Upsample(features, name=f'up_{i}')(x)
+    x = self.activation(
+        _group_norm(self.norm_groups, f'norm_{len(self.channels) - 1}')(x))
+    x = Upsample(per_pixel * colours, name='pixels')(x)
+    x = x.reshape(-1, height, width, per_pixel, colours)
+    return jnp.moveaxis(x, 3, 1)
+
+
+class Downsample(nn.Module):
+  """`nn.Conv` with a 4x4 kernel and stride 2, of the same parameters."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param(
+        'kernel', nn.linear.default_kernel_init,
+        (4, 4, x.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    return downsample(x, kernel) + bias
+
+
+class Upsample(nn.Module):
+  """`nn.ConvTranspose` with a 4x4 kernel, stride 2, of the same parameters."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param(
+        'kernel', nn.linear.default_kernel_init,
+        (4, 4, x.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    return upsample(x, kernel) + bias
+
+
+Network = MLP | Conv
+
+NETWORKS = {'mlp': MLP, 'conv': Conv}
+
+
+def _group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
+  if not num_groups:
+    return lambda x: x
+  return nn.GroupNorm(num_groups, name=name)
+
+
+def _check(activation: str, sizes: tuple[int, ...]) -> None:
+  if activation not in ACTIVATIONS:
+    raise ValueError(
+        f'unknown activation {activation!r}, expected one of '
+        + ', '.join(ACTIVATIONS))
+  if any(size < 1 for size in sizes):
+    raise ValueError(f'expected hidden sizes >= 1, got {list(sizes)}')

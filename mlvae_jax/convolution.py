@@ -1,0 +1,118 @@
+"""Convolutions that halve and double images, fast on CPUs too.
+
+Both have 4x4 kernels and stride 2, and each is the other's transpose. XLA's
+own transposed convolution, and its gradients of strided ones, first dilate
+their input with zeros; on a CPU they run at a tenth of the machine's speed,
+and inside a loop the kernel's gradient at a thousandth. There,
+
+- the transposed convolution is one matrix product, from each pixel to the 4x4
+  patch that it contributes to, and an overlap-add of the patches;
+- the gradient of one function with respect to its input is the other;
+- the gradient with respect to the kernel is a convolution in the layout that
+  XLA hands to Eigen.
+
+Elsewhere XLA's own forms are used. All are the same functions.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+@jax.custom_vjp
+def downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Halves images: `flax.linen.Conv` of stride 2 without bias.
+
+  Args:
+    x: `[N, H, W, C]`, H and W even.
+    kernel: `[4, 4, C, D]`.
+
+  Returns:
+    `[N, H / 2, W / 2, D]`.
+  """
+  return _convolve(x, kernel)
+
+
+@jax.custom_vjp
+def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Doubles images: `flax.linen.ConvTranspose` of stride 2 without bias.
+
+  Args:
+    x: `[N, H, W, C]`.
+    kernel: `[4, 4, C, D]`.
+
+  Returns:
+    `[N, 2 H, 2 W, D]`.
+  """
+  return jax.lax.platform_dependent(
+      x, kernel, cpu=_overlap_add, default=_convolve_transposed)
+
+
+def _downsample_gradient(saved, g):
+  x, kernel = saved
+  return upsample(g, _transpose(kernel)), _kernel_gradient(x, g)
+
+
+def _upsample_gradient(saved, g):
+  x, kernel = saved
+  return (downsample(g, _transpose(kernel)),
+          _transpose(_kernel_gradient(g, x)))
+
+
+downsample.defvjp(lambda *args: (downsample(*args), args),
+                  _downsample_gradient)
+upsample.defvjp(lambda *args: (upsample(*args), args), _upsample_gradient)
+
+
+def _transpose(kernel: jax.Array) -> jax.Array:
+  """The kernel `[4, 4, D, C]` of the transposed function."""
+  return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+  """Gradient of <downsample(x, kernel), g> in the kernel, `[4, 4, C, D]`."""
+  return jax.lax.platform_dependent(
+      x, g, cpu=_correlate, default=_correlate_by_xla)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jax.lax.conv_general_dilated(
+      x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
+
+
+def _convolve_transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jax.lax.conv_transpose(
+      x, kernel, (2, 2), 'SAME', dimension_numbers=_LAYOUT)
+
+
+def _overlap_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  num_rows, height, width, channels = x.shape
+  features = kernel.shape[-1]
+  weights = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(channels, -1)
+  patches = x.reshape(-1, channels) @ weights
+  # A patch is 2x2 blocks of 2x2 pixels; block (a, b) of the patch at (i, j)
+  # lands on block (i + a, j + b) of a result with a margin of one pixel.
+  patches = patches.reshape(num_rows, height, width, 2, 2, 2, 2, features)
+  blocks = patches.transpose(0, 3, 5, 1, 4, 2, 6, 7)
+  total = sum(
+      jnp.pad(blocks[:, a, b], (
+          (0, 0), (a, 1 - a), (0, 0), (b, 1 - b), (0, 0), (0, 0)))
+      for a in (0, 1) for b in (0, 1))
+  total = total.reshape(num_rows, 2 * height + 2, 2 * width + 2, features)
+  return total[:, 1:-1, 1:-1]
+
+
+def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
+  # The images become channels, and g a kernel of stride 2.
+  kernel = jax.lax.conv_general_dilated(
+      x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
+      ((1, 1), (1, 1)), rhs_dilation=(2, 2), dimension_numbers=_LAYOUT)
+  return kernel.transpose(1, 2, 0, 3)
+
+
+def _correlate_by_xla(x: jax.Array, g: jax.Array) -> jax.Array:
+  kernel = jax.ShapeDtypeStruct((4, 4, x.shape[-1], g.shape[-1]), x.dtype)
+  return jax.linear_transpose(lambda k: _convolve(x, k), kernel)(g)[0]
