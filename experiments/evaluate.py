@@ -62,7 +62,8 @@ def main() -> None:
   values = flags.FLAGS.flag_values_dict()
   workdir = runs.require_workdir(values['workdir'])
   ks = parse_ks(values['ks'])
-  data = runs.load_data(workdir, values['data_dir'])
+  data = runs.load_data(
+      workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
            ks=ks, probe_steps=values['probe_steps'])
   from experiments import report

@@ -88,7 +88,8 @@ def main() -> None:
   """Reads the flags and draws a run."""
   values = flags.FLAGS.flag_values_dict()
   workdir = runs.require_workdir(values['workdir'])
-  for path in draw_all(workdir, runs.load_data(workdir, values['data_dir'])):
+  for path in draw_all(workdir, runs.load_data(
+      workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])):
     print(path)
 
 

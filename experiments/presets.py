@@ -9,7 +9,7 @@ from typing import Any
 from mlvae_jax import factors as factors_lib
 from mlvae_jax.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from mlvae_jax.model import Model
-from mlvae_jax.networks import MLP
+from mlvae_jax.networks import MLP, Conv, Network
 from mlvae_jax.training import TrainConfig
 
 
@@ -20,14 +20,22 @@ class Config:
   Attributes:
     dataset: name of the data set.
     data_dir: where its files are, if it needs any.
+    store_dir: where packed stores are kept; None is the user's cache folder.
     image_size: pixels of a side, for data sets that resize.
+    celeb_top_k: images kept of an identity of a TSV, those of the best search
+      ranks; 0 keeps all.
+    on_bad_image: 'skip' passes over images that cannot be used, 'fail' stops.
     split_by: 'image' divides the images of each group, 'group' the groups.
+    split_fractions: of validation and test in a split by group.
     model: 'mlvae' or 'vae'.
     factors: NAME:DIM[:GROUPING],...; a VAE joins their dimensions into one.
     likelihood: name in `LIKELIHOODS`.
     sigma: standard deviation of likelihood 'gaussian'.
-    hidden_sizes: of the MLP.
-    activation: of the MLP.
+    network: name in `NETWORKS`.
+    channels: of the convolutions, where there are any.
+    norm_groups: of the convolutions' group norm; 0 for none.
+    hidden_sizes: of the fully connected layers.
+    activation: of all layers.
     steps: optimisation steps.
     groups_per_batch: at most this many groups a step.
     max_group_size: larger groups are visited in pieces of at most this size.
@@ -46,12 +54,19 @@ class Config:
 
   dataset: str = 'mnist5k'
   data_dir: str | None = None
+  store_dir: str | None = None
   image_size: int = 28
+  celeb_top_k: int = 0
+  on_bad_image: str = 'skip'
   split_by: str = 'image'
+  split_fractions: tuple[float, float] = (0.25, 0.25)
   model: str = 'mlvae'
   factors: str = 'content:10:digit,style:10'
   likelihood: str = 'learned_gaussian'
   sigma: float = 0.15
+  network: str = 'mlp'
+  channels: tuple[int, ...] = (32, 64, 128, 256)
+  norm_groups: int = 0
   hidden_sizes: tuple[int, ...] = (500,)
   activation: str = 'tanh'
   steps: int = 8000
@@ -68,6 +83,18 @@ class Config:
   checkpoint_every: int = 2000
 
 
+_FOLDER = Config(
+    dataset='folder', image_size=64, factors='content:16:group,style:16',
+    likelihood='gaussian', groups_per_batch=32, max_group_size=8)
+_FACES = Config(
+    # The paper's 48,880 / 25,000 / 25,000 identities, and ten images of each.
+    dataset='celeb', image_size=64, celeb_top_k=10, split_by='group',
+    split_fractions=(25_000 / 98_880, 25_000 / 98_880),
+    factors='content:64:identity,style:16', likelihood='gaussian',
+    network='conv', channels=(16, 32, 64, 128), hidden_sizes=(256,),
+    activation='silu', steps=5000, groups_per_batch=32, max_group_size=4,
+    chunk_steps=25)
+
 # The digits' settings are those of the first author's code: 10 + 10
 # dimensions, 500 tanh units, learned variance, Adam at 1e-3, about 256 images
 # a batch.
@@ -76,9 +103,15 @@ PRESETS = {
     'mnist': Config(
         dataset='mnist', steps=20_000, eval_every=1000,
         checkpoint_every=5000),
-    'folder': Config(
-        dataset='folder', image_size=64, factors='content:16:group,style:16',
-        likelihood='gaussian', groups_per_batch=32, max_group_size=8),
+    'folder': _FOLDER,
+    'celeb': _FACES,
+    'celeba': dataclasses.replace(_FACES, dataset='celeba'),
+    'omniglot': Config(
+        dataset='omniglot', image_size=32, split_by='group',
+        split_fractions=(0.1, 0.2), factors='content:32:character,style:16',
+        likelihood='bernoulli', network='conv', channels=(32, 64, 128),
+        hidden_sizes=(256,), activation='silu', steps=10_000,
+        groups_per_batch=32, max_group_size=8, chunk_steps=50),
 }
 
 
@@ -98,9 +131,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   factors = factors_lib.parse_factors(config.factors)
   if config.model == 'vae':
     factors = factors_lib.vae(sum(f.dim for f in factors))
-  return Model(
-      factors, image_shape, _likelihood(config),
-      MLP(config.hidden_sizes, config.activation))
+  return Model(factors, image_shape, _likelihood(config), _network(config))
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:
@@ -140,15 +171,24 @@ def parse_weights(text: str, model: Model) -> tuple[tuple[str, float], ...]:
 
 def to_json(config: Config) -> dict[str, Any]:
   """The configuration as plain JSON."""
-  return dataclasses.asdict(config) | {
-      'hidden_sizes': list(config.hidden_sizes)}
+  return {
+      name: list(value) if isinstance(value, tuple) else value
+      for name, value in dataclasses.asdict(config).items()}
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
   """The configuration that `to_json` wrote."""
   known = {field.name for field in dataclasses.fields(Config)}
-  values = {key: value for key, value in values.items() if key in known}
-  return Config(**values | {'hidden_sizes': tuple(values['hidden_sizes'])})
+  return Config(**{
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in values.items() if name in known})
+
+
+def _network(config: Config) -> Network:
+  if config.network == 'conv':
+    return Conv(config.channels, config.hidden_sizes, config.activation,
+                config.norm_groups)
+  return MLP(config.hidden_sizes, config.activation)
 
 
 def _likelihood(config: Config) -> Likelihood:

@@ -22,7 +22,8 @@ from mlvae_jax.store import Feed, GroupedImages
 _MAX_DEVICE_BYTES = 2 << 30
 # What may differ when a run is resumed.
 _FREE_TO_CHANGE = (
-    'steps', 'data_dir', 'chunk_steps', 'eval_every', 'checkpoint_every')
+    'steps', 'data_dir', 'store_dir', 'on_bad_image', 'chunk_steps',
+    'eval_every', 'checkpoint_every')
 
 
 def make_model(config: presets.Config, data: Splits) -> Model:
@@ -113,12 +114,19 @@ def load_model(workdir: str) -> tuple[Model, Params]:
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
 
-def load_data(workdir: str, data_dir: str | None = None) -> Splits:
-  """Loads the data set of a run; `data_dir` says where it has moved."""
+def load_data(workdir: str, **moved: str | None) -> Splits:
+  """Loads the data set of a run.
+
+  Args:
+    workdir: of the run.
+    **moved: new values of data_dir and store_dir; None keeps the run's.
+
+  Returns:
+    The splits.
+  """
   config, _ = read_run(workdir)
-  if data_dir:
-    config = dataclasses.replace(config, data_dir=data_dir)
-  return datasets.load(config)
+  return datasets.load(dataclasses.replace(
+      config, **{name: path for name, path in moved.items() if path}))
 
 
 def define_workdir_flags() -> None:
@@ -126,6 +134,8 @@ def define_workdir_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
   flags.DEFINE_string(
       'data_dir', None, 'Where the data are, if they have moved.')
+  flags.DEFINE_string(
+      'store_dir', None, 'Where packed images are, if they have moved.')
 
 
 def require_workdir(workdir: str | None) -> str:

@@ -2,6 +2,7 @@
 
   python -m experiments.train                          # 5,000 MNIST digits
   python -m experiments.train --dataset=mnist --data_dir=~/tensorflow_datasets
+  python -m experiments.train --dataset=celeb --data_dir=FACES    # by identity
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
 
 The data set's preset gives every setting, flags override it. The same command
@@ -19,14 +20,14 @@ from typing import Any
 from absl import flags
 import tqdm
 
-from experiments import cli, datasets, presets, runs
+from experiments import cli, datasets, prepare, presets, runs
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from experiments.metrics_log import MetricsLog
 from mlvae_jax import checkpoint, training
 from mlvae_jax.likelihoods import LIKELIHOODS
 from mlvae_jax.model import Model
-from mlvae_jax.networks import ACTIVATIONS
+from mlvae_jax.networks import ACTIVATIONS, NETWORKS
 from mlvae_jax.objective import SAMPLE_PER
 from mlvae_jax.store import GroupedImages
 
@@ -55,7 +56,7 @@ def define_flags() -> None:
   """Defines the flags of this entry point."""
   flags.DEFINE_enum(
       'dataset', 'mnist5k', list(presets.PRESETS), 'Data set, and its preset.')
-  flags.DEFINE_string('data_dir', None, 'Where the data set\'s files are.')
+  prepare.define_store_flags()
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
   flags.DEFINE_enum('model', None, ['mlvae', 'vae'], 'Kind of model.')
@@ -65,7 +66,14 @@ def define_flags() -> None:
   flags.DEFINE_float(
       'sigma', None, 'Standard deviation of --likelihood=gaussian.',
       lower_bound=1e-3)
-  flags.DEFINE_list('hidden_sizes', None, 'Units of the encoder\'s layers.')
+  flags.DEFINE_enum('network', None, list(NETWORKS), 'Kind of network.')
+  flags.DEFINE_list(
+      'channels', None, 'Channels of the encoder\'s convolutions.')
+  flags.DEFINE_integer(
+      'norm_groups', None, 'Groups of channels of a group norm; 0 for none.',
+      lower_bound=0)
+  flags.DEFINE_list(
+      'hidden_sizes', None, 'Units of the encoder\'s fully connected layers.')
   flags.DEFINE_enum('activation', None, list(ACTIVATIONS), 'Of hidden layers.')
   flags.DEFINE_integer('steps', None, 'Optimisation steps.', lower_bound=1)
   flags.DEFINE_integer(
@@ -91,12 +99,11 @@ def define_flags() -> None:
       'sample_per', None, list(SAMPLE_PER),
       'Draw a group\'s code once per image (algorithm 1) or per group.')
   flags.DEFINE_integer('seed', None, 'Of everything random.', lower_bound=0)
-  flags.DEFINE_integer(
-      'image_size', None, 'Pixels of a side, for data sets that resize.',
-      lower_bound=4, upper_bound=1024)
   flags.DEFINE_enum(
       'split_by', None, ['image', 'group'],
       'Divide the images of each group into splits, or the groups.')
+  flags.DEFINE_list(
+      'split_fractions', None, 'Shares of the groups for validation and test.')
   flags.DEFINE_integer(
       'eval_every', None, 'Steps between validations.', lower_bound=1)
   flags.DEFINE_integer(
@@ -118,11 +125,11 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
   names = {field.name for field in dataclasses.fields(preset)}
   given = {name: value for name, value in values.items()
            if name in names and value is not None}
-  if 'hidden_sizes' in given:
-    if not all(size.isdigit() for size in given['hidden_sizes']):
-      cli.bad_flag('expected --hidden_sizes as comma-separated integers, got '
-                   + ','.join(given['hidden_sizes']))
-    given['hidden_sizes'] = tuple(int(n) for n in given['hidden_sizes'])
+  for name in ('hidden_sizes', 'channels'):
+    if name in given:
+      given[name] = _numbers(name, given[name], int)
+  if 'split_fractions' in given:
+    given['split_fractions'] = _fractions(given['split_fractions'])
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       cli.bad_flag('give --batch_size or --groups_per_batch, not both')
@@ -130,13 +137,32 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
     given['groups_per_batch'] = max(1, given['batch_size'] // group_size)
   try:
     config = dataclasses.replace(preset, **given)
-    model = presets.make_model(config, (1, 1, 1))
+    model = presets.make_model(
+        config, (config.image_size, config.image_size, 1))
     presets.make_train_config(config, model)
   except ValueError as error:
     cli.bad_flag(str(error))
   if values['steps'] is not None and values['epochs'] is not None:
     cli.bad_flag('give --steps or --epochs, not both')
   return config
+
+
+def _numbers(name: str, values: list[str], kind: type) -> tuple:
+  try:
+    return tuple(map(kind, values))
+  except ValueError:
+    what = 'integers' if kind is int else 'numbers'
+    cli.bad_flag(f'expected --{name} as comma-separated {what}, got '
+                 + ','.join(values))
+
+
+def _fractions(values: list[str]) -> tuple[float, float]:
+  shares = _numbers('split_fractions', values, float)
+  if len(shares) != 2 or not (min(shares) > 0 and sum(shares) < 1):
+    cli.bad_flag(
+        'expected --split_fractions as the shares of validation and test, '
+        'above 0 and together below 1, got ' + ','.join(values))
+  return shares
 
 
 def train(workdir: str, config: presets.Config, model: Model, data: Splits

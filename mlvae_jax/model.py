@@ -47,6 +47,7 @@ class Model:
       raise ValueError(
           'expected image_shape (height, width, channels), got '
           f'{self.image_shape}')
+    _ = self._decoder  # Raises where the network cannot draw such images.
 
   @property
   def grouped(self) -> tuple[Factor, ...]:

@@ -89,24 +89,25 @@ class Conv:
   """Convolutional networks for images of 64x64, or any multiple of 16.
 
   The encoder halves the image with a 4x4 convolution of stride 2 per entry of
-  `channels`, then has one fully connected hidden layer; the decoder mirrors
-  it. Nothing is normalised over the batch: that would leak between groups.
+  `channels`, then has fully connected hidden layers; the decoder mirrors it.
+  Nothing is normalised over the batch: that would leak between groups.
 
   Attributes:
     channels: of the encoder's convolutions. The decoder has them in reverse.
-    hidden_size: units of the fully connected layer.
+    hidden_sizes: units of each fully connected layer of the encoder. The
+      decoder has them in reverse.
     activation: a name in `ACTIVATIONS`.
     norm_groups: groups of channels of a group norm after every convolution
       but the last of the decoder; 0 for none.
   """
 
   channels: tuple[int, ...] = (32, 64, 128, 256)
-  hidden_size: int = 256
+  hidden_sizes: tuple[int, ...] = (256,)
   activation: str = 'silu'
   norm_groups: int = 0
 
   def __post_init__(self):
-    _check(self.activation, (*self.channels, self.hidden_size))
+    _check(self.activation, (*self.channels, *self.hidden_sizes))
     if self.norm_groups < 0 or self.norm_groups and any(
         c % self.norm_groups for c in self.channels):
       raise ValueError(
@@ -116,7 +117,7 @@ class Conv:
   def encoder(self, num_outputs: int) -> nn.Module:
     """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
     return ConvEncoder(
-        self.channels, self.hidden_size, ACTIVATIONS[self.activation],
+        self.channels, self.hidden_sizes, ACTIVATIONS[self.activation],
         self.norm_groups, num_outputs)
 
   def decoder(self, num_outputs: int, image_shape: tuple[int, ...]
@@ -124,8 +125,9 @@ class Conv:
     """Module from codes `[N, D]` to `[N, num_outputs, H, W, C]`."""
     self._check_image(image_shape)
     return ConvDecoder(
-        self.channels[::-1], self.hidden_size, ACTIVATIONS[self.activation],
-        self.norm_groups, (num_outputs, *image_shape))
+        self.channels[::-1], self.hidden_sizes[::-1],
+        ACTIVATIONS[self.activation], self.norm_groups,
+        (num_outputs, *image_shape))
 
   def _check_image(self, image_shape: tuple[int, ...]) -> None:
     multiple = 2 ** len(self.channels)
@@ -139,7 +141,7 @@ class ConvEncoder(nn.Module):
   """Convolutions of stride 2, a hidden layer, a linear layer for all heads."""
 
   channels: tuple[int, ...]
-  hidden_size: int
+  hidden_sizes: tuple[int, ...]
   activation: Callable[[jax.Array], jax.Array]
   norm_groups: int
   num_outputs: int
@@ -151,7 +153,8 @@ class ConvEncoder(nn.Module):
       x = Downsample(features, name=f'down_{i}')(x)
       x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
     x = x.reshape(x.shape[0], -1)
-    x = self.activation(nn.Dense(self.hidden_size, name='hidden')(x))
+    for i, size in enumerate(self.hidden_sizes):
+      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
     return nn.Dense(self.num_outputs, name='heads')(x)
 
 
@@ -159,7 +162,7 @@ class ConvDecoder(nn.Module):
   """A hidden layer, a linear layer, transposed convolutions of stride 2."""
 
   channels: tuple[int, ...]
-  hidden_size: int
+  hidden_sizes: tuple[int, ...]
   activation: Callable[[jax.Array], jax.Array]
   norm_groups: int
   output_shape: tuple[int, ...]
@@ -169,7 +172,8 @@ class ConvDecoder(nn.Module):
     per_pixel, height, width, colours = self.output_shape
     scale = 2 ** len(self.channels)
     shape = (height // scale, width // scale, self.channels[0])
-    z = self.activation(nn.Dense(self.hidden_size, name='hidden')(z))
+    for i, size in enumerate(self.hidden_sizes):
+      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
     x = nn.Dense(math.prod(shape), name='grid')(z)
     x = x.reshape(z.shape[0], *shape)
     for i, features in enumerate(self.channels[1:]):

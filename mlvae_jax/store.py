@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 import dataclasses
 from typing import Any
 
@@ -20,7 +21,7 @@ class GroupedImages:
   """Images sorted by group.
 
   Attributes:
-    images: `[N, H, W, C]` uint8.
+    images: `[N, H, W, C]` uint8; may be a file mapped into memory.
     offsets: `[G + 1]` int64; group g has the rows offsets[g]:offsets[g + 1].
     names: name of each group, G of them.
   """
@@ -64,6 +65,13 @@ class GroupedImages:
     offsets = np.concatenate([[0], np.cumsum(count)])
     return cls(images[order], offsets, tuple(names))
 
+  def slice_groups(self, start: int, stop: int) -> GroupedImages:
+    """The groups from start to stop, without copying."""
+    first, last = self.offsets[start], self.offsets[stop]
+    return GroupedImages(
+        self.images[first:last], self.offsets[start:stop + 1] - first,
+        self.names[start:stop])
+
   def __len__(self) -> int:
     return len(self.images)
 
@@ -83,7 +91,9 @@ class Feed:
   """Brings batches of a data set to the devices.
 
   Images lie on every device where they fit (`on_device`): a chunk then
-  carries row numbers only. Otherwise the host gathers each chunk's pixels.
+  carries row numbers only. Otherwise the host gathers each chunk's pixels,
+  from RAM or from a file mapped into memory. Either way a thread prepares a
+  chunk and brings it to the devices while they work on the one before.
 
   Attributes:
     stream: the index stream.
@@ -104,11 +114,24 @@ class Feed:
     self._on_device = replicate(data.images) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
-    """Steps start to stop as (device images, indices, host pixels)."""
+    """Steps start to stop as (all images, indices, gathered pixels)."""
     index = IndexBatch(*map(self._split, self.stream.batches(start, stop)))
-    if self._on_device is not None:
-      return self._on_device, index, None
-    return None, index, self._images[index.rows]
+    pixels = None if self._on_device is not None else self._images[index.rows]
+    index, pixels = jax.device_put((index, pixels), _sharding(DEVICES))
+    return self._on_device, index, pixels
+
+  def chunks(self, bounds: Sequence[tuple[int, int]]
+             ) -> Iterator[tuple[Any, IndexBatch, Any]]:
+    """Yields `chunk(start, stop)` for all bounds, each prepared ahead."""
+    with futures.ThreadPoolExecutor(1) as pool:
+      ahead = [pool.submit(self.chunk, *bound) for bound in bounds[:1]]
+      for bound in (*bounds[1:], None):
+        if not ahead:
+          return
+        ready = ahead.pop().result()
+        if bound is not None:
+          ahead.append(pool.submit(self.chunk, *bound))
+        yield ready
 
   def _split(self, value: np.ndarray) -> np.ndarray:
     """`[steps, N]` to `[devices, steps, N / devices]`."""
@@ -119,6 +142,10 @@ class Feed:
 
 def replicate(tree: Any) -> Any:
   """Copies a tree of arrays to every local device."""
+  return jax.device_put(tree, _sharding())
+
+
+def _sharding(*axes: str) -> jax.sharding.NamedSharding:
+  """Over the local devices along the first axis, or on each a copy."""
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.device_put(tree, everywhere)
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

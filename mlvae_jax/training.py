@@ -177,15 +177,17 @@ def make_evaluate(
 
 
 def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
+                  max_images: int | None = None,
                   evaluate: Callable[..., ElboSums] | None = None
                   ) -> dict[str, Any]:
-  """The ELBO over one epoch of a feed.
+  """The ELBO over one epoch of a feed, or the first part of it.
 
   Args:
     model: static.
     params: its parameters.
     feed: whose stream does not shuffle, to see every image once.
     seed: of the noise.
+    max_images: stop after about so many; None for all.
     evaluate: what `make_evaluate` built, to compile it only once.
 
   Returns:
@@ -193,9 +195,13 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   """
   evaluate = evaluate or make_evaluate(model, feed.num_groups)
   key = jax.random.key(seed)
+  steps = feed.stream.steps_per_epoch
+  if max_images is not None:
+    steps = min(steps, -(-max_images // feed.stream.rows_per_batch))
+  bounds = _chunk_bounds(0, steps, _EVAL_STEPS)
   parts = [
-      jax.device_get(evaluate(params, key, a, *feed.chunk(a, b)))
-      for a, b in _chunk_bounds(0, feed.stream.steps_per_epoch, _EVAL_STEPS)]
+      jax.device_get(evaluate(params, key, start, *chunk))
+      for (start, _), chunk in zip(bounds, feed.chunks(bounds))]
   return summarize(jax.tree.map(lambda *values: np.stack(values), *parts))
 
 
@@ -229,11 +235,8 @@ def train(
   start = int(state.step)
   state = replicate(state)
   bounds = _chunk_bounds(start, num_steps, chunk_steps)
-  inputs = feed.chunk(*bounds[0]) if bounds else None
-  for i, (first, _) in enumerate(bounds):
+  for (first, _), inputs in zip(bounds, feed.chunks(bounds)):
     state, metrics = chunk(state, *inputs)
-    if i + 1 < len(bounds):  # While the devices work.
-      inputs = feed.chunk(*bounds[i + 1])
     metrics = jax.device_get(metrics)
     finite = np.isfinite(metrics.sums.elbo()) & np.isfinite(metrics.grad_norm)
     if not finite.all():

@@ -10,7 +10,7 @@ from experiments.presets import Config
 _LOADERS = {
     'mnist5k': mnist5k.load,
     'mnist': mnist.load,
-    'folder': folder.load,
+    **{name: folder.load for name in folder.GROUPINGS},
 }
 
 
@@ -18,7 +18,7 @@ def load(config: Config) -> Splits:
   """Loads the data set that a configuration names.
 
   Args:
-    config: dataset, data_dir, image_size and split_by are read.
+    config: of the run.
 
   Returns:
     The splits.

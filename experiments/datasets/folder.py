@@ -1,60 +1,53 @@
-"""Any folder of folders: `DATA_DIR/GROUP/IMAGE`."""
+"""Photographs by group: a folder of folders, TSV shards, or TFDS.
+
+Data sets `folder`, `celeb`, `celeba` and `omniglot` are all read here: they
+differ in their presets. Whatever the source, the images come from its packed
+store.
+"""
 
 from __future__ import annotations
 
-from concurrent import futures
 import os
 
-import numpy as np
-from PIL import Image, ImageOps
-import tqdm
-
 from experiments.cli import UserError
-from experiments.datasets import splits
+from experiments.datasets import packing, splits
 from experiments.presets import Config
+from mlvae_jax.store import GroupedImages
 
-_EXTENSIONS = (
-    '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
-    '.webp')
-_MAX_PIXELS = 100_000_000
-Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
-_GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'F')
+GROUPINGS = {
+    'folder': 'group', 'celeb': 'identity', 'celeba': 'identity',
+    'omniglot': 'character'}
+# The images of each group are divided in RAM; groups are split on disk.
+_MAX_COPY_BYTES = 8 << 30
+_TFDS_NAMES = {'celeba': 'celeb_a', 'omniglot': 'omniglot'}
 
 
 def load(config: Config) -> splits.Splits:
-  """Reads a folder per group.
+  """Opens the packed store of a source, prepared where it is missing.
 
-  Images of any size are resized with antialiasing to a square of
-  `image_size`; they are grey if all are grey, else RGB. Hidden files and
-  files without an image's extension are passed over.
+  Images are grey if all are grey, else RGB.
 
   Args:
-    config: data_dir, image_size and split_by are read.
+    config: data_dir, store_dir, image_size, celeb_top_k, on_bad_image,
+      split_by and split_fractions are read.
 
   Returns:
-    The splits: the images of each group are divided 80/10/10, or with
-    split_by='group' the groups 50/25/25 (the paper's proportions for faces).
+    The splits: the groups are divided in the proportions split_fractions, or
+    with split_by='image' the images of each group.
 
   Raises:
-    UserError: on a missing folder, a group without images, a broken image.
+    UserError: when the data cannot be used, or not be split.
   """
-  names, paths, labels = find_images(config.data_dir)
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    decoded = list(tqdm.tqdm(
-        pool.map(lambda path: read_image(path, config.image_size), paths),
-        total=len(paths), desc='reading images', unit='image', leave=False))
-  channels = max(image.shape[-1] for image in decoded)
-  images = np.stack(
-      [np.broadcast_to(image, (*image.shape[:2], channels))
-       for image in decoded])
-  labels = np.array(labels)
+  data = open_images(config)
+  grouping = GROUPINGS[config.dataset]
   if config.split_by == 'group':
-    if len(names) < 3:
-      raise UserError(
-          f'{config.data_dir} has {len(names)} groups; --split_by=group needs '
-          'at least 3, use --split_by=image')
-    return splits.split_groups(images, labels, names, 'group')
-  found = splits.split_images(images, labels, names, 'group')
+    return splits.split_groups(data, grouping, config.split_fractions)
+  if data.images.nbytes > _MAX_COPY_BYTES:
+    raise UserError(
+        f'{data.images.nbytes / 1e9:.0f} GB of images are too many to divide '
+        'the images of each group; use --split_by=group')
+  found = splits.split_images(
+      data.images, data.labels, data.names, grouping)
   if not (len(found.validation) and len(found.test)):
     raise UserError(
         f'no group of {config.data_dir} has the 10 images that a split of its '
@@ -62,85 +55,34 @@ def load(config: Config) -> splits.Splits:
   return found
 
 
-def find_images(data_dir: str | None
-                ) -> tuple[list[str], list[str], list[int]]:
-  """Lists `DATA_DIR/GROUP/IMAGE` in sorted order.
+def open_images(config: Config) -> GroupedImages:
+  """All the images of a configuration, from the packed store."""
+  return packing.open_or_prepare(**store_settings(config),
+                                 on_bad_image=config.on_bad_image)
 
-  Args:
-    data_dir: the folder.
 
-  Returns:
-    Names of the groups; path of each image; group of each image.
+def store_settings(config: Config) -> dict[str, object]:
+  """What determines the packed store of a configuration."""
+  data_dir = config.data_dir
+  if config.dataset in _TFDS_NAMES:
+    data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
+  return {'data_dir': data_dir, 'image_size': config.image_size,
+          'top_k': config.celeb_top_k, 'store_dir': config.store_dir}
 
-  Raises:
-    UserError: on a missing folder, or a group without images.
+
+def _prepared_by_tfds(data_dir: str | None, name: str) -> str:
+  """Where TFDS has a data set; without --data_dir in its usual place.
+
+  A folder of images, say Omniglot's, is taken as it is.
   """
-  if not data_dir:
-    raise UserError('this data set needs --data_dir, a folder of folders')
-  if not os.path.isdir(data_dir):
-    raise UserError(f'no folder {data_dir}; check --data_dir')
-  names = sorted(
-      entry.name for entry in os.scandir(data_dir)
-      if entry.is_dir() and not entry.name.startswith('.'))
-  if not names:
+  root = os.path.expanduser(
+      data_dir or os.environ.get('TFDS_DATA_DIR')
+      or os.path.join('~', 'tensorflow_datasets'))
+  found = os.path.join(root, name)
+  if os.path.isdir(found):
+    return found
+  if data_dir is None:
     raise UserError(
-        f'{data_dir} holds no folders; expected one per group, with images')
-  paths, labels = [], []
-  for label, name in enumerate(names):
-    files = sorted(
-        entry.path for entry in os.scandir(os.path.join(data_dir, name))
-        if entry.is_file() and not entry.name.startswith('.')
-        and entry.name.lower().endswith(_EXTENSIONS))
-    if not files:
-      raise UserError(
-          f'group folder {os.path.join(data_dir, name)} holds no images; add '
-          'some, or remove it')
-    paths += files
-    labels += [label] * len(files)
-  return names, paths, labels
-
-
-def read_image(path: str, size: int) -> np.ndarray:
-  """Reads one image as `[size, size, C]` uint8, C = 1 if grey, else 3.
-
-  Args:
-    path: of the file.
-    size: pixels of a side; other proportions are squeezed.
-
-  Returns:
-    The pixels.
-
-  Raises:
-    UserError: when it is no image, damaged or too large.
-  """
-  try:
-    with Image.open(path) as image:
-      if image.width * image.height > _MAX_PIXELS:
-        raise UserError(
-            f'{path} has {image.width}x{image.height} pixels, more than '
-            f'{_MAX_PIXELS // 10**6} million; shrink or remove it')
-      pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
-      pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
-  except (OSError, ValueError, SyntaxError) as error:
-    raise UserError(
-        f'cannot read image {path}; replace or remove it ({error})'
-    ) from error
-  array = np.asarray(pixels, np.uint8)
-  return array[..., None] if array.ndim == 2 else array
-
-
-def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
-  """Mode L or RGB; transparent parts become black."""
-  if image.mode in ('I', 'I;16', 'F'):  # PIL would clip these at 255.
-    values = np.asarray(image, np.float64)
-    top = 65535.0 if values.max() > 255 else 255.0
-    return Image.fromarray(
-        np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
-  if 'A' in image.mode or 'transparency' in image.info:
-    image = image.convert('RGBA') if image.mode != 'LA' else image
-    black = Image.new(image.mode, image.size, (0,) * (len(image.mode) - 1)
-                      + (255,))
-    if image.mode == 'RGBA':
-      return Image.alpha_composite(black, image).convert('RGB')
-    return Image.composite(image, black, image.getchannel('A')).convert('L')
-  return image.convert('L' if image.mode in _GREY_MODES else 'RGB')
+        f'no prepared {name} in {root}; point --data_dir at the folder that '
+        f'holds {name}, or at a folder with a folder of images per group')
+  return data_dir

@@ -12,7 +12,8 @@ from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
 # Splits are part of a data set: they do not change with a run's seed, so
-# that runs of different seeds can be compared.
+# that runs of different seeds can be compared. (Splits by group follow
+# `packed.ORDER_SEED`.)
 SPLIT_SEED = 1705
 
 
@@ -76,36 +77,36 @@ def split_images(
 
 
 def split_groups(
-    images: np.ndarray, labels: np.ndarray, names: Sequence[str],
-    grouping: str, fractions: tuple[float, float] = (0.25, 0.25),
+    data: GroupedImages, grouping: str,
+    fractions: tuple[float, float] = (0.25, 0.25),
 ) -> Splits:
   """Splits the groups into three: no group is in two splits.
 
   Args:
-    images: `[N, H, W, C]` uint8.
-    labels: `[N]` ints, group of each image.
-    names: of the groups.
+    data: whose groups are in a random order, as a packed store has them.
     grouping: what a group is.
     fractions: of the groups that validation and test get, at least one each.
 
   Returns:
-    The splits; each knows its own groups only.
+    The splits, slices of the images; each knows its own groups only.
+
+  Raises:
+    UserError: with fewer than three groups, or none left to train on.
   """
-  num_groups = len(names)
-  order = np.random.default_rng(SPLIT_SEED).permutation(num_groups)
+  num_groups = data.num_groups
   num_validation, num_test = (
       max(1, round(num_groups * f)) for f in fractions)
-  bounds = [0, num_groups - num_validation - num_test,
-            num_groups - num_test, num_groups]
-  parts = []
-  for first, last in zip(bounds[:-1], bounds[1:]):
-    chosen = np.sort(order[first:last])
-    new_label = np.full(num_groups, -1)
-    new_label[chosen] = np.arange(len(chosen))
-    rows = np.flatnonzero(new_label[labels] >= 0)
-    parts.append(GroupedImages.from_labels(
-        images[rows], new_label[labels[rows]], [names[g] for g in chosen]))
-  return Splits(*parts, grouping, shares_groups=False)
+  num_train = num_groups - num_validation - num_test
+  if num_train < 1:
+    raise UserError(
+        f'{num_groups} groups cannot be split into training, validation and '
+        f'test groups at {fractions[0]:g} and {fractions[1]:g}; --split_by='
+        'group needs at least 3, use --split_by=image')
+  return Splits(
+      data.slice_groups(0, num_train),
+      data.slice_groups(num_train, num_train + num_validation),
+      data.slice_groups(num_groups - num_test, num_groups),
+      grouping, shares_groups=False)
 
 
 def _gather(images, labels, names, grouping, parts, shares_groups) -> Splits:

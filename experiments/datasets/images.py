@@ -1,0 +1,69 @@
+"""Decoding image files of any kind to small squares of uint8."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXTENSIONS = (
+    '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
+    '.webp')
+_MAX_PIXELS = 100_000_000
+Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
+_GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'F')
+
+
+class BadImageError(Exception):
+  """An image that cannot be used; says why."""
+
+
+def read_image(source: str | bytes, size: int) -> np.ndarray:
+  """Decodes one image, resized with antialiasing to a square.
+
+  Args:
+    source: a path, or the encoded bytes.
+    size: pixels of a side; other proportions are squeezed.
+
+  Returns:
+    `[size, size, C]` uint8, C = 1 if grey, else 3; transparent parts are
+    black.
+
+  Raises:
+    BadImageError: when it is no image, damaged or too large.
+  """
+  if isinstance(source, bytes):
+    source = io.BytesIO(source)
+  try:
+    with Image.open(source) as image:
+      if image.width * image.height > _MAX_PIXELS:
+        raise BadImageError(
+            f'{image.width}x{image.height} pixels, more than '
+            f'{_MAX_PIXELS // 10**6} million')
+      image.draft(None, (2 * size, 2 * size))  # Large JPEGs decode smaller.
+      pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
+      pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
+  # SyntaxError, struct.error and the like are how PIL meets damaged files.
+  except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError,
+          TypeError, AttributeError, MemoryError, EOFError) as error:
+    raise BadImageError(f'cannot be decoded: {error}') from error
+  array = np.asarray(pixels, np.uint8)
+  return array[..., None] if array.ndim == 2 else array
+
+
+def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
+  """Mode L or RGB; transparent parts become black."""
+  if image.mode in ('I', 'I;16', 'F'):  # PIL would clip these at 255.
+    values = np.asarray(image, np.float64)
+    top = 65535.0 if values.max() > 255 else 255.0
+    return Image.fromarray(
+        np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+  if 'A' in image.mode or 'transparency' in image.info:
+    image = image.convert('RGBA') if image.mode != 'LA' else image
+    black = Image.new(image.mode, image.size, (0,) * (len(image.mode) - 1)
+                      + (255,))
+    if image.mode == 'RGBA':
+      return Image.alpha_composite(black, image).convert('RGB')
+    return Image.composite(image, black, image.getchannel('A')).convert('L')
+  return image.convert('L' if image.mode in _GREY_MODES else 'RGB')

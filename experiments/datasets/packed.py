@@ -1,0 +1,163 @@
+"""The packed store: decoded images of one size in a memory-mapped file.
+
+A folder of five files. Rows are sorted by group; groups are in a random order
+that depends on their names and `ORDER_SEED` only, so that any split by group
+is a slice.
+
+  images.npy        uint8 [N, S, S, C], mapped into memory
+  offsets.npy       int64 [G + 1]; group g has the rows offsets[g]:offsets[g+1]
+  names.json        the names of the groups
+  bad_images.jsonl  what could not be used, and why
+  manifest.json     format, source, settings, counts and SHA-256 of the others
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import hashlib
+import io
+import itertools
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from experiments.cli import UserError
+from mlvae_jax.store import GroupedImages
+
+FORMAT = 1
+ORDER_SEED = 1705
+IMAGES, OFFSETS, NAMES = 'images.npy', 'offsets.npy', 'names.json'
+BAD_IMAGES, MANIFEST = 'bad_images.jsonl', 'manifest.json'
+_INDEX_FILES = (OFFSETS, NAMES, BAD_IMAGES)
+_BLOCK_BYTES = 1 << 24
+
+
+def group_order(names: Sequence[str], seed: int = ORDER_SEED) -> list[int]:
+  """The order of groups in a store: by a hash of seed and name."""
+  hashes = [hashlib.sha256(f'{seed}:{name}'.encode()).digest()
+            for name in names]
+  return sorted(range(len(names)), key=hashes.__getitem__)
+
+
+def read_manifest(path: str) -> dict[str, Any] | None:
+  """The manifest of a store; None where there is no readable one."""
+  try:
+    with open(os.path.join(path, MANIFEST), encoding='utf-8') as file:
+      manifest = json.load(file)
+  except (OSError, ValueError):
+    return None
+  is_ours = isinstance(manifest, dict) and manifest.get('format') == FORMAT
+  return manifest if is_ours else None
+
+
+def open_store(path: str) -> GroupedImages:
+  """Opens a store; its images stay on disk, mapped into memory.
+
+  The small files are checked against the manifest, the images' size only:
+  `verify_store` reads those too.
+
+  Args:
+    path: folder of the store.
+
+  Returns:
+    The images.
+
+  Raises:
+    UserError: when the store is damaged.
+  """
+  manifest = read_manifest(path)
+  if manifest is None:
+    raise UserError(f'no packed store in {path}; prepare it again')
+  try:
+    for name in _INDEX_FILES:
+      if file_digest(os.path.join(path, name)) != manifest['sha256'][name]:
+        raise ValueError(f'the checksum of {name} is wrong')
+    images = np.load(os.path.join(path, IMAGES), mmap_mode='r')
+    offsets = np.load(os.path.join(path, OFFSETS))
+    with open(os.path.join(path, NAMES), encoding='utf-8') as file:
+      names = tuple(json.load(file))
+    if list(images.shape) != manifest['shape'] or images.dtype != np.uint8:
+      raise ValueError(f'{IMAGES} has not the size of the manifest')
+  except (OSError, ValueError, KeyError) as error:
+    raise _damaged(path, error) from error
+  return GroupedImages(images, offsets, names)
+
+
+def verify_store(path: str) -> None:
+  """Reads a whole store; a UserError where a checksum is wrong."""
+  open_store(path)
+  manifest = read_manifest(path)
+  if file_digest(os.path.join(path, IMAGES)) != manifest['sha256'][IMAGES]:
+    raise _damaged(path, f'the checksum of {IMAGES} is wrong')
+
+
+def file_digest(path: str) -> str:
+  """SHA-256 of a file, in hexadecimal."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_store(
+    path: str,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    ranks: np.ndarray,
+    names: Sequence[str],
+    manifest: dict[str, Any],
+) -> None:
+  """Writes the files of a store, the manifest last.
+
+  Args:
+    path: an existing folder, which holds bad_images.jsonl already.
+    rows: `[M, S, S, C]` uint8, in any order; may be mapped into memory.
+    labels: `[M]` ints, group of each row.
+    ranks: `[M]` ints; a group's rows are put in this order.
+    names: of the groups; those without rows are left out.
+    manifest: what to say of source and settings.
+  """
+  count = np.bincount(labels, minlength=len(names))
+  order = [g for g in group_order(names) if count[g]]
+  place = np.zeros(len(names), np.int64)
+  place[order] = np.arange(len(order))
+  source_row = np.lexsort((ranks, place[labels]))
+  digest = _write_images(os.path.join(path, IMAGES), rows, source_row)
+  offsets = np.concatenate([[0], np.cumsum(count[order])])
+  np.save(os.path.join(path, OFFSETS), offsets)
+  with open(os.path.join(path, NAMES), 'w', encoding='utf-8') as file:
+    json.dump([names[g] for g in order], file)
+  manifest = {
+      'format': FORMAT, 'order_seed': ORDER_SEED,
+      'shape': list(rows.shape), 'num_images': len(rows),
+      'num_groups': len(order), **manifest,
+      'sha256': {IMAGES: digest} | {
+          name: file_digest(os.path.join(path, name))
+          for name in _INDEX_FILES}}
+  with open(os.path.join(path, MANIFEST), 'w', encoding='utf-8') as file:
+    json.dump(manifest, file, indent=1)
+
+
+def _write_images(path: str, rows: np.ndarray, order: np.ndarray) -> str:
+  """Writes rows in an order as .npy; gives the file's SHA-256."""
+  # Not through a memory map: a full disk would kill the process there.
+  digest = hashlib.sha256()
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(header, {
+      'descr': '|u1', 'fortran_order': False, 'shape': rows.shape})
+  step = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
+  with open(path, 'wb') as file:
+    for block in itertools.chain([header.getvalue()], (
+        rows[order[i:i + step]].tobytes()
+        for i in range(0, len(rows), step))):
+      digest.update(block)
+      file.write(block)
+    file.flush()
+    os.fsync(file.fileno())
+  return digest.hexdigest()
+
+
+def _damaged(path: str, error: Exception | str) -> UserError:
+  return UserError(
+      f'the packed store {path} is damaged ({error}); delete the folder, and '
+      'it is prepared again')

@@ -1,0 +1,72 @@
+"""Prepares a data set of images: decodes it once into the packed store.
+
+  python -m experiments.prepare --dataset=celeb --data_dir=FACES
+
+FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, or what
+TFDS prepared. The same command goes on after an interruption, and says what
+is there once it is done; --verify reads the whole store against its
+checksums. `experiments.train` prepares by itself where it has to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from absl import flags
+
+from experiments import cli, datasets, presets
+from experiments.datasets import folder, packed, packing
+
+
+def main() -> None:
+  """Reads the flags and prepares a data set."""
+  values = flags.FLAGS.flag_values_dict()
+  preset = presets.PRESETS[values['dataset']]
+  names = {field.name for field in dataclasses.fields(preset)}
+  config = dataclasses.replace(preset, **{
+      name: value for name, value in values.items()
+      if name in names and value is not None})
+  data = folder.open_images(config)
+  if values['verify']:
+    packed.verify_store(packing.store_path(**folder.store_settings(config)))
+    print('every checksum is right')
+  sizes = data.offsets[1:] - data.offsets[:-1]
+  print(f'images of {" x ".join(map(str, data.images.shape[1:]))}, '
+        f'{sizes.min()} to {sizes.max()} of a group, '
+        f'{(sizes > 1).sum():,} groups of more than one')
+  if config.split_by == 'group':
+    found = datasets.load(config)
+    for name in ('train', 'validation', 'test'):
+      split = getattr(found, name)
+      print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')
+
+
+def define_flags() -> None:
+  """Defines the flags of this entry point."""
+  flags.DEFINE_enum(
+      'dataset', 'celeb', list(folder.GROUPINGS), 'Data set, and its preset.')
+  flags.DEFINE_bool('verify', False, 'Read the whole store to check it.')
+  define_store_flags()
+
+
+def define_store_flags() -> None:
+  """Defines the flags that say where images come from and how they are kept."""
+  flags.DEFINE_string('data_dir', None, 'Where the data set\'s files are.')
+  flags.DEFINE_string(
+      'store_dir', None, 'Where packed images are kept; '
+      f'{os.path.join("~", ".cache", "mlvae_jax")} by default.')
+  flags.DEFINE_integer(
+      'image_size', None, 'Pixels of a side, for data sets that resize.',
+      lower_bound=4, upper_bound=1024)
+  flags.DEFINE_integer(
+      'celeb_top_k', None, 'Of a TSV, keep the images of so many best search '
+      'ranks per identity; 0 keeps all.', lower_bound=0)
+  flags.DEFINE_enum(
+      'on_bad_image', None, ['skip', 'fail'],
+      'Pass over images that cannot be used, or stop at the first.')
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)
