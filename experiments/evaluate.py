@@ -8,7 +8,9 @@ means and from samples. Grouped factors accumulate the evidence of k images
 of a label; the code of an ungrouped factor belongs to one image, whatever k.
 Controls stand beside it: an untrained encoder, raw pixels, the ungrouped
 codes accumulated as if they were grouped, and the codes of a VAE
-(--vae_workdir) accumulated in the same way. Writes evaluation.json.
+(--vae_workdir) accumulated in the same way. Where the test groups were never
+seen in training, verification and few-shot recognition follow. Writes
+evaluation.json.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import jax
 import numpy as np
 import tqdm
 
-from experiments import cli, presets, runs
+from experiments import cli, presets, recognition_rows, runs
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits, split_images
 from mlvae_jax import checkpoint, probes, training
@@ -34,7 +36,11 @@ from mlvae_jax.probes import Examples
 from mlvae_jax.store import GroupedImages
 
 KS = tuple(range(1, 11))  # As in fig. 6c.
-_ENCODE_ROWS = 4096
+_ENCODE_ROWS = 1024
+# What is enough of a large data set; in a packed store the first groups are a
+# random choice.
+_MAX_PROBE_GROUPS, _MAX_PROBE_IMAGES = 1000, 50_000
+_MAX_ELBO_IMAGES = 50_000
 _SEED = 0  # Of everything random in the evaluation.
 
 
@@ -122,6 +128,8 @@ def evaluate(
       splits, _codes(model, params, vae, splits, ks), ks, probe_steps))
   result = {
       'probes': rows,
+      **({} if data.shares_groups else _recognise(
+          model, params, vae, data.test)),
       'elbo': _elbos(model, params, data, config),
       'protocol': {
           'step': checkpoint.Checkpoints(
@@ -143,15 +151,46 @@ def probe_splits(data: Splits
                  ) -> tuple[GroupedImages, GroupedImages, GroupedImages]:
   """Images to train, choose and score probes on.
 
-  Where no group is in two splits, the probes see the test groups only: the
-  images of each are divided 60/20/20.
+  Where no group is in two splits, the probes see test groups only, those of
+  at least five images: the images of each are divided 60/20/20.
   """
   if data.shares_groups:
     return data.train, data.validation, data.test
-  test = data.test
+  test = _first_groups(data.test)
+  sizes = np.diff(test.offsets)
+  large = np.flatnonzero(sizes >= 5)
+  if not len(large):
+    large = np.arange(test.num_groups)
+  rows = np.concatenate(
+      [np.arange(*test.offsets[g:g + 2]) for g in large])
   divided = split_images(
-      test.images, test.labels, test.names, data.grouping, (0.2, 0.2))
+      test.images[rows], np.repeat(np.arange(len(large)), sizes[large]),
+      [test.names[g] for g in large], data.grouping, (0.2, 0.2))
   return divided.train, divided.validation, divided.test
+
+
+def _first_groups(data: GroupedImages) -> GroupedImages:
+  """As many groups, from the first on, as are enough for an evaluation."""
+  within = np.searchsorted(data.offsets, _MAX_PROBE_IMAGES, side='right') - 1
+  return data.slice_groups(
+      0, int(max(1, min(data.num_groups, _MAX_PROBE_GROUPS, within))))
+
+
+def _recognise(model: Model, params: Params, vae, test: GroupedImages
+               ) -> dict[str, Any]:
+  """The sections on recognition of the test groups."""
+  test = _first_groups(test)
+  untrained = model.init(jax.random.key(_SEED))
+  codes = encode_rows(model, params, test.images)
+  codes |= {f'untrained_{name}': q for name, q in encode_rows(
+      model, untrained, test.images).items()}
+  if vae is not None:
+    codes['vae'] = next(iter(encode_rows(*vae, test.images).values()))
+  pixels = test.images.reshape(len(test), -1) / np.float32(255)
+  codes['pixels'] = pixels - pixels.mean(axis=0)
+  return {'verification': recognition_rows.verification_rows(
+              codes, test.offsets),
+          'few_shot': recognition_rows.few_shot_rows(codes, test.offsets)}
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray
@@ -253,7 +292,7 @@ def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
       name: training.evaluate_elbo(
           model, params,
           runs.make_feed(model, getattr(data, name), config, shuffle=False),
-          seed=_SEED)
+          seed=_SEED, max_images=_MAX_ELBO_IMAGES)
       for name in ('train', 'validation', 'test')}
 
 

@@ -6,6 +6,7 @@ FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, or what
 TFDS prepared. The same command goes on after an interruption, and says what
 is there once it is done; --verify reads the whole store against its
 checksums. `experiments.train` prepares by itself where it has to.
+--tfds_dir=DIR also writes the images, encoded as they are, as a TFDS data set.
 """
 
 from __future__ import annotations
@@ -40,6 +41,23 @@ def main() -> None:
     for name in ('train', 'validation', 'test'):
       split = getattr(found, name)
       print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')
+  if values['tfds_dir']:
+    _write_tfds(config, values['tfds_dir'])
+
+
+def _write_tfds(config: presets.Config, tfds_dir: str) -> None:
+  from experiments.datasets import celeb_builder  # TFDS is slow to import.
+
+  settings = folder.store_settings(config)
+  builder = celeb_builder.write(
+      settings['data_dir'], tfds_dir, settings['top_k'])
+  bad = builder.info.metadata['num_bad_images']
+  print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
+        f'{builder.data_dir}'
+        + (f'; {bad:,} bad images passed over, see {packed.BAD_IMAGES} there'
+           if bad else ''))
+  print(f'open it with tfds.data_source({builder.name!r}, split=\'train\', '
+        f'data_dir={str(builder.data_dir_root)!r})')
 
 
 def define_flags() -> None:
@@ -47,6 +65,9 @@ def define_flags() -> None:
   flags.DEFINE_enum(
       'dataset', 'celeb', list(folder.GROUPINGS), 'Data set, and its preset.')
   flags.DEFINE_bool('verify', False, 'Read the whole store to check it.')
+  flags.DEFINE_string(
+      'tfds_dir', None, 'Also write the source as a TFDS data set '
+      '(array_record) under this folder.')
   define_store_flags()
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from mlvae_jax import factors as factors_lib
+from mlvae_jax.augment import parse_augment
 from mlvae_jax.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP, Conv, Network
@@ -39,10 +40,15 @@ class Config:
     steps: optimisation steps.
     groups_per_batch: at most this many groups a step.
     max_group_size: larger groups are visited in pieces of at most this size.
+    min_group_size: smaller groups are left out of training.
+    visit: what an epoch visits once, 'images' or 'groups'.
     batch_size: images a step of a VAE, whose groups are single images. For
       other models the two above determine it.
     learning_rate: of Adam.
     kl_weights: NAME:WEIGHT,...
+    contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
+      single images tell their group.
+    augment: 'flip,shift:PIXELS', or a part of it, of training images.
     kl_warmup_steps: linear warm-up of the KL terms.
     sample_per: 'row' or 'group': one draw of a group's code per image, as in
       algorithm 1, or per group.
@@ -72,9 +78,13 @@ class Config:
   steps: int = 8000
   groups_per_batch: int = 10
   max_group_size: int = 29
+  min_group_size: int = 1
+  visit: str = 'images'
   batch_size: int = 256
   learning_rate: float = 1e-3
   kl_weights: str = ''
+  contrast: str = ''
+  augment: str = ''
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
   seed: int = 0
@@ -147,13 +157,21 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   Raises:
     ValueError: on weights that cannot be read, or unknown names.
   """
+  contrast = parse_weights('contrast', config.contrast, model)
+  if config.model == 'vae':
+    contrast = ()  # There are no groups.
+  for name, _ in contrast:
+    if model.factor(name).grouping is None:
+      raise ValueError(f'contrast needs a grouped factor, got {name!r}')
   return TrainConfig(
       config.learning_rate, config.seed,
-      parse_weights(config.kl_weights, model), config.kl_warmup_steps,
-      config.sample_per)
+      parse_weights('kl_weights', config.kl_weights, model),
+      config.kl_warmup_steps, config.sample_per, contrast,
+      parse_augment(config.augment))
 
 
-def parse_weights(text: str, model: Model) -> tuple[tuple[str, float], ...]:
+def parse_weights(what: str, text: str, model: Model
+                  ) -> tuple[tuple[str, float], ...]:
   """Parses NAME:WEIGHT,... into pairs; '' gives none."""
   pairs = []
   for item in filter(None, text.split(',')):
@@ -163,7 +181,7 @@ def parse_weights(text: str, model: Model) -> tuple[tuple[str, float], ...]:
       pairs.append((name, float(weight)))
     except ValueError:
       raise ValueError(
-          f'expected kl_weights as NAME:WEIGHT,..., got {item!r}') from None
+          f'expected {what} as NAME:WEIGHT,..., got {item!r}') from None
     if not 0 <= pairs[-1][1] < float('inf'):
       raise ValueError(f'expected a weight of at least 0, got {item!r}')
   return tuple(pairs)

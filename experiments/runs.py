@@ -39,16 +39,26 @@ def make_model(config: presets.Config, data: Splits) -> Model:
 
 def make_stream(model: Model, images: GroupedImages, config: presets.Config,
                 shuffle: bool = True) -> IndexStream:
-  """The index stream of a split; a VAE's groups are single images."""
+  """The index stream of a split; a VAE's groups are single images.
+
+  Without `shuffle`, for evaluation, it visits all images.
+  """
   row_multiple = jax.local_device_count()
   if not model.grouped:
     return IndexStream(
         range(len(images) + 1), groups_per_batch=config.batch_size,
         seed=config.seed, row_multiple=row_multiple, shuffle=shuffle)
-  return IndexStream(
-      images.offsets, groups_per_batch=config.groups_per_batch,
-      max_group_size=config.max_group_size, seed=config.seed,
-      row_multiple=row_multiple, shuffle=shuffle)
+  settings = {}
+  if shuffle:
+    settings = {
+        'min_group_size': config.min_group_size, 'visit': config.visit}
+  try:
+    return IndexStream(
+        images.offsets, groups_per_batch=config.groups_per_batch,
+        max_group_size=config.max_group_size, seed=config.seed,
+        row_multiple=row_multiple, shuffle=shuffle, **settings)
+  except ValueError as error:
+    raise UserError(f'{config.dataset}: {error}') from error
 
 
 def make_feed(model: Model, images: GroupedImages, config: presets.Config,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from typing import Any
 
@@ -22,14 +23,19 @@ import tqdm
 
 from experiments import cli, datasets, prepare, presets, runs
 from experiments.cli import UserError
+from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from experiments.metrics_log import MetricsLog
 from mlvae_jax import checkpoint, training
+from mlvae_jax.batching import VISIT
 from mlvae_jax.likelihoods import LIKELIHOODS
 from mlvae_jax.model import Model
 from mlvae_jax.networks import ACTIVATIONS, NETWORKS
 from mlvae_jax.objective import SAMPLE_PER
 from mlvae_jax.store import GroupedImages
+
+# Enough to see a curve; the evaluation takes more.
+_MAX_VALIDATION_IMAGES = 10_000
 
 
 def main() -> None:
@@ -47,6 +53,9 @@ def main() -> None:
     config = dataclasses.replace(
         config, steps=values['epochs'] * stream.steps_per_epoch)
   runs.open_workdir(workdir, config, model, resume=values['resume'])
+  bad_images = folder.bad_images(config)
+  if bad_images:
+    shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
   train(workdir, config, model, data)
   if values['eval'] or values['figures']:
     finish(workdir, data, values)
@@ -86,6 +95,12 @@ def define_flags() -> None:
       'Larger groups are visited in pieces of at most this many images.',
       lower_bound=1)
   flags.DEFINE_integer(
+      'min_group_size', None, 'Smaller groups are left out of training.',
+      lower_bound=1)
+  flags.DEFINE_enum(
+      'visit', None, list(VISIT),
+      'What an epoch visits once: every image, or every group.')
+  flags.DEFINE_integer(
       'batch_size', None,
       'Images a step; of grouped models --groups_per_batch times '
       '--max_group_size.', lower_bound=1)
@@ -93,6 +108,11 @@ def define_flags() -> None:
       'learning_rate', None, 'Of Adam.', lower_bound=1e-9)
   flags.DEFINE_string(
       'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...')
+  flags.DEFINE_string(
+      'contrast', None, 'Weights of the penalties that make a factor\'s code '
+      'of single images tell their group: FACTOR:WEIGHT,...')
+  flags.DEFINE_string(
+      'augment', None, 'Of training images: flip,shift:PIXELS.')
   flags.DEFINE_integer(
       'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
   flags.DEFINE_enum(
@@ -255,7 +275,8 @@ def _validator(model: Model, images: GroupedImages, config: presets.Config):
   feed = runs.make_feed(model, images, config, shuffle=False)
   evaluate = training.make_evaluate(model, feed.num_groups)
   return lambda params: training.evaluate_elbo(
-      model, params, feed, evaluate=evaluate)
+      model, params, feed, evaluate=evaluate,
+      max_images=_MAX_VALIDATION_IMAGES)
 
 
 def _is_due(previous: int, step: int, every: int, last: int) -> bool:

@@ -10,6 +10,12 @@ pass over the *images*, also where there are few groups:
 - Where all groups fit into a batch (ten digits), each batch holds a piece of
   every group that has enough images to go round.
 
+That is `visit='images'`. With `visit='groups'` an epoch is one pass over the
+*groups*, as the paper's algorithm has it: each is met once, with at most
+`max_group_size` of its images, drawn anew in every epoch. Where sizes are
+uneven (faces: one person has 530 images, most have two), no group then
+outweighs the others.
+
 A batch is a pure function of (seed, step), so a run resumes by its step
 number. Everything is padded to one static shape.
 """
@@ -45,13 +51,16 @@ class _Epoch(NamedTuple):
   batch_order: np.ndarray
 
 
+VISIT = ('images', 'groups')
+
+
 class IndexStream:
   """Minibatches of groups as a pure function of (seed, step).
 
   Attributes:
     groups_per_batch: static number of groups of a batch, G.
     rows_per_batch: static number of rows of a batch, N.
-    steps_per_epoch: batches that hold every image once.
+    steps_per_epoch: batches that hold every image, or every group, once.
   """
 
   def __init__(
@@ -60,6 +69,8 @@ class IndexStream:
       *,
       groups_per_batch: int,
       max_group_size: int | None = None,
+      min_group_size: int = 1,
+      visit: str = 'images',
       seed: int = 0,
       row_multiple: int = 1,
       shuffle: bool = True,
@@ -70,6 +81,8 @@ class IndexStream:
       offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
       groups_per_batch: at most this many groups in a batch.
       max_group_size: larger groups are cut; None keeps all whole.
+      min_group_size: smaller groups are left out.
+      visit: what an epoch visits once, 'images' or 'groups'.
       seed: of the order of groups and rows.
       row_multiple: rows_per_batch is rounded up to a multiple of it (the
         number of devices).
@@ -77,36 +90,48 @@ class IndexStream:
         epoch, as evaluation wants it.
 
     Raises:
-      ValueError: on offsets that do not grow from 0, or sizes below 1.
+      ValueError: on offsets that do not grow from 0, sizes below 1, no group
+        that is large enough, or another `visit`.
     """
     offsets = np.asarray(offsets, np.int64)
     if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or np.any(
         np.diff(offsets) < 0) or offsets[-1] == 0:
       raise ValueError('expected offsets that grow from 0, with some rows')
-    sizes = (groups_per_batch, max_group_size, row_multiple)
+    sizes = (groups_per_batch, max_group_size, min_group_size, row_multiple)
     if min(size for size in sizes if size is not None) < 1:
       raise ValueError(
-          'expected groups_per_batch, max_group_size and row_multiple of at '
-          f'least 1, got {sizes}')
+          'expected groups_per_batch, max_group_size, min_group_size and '
+          f'row_multiple of at least 1, got {sizes}')
+    if visit not in VISIT:
+      raise ValueError(f'expected visit of {VISIT}, got {visit!r}')
     self._starts, self._sizes = offsets[:-1], np.diff(offsets)
-    if np.any(self._sizes == 0):
-      keep = self._sizes > 0
-      self._starts, self._sizes = self._starts[keep], self._sizes[keep]
+    self._all_sizes = self._sizes
+    keep = self._sizes >= min_group_size
+    if not np.any(keep):
+      raise ValueError(
+          f'no group has the {min_group_size} images of min_group_size')
+    self._starts, self._sizes = self._starts[keep], self._sizes[keep]
     self._seed, self._shuffle = seed, shuffle
     num_groups = len(self._sizes)
     self.groups_per_batch = min(groups_per_batch, num_groups)
     limit = int(self._sizes.max())
     if max_group_size is not None:
       limit = min(limit, max_group_size)
-    self._pieces = _ceil_div(self._sizes, limit)
+    self._drawn = self._sizes
+    if visit == 'groups':
+      self._drawn = np.minimum(self._sizes, limit)
+    self._pieces = _ceil_div(self._drawn, limit)
     self.steps_per_epoch = int(max(
         _ceil_div(self._pieces.sum(), self.groups_per_batch),
         self._pieces.max()))
     if self.groups_per_batch == num_groups:
-      self._pieces = np.minimum(self._sizes, self.steps_per_epoch)
-    self._is_cut = bool(np.any(self._pieces > 1))
-    largest = np.sort(_ceil_div(self._sizes, self._pieces))
-    rows = int(largest[-self.groups_per_batch:].sum())
+      self._pieces = np.minimum(self._drawn, self.steps_per_epoch)
+    self._is_cut = bool(
+        np.any(self._pieces > 1) or np.any(self._drawn < self._sizes))
+    self._balance = shuffle and visit == 'groups'
+    largest = np.sort(_ceil_div(self._drawn, self._pieces))[::-1]
+    rows = int(largest[::self.steps_per_epoch].sum() if self._balance
+               else largest[:self.groups_per_batch].sum())
     self.rows_per_batch = _ceil_div(rows, row_multiple) * row_multiple
     self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
@@ -147,12 +172,16 @@ class IndexStream:
     num_groups = len(self._sizes)
     order = rng.permutation(num_groups) if self._shuffle else np.arange(
         num_groups)
+    if self._balance:
+      # From large to small, so that each batch is dealt groups of all sizes,
+      # and all batches have about as many rows.
+      order = order[np.argsort(-self._drawn[order], kind='stable')]
     pieces = self._pieces[order]
     group = np.repeat(order, pieces)
     nth = np.arange(len(group)) - np.repeat(
         np.cumsum(pieces) - pieces, pieces)
     # Piece j of p gets the rows from j * n // p to (j + 1) * n // p.
-    size, count = self._sizes[group], self._pieces[group]
+    size, count = self._drawn[group], self._pieces[group]
     begin, end = nth * size // count, (nth + 1) * size // count
     batch_order = np.arange(self.steps_per_epoch)
     row_order = None
@@ -166,7 +195,7 @@ class IndexStream:
   def _shuffle_within_groups(self, rng: np.random.Generator) -> np.ndarray:
     # Rows are sorted by group, so a sort by (group + a random fraction)
     # leaves each group in place and shuffles its rows.
-    group = np.repeat(np.arange(len(self._sizes)), self._sizes)
+    group = np.repeat(np.arange(len(self._all_sizes)), self._all_sizes)
     return np.argsort(
         group + rng.random(len(group)), kind='stable').astype(np.int32)
 

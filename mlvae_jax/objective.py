@@ -33,6 +33,7 @@ class ElboTerms(NamedTuple):
     num_groups: how many groups of the first grouped factor are present (rows
       where no factor is grouped).
     num_rows: how many rows are real.
+    contrast: per factor that was asked for `[N]`, see `contrast`.
 
   Where a batch is spread over devices these are the device's shares: they
   add up over devices to the terms of the whole batch.
@@ -42,6 +43,7 @@ class ElboTerms(NamedTuple):
   kl: dict[str, jax.Array]
   num_groups: jax.Array
   num_rows: jax.Array
+  contrast: dict[str, jax.Array]
 
 
 class ElboSums(NamedTuple):
@@ -51,6 +53,7 @@ class ElboSums(NamedTuple):
   kl: dict[str, jax.Array]
   num_groups: jax.Array
   num_rows: jax.Array
+  contrast: dict[str, jax.Array]
 
   def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
            ) -> jax.Array:
@@ -69,6 +72,7 @@ def elbo_terms(
     num_groups: Mapping[str, int],
     *,
     sample_per: str = 'row',
+    contrast_of: tuple[str, ...] = (),
     axis_name: str | None = None,
 ) -> ElboTerms:
   """Estimates the ELBO of every group in a batch with one sample.
@@ -82,6 +86,8 @@ def elbo_terms(
     num_groups: static number of groups per grouped factor.
     sample_per: 'row' draws a group's code anew for every member (algorithm
       1), 'group' once.
+    contrast_of: names of grouped factors whose contrast is wanted too; it is
+      no part of the ELBO.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -97,7 +103,7 @@ def elbo_terms(
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
   posteriors = model.encode(params, x)
-  codes, kl, group_share = {}, {}, None
+  codes, kl, contrasts, group_share = {}, {}, {}, None
   keys = jax.random.split(key, len(model.factors))
   for factor, factor_key in zip(model.factors, keys):
     q = _mask_rows(posteriors[factor.name], mask)
@@ -107,6 +113,9 @@ def elbo_terms(
       kl[factor.name] = kl_divergence(q)
       continue
     ids = batch.group_ids[factor.name]
+    if factor.name in contrast_of:
+      contrasts[factor.name] = contrast(
+          q.mean, ids, mask, axis_name=axis_name)
     local = evidence(q, ids, num_groups[factor.name], mask)
     whole = local if axis_name is None else local.psum(axis_name)
     q_group = whole.to_normal()
@@ -126,7 +135,8 @@ def elbo_terms(
   num_rows = jnp.sum(mask, dtype=log_lik.dtype)
   return ElboTerms(
       log_lik, kl,
-      num_rows if group_share is None else jnp.sum(group_share), num_rows)
+      num_rows if group_share is None else jnp.sum(group_share), num_rows,
+      contrasts)
 
 
 def sum_terms(terms: ElboTerms) -> ElboSums:
@@ -134,7 +144,54 @@ def sum_terms(terms: ElboTerms) -> ElboSums:
   return ElboSums(
       jnp.sum(terms.log_lik),
       {name: jnp.sum(kl) for name, kl in terms.kl.items()},
-      terms.num_groups, terms.num_rows)
+      terms.num_groups, terms.num_rows,
+      {name: jnp.sum(value) for name, value in terms.contrast.items()})
+
+
+def contrast(
+    means: jax.Array,
+    group_ids: jax.Array,
+    mask: jax.Array,
+    *,
+    temperature: float = 0.1,
+    axis_name: str | None = None,
+) -> jax.Array:
+  """How badly a row's code tells the row's group among the rows of a batch.
+
+  The supervised contrastive loss of Khosla et al. (arXiv 2004.11362),
+
+    -mean over rows j of i's group of log softmax_j(cos(m_i, m_j) / T),
+
+  j over all other real rows. A penalty with it makes codes of single images
+  recognisable, which the ELBO alone does not ask for: there a group's code
+  only has to be good when all the members' evidence is put together.
+
+  Args:
+    means: `[N, D]` posterior means of single rows.
+    group_ids: `[N]` ints.
+    mask: `[N]` bool, False for padding.
+    temperature: T.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N]` in nats; 0 for padding and for rows without another of their group.
+  """
+  norm = jnp.sqrt(jnp.sum(means ** 2, axis=-1, keepdims=True) + 1e-12)
+  unit = means / norm
+  row = jnp.arange(means.shape[0])
+  everyone, all_ids, all_real, all_rows = unit, group_ids, mask, row
+  if axis_name is not None:
+    row = row + means.shape[0] * jax.lax.axis_index(axis_name)
+    everyone, all_ids, all_real, all_rows = jax.lax.all_gather(
+        (unit, group_ids, mask, row), axis_name, tiled=True)
+  others = all_real & (row[:, None] != all_rows)
+  logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
+  # Where there are no others at all, log_softmax would give NaN.
+  logits = jnp.where(jnp.any(others, axis=1, keepdims=True), logits, 0.0)
+  partner = others & (group_ids[:, None] == all_ids) & mask[:, None]
+  surprise = -jnp.sum(
+      jnp.where(partner, jax.nn.log_softmax(logits), 0.0), axis=1)
+  return surprise / jnp.maximum(jnp.sum(partner, axis=1), 1)
 
 
 def warm_up(step: jax.Array, num_steps: int) -> jax.Array:

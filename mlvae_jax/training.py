@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from mlvae_jax import objective
+from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch
 from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
@@ -24,7 +25,7 @@ from mlvae_jax.objective import ElboSums
 from mlvae_jax.store import DEVICES, Feed, replicate
 
 _EVAL_STEPS = 256  # Per dispatch.
-_INIT, _NOISE = 0, 1  # What a run's seed is folded with, per use.
+_INIT, _NOISE, _AUGMENT = 0, 1, 2  # What a run's seed is folded with, per use.
 
 
 class TrainState(NamedTuple):
@@ -58,6 +59,9 @@ class TrainConfig:
     kl_weights: (factor name, weight of its KL) pairs; 1 where not named.
     kl_warmup_steps: steps over which all KL weights grow linearly from 0.
     sample_per: 'row' or 'group', see `objective.elbo_terms`.
+    contrast_weights: (factor name, weight) pairs: the objective is the ELBO
+      less weight times `objective.contrast`, summed over images.
+    augment: what is done to the images, by default nothing.
   """
 
   learning_rate: float = 1e-3
@@ -65,6 +69,8 @@ class TrainConfig:
   kl_weights: tuple[tuple[str, float], ...] = ()
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
+  contrast_weights: tuple[tuple[str, float], ...] = ()
+  augment: Augment = Augment()
 
 
 class DivergedError(RuntimeError):
@@ -105,8 +111,13 @@ def train_step(
   Returns:
     The state after the step, and the metrics of the whole batch before it.
   """
-  key = jax.random.fold_in(
-      jax.random.fold_in(jax.random.key(config.seed), _NOISE), state.step)
+  def key_of(stream):
+    return jax.random.fold_in(
+        jax.random.fold_in(jax.random.key(config.seed), stream), state.step)
+
+  key = key_of(_NOISE)
+  batch = batch._replace(
+      x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
   warm = objective.warm_up(state.step, config.kl_warmup_steps)
   weights = {f.name: warm for f in model.factors}
   for name, weight in config.kl_weights:
@@ -115,9 +126,13 @@ def train_step(
   def total_loss(params):
     terms = objective.elbo_terms(
         model, params, key, batch, num_groups,
-        sample_per=config.sample_per, axis_name=axis_name)
+        sample_per=config.sample_per,
+        contrast_of=tuple(name for name, _ in config.contrast_weights),
+        axis_name=axis_name)
     sums = objective.sum_terms(terms)
-    return -sums.elbo(weights), sums
+    penalty = sum(weight * sums.contrast[name]
+                  for name, weight in config.contrast_weights)
+    return penalty - sums.elbo(weights), sums
 
   (_, sums), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params)
   if axis_name is not None:
@@ -253,18 +268,23 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
     sums: scalars, or arrays over steps, which are added up.
 
   Returns:
-    {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group, and
-    'elbo_per_image'.
+    {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
+    'elbo_per_image', and where it was asked for 'contrast': {factor: ...} in
+    nats per image.
   """
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
   groups, rows = max(total.num_groups, 1.0), max(total.num_rows, 1.0)
-  return {
+  result = {
       'elbo': float(total.elbo()) / groups,
       'elbo_per_image': float(total.elbo()) / rows,
       'log_lik': total.log_lik / groups,
       'kl': {name: kl / groups for name, kl in total.kl.items()},
   }
+  if total.contrast:
+    result['contrast'] = {
+        name: value / rows for name, value in total.contrast.items()}
+  return result
 
 
 def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,

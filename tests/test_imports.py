@@ -9,7 +9,7 @@ LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
 
 # From the ground up: a module imports only what stands before it.
 ROOMS = (
-    'normal', 'evidence', 'posteriors', 'factors', 'likelihoods', 'convolution',
+    'normal', 'augment', 'evidence', 'posteriors', 'factors', 'likelihoods', 'convolution',
     'networks',
     'model', 'objective', 'batching', 'store', 'training', 'checkpoint',
     'svi', 'latents', 'bounds', 'probes', 'recognition', '__init__')

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from experiments.cli import UserError
-from experiments.datasets import packing, splits
+from experiments.datasets import packed, packing, splits
 from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
@@ -59,6 +59,18 @@ def open_images(config: Config) -> GroupedImages:
   """All the images of a configuration, from the packed store."""
   return packing.open_or_prepare(**store_settings(config),
                                  on_bad_image=config.on_bad_image)
+
+
+def bad_images(config: Config) -> str | None:
+  """The file that names the images of a data set that cannot be used.
+
+  None where there are none, or the data set has no packed store.
+  """
+  if config.dataset not in GROUPINGS:
+    return None
+  path = os.path.join(
+      packing.store_path(**store_settings(config)), packed.BAD_IMAGES)
+  return path if os.path.exists(path) and os.path.getsize(path) else None
 
 
 def store_settings(config: Config) -> dict[str, object]:

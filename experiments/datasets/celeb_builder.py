@@ -1,0 +1,356 @@
+"""Faces by identity as a TFDS data set, written and read without TensorFlow.
+
+  from experiments.datasets.celeb_builder import Celeb
+
+  Celeb(data_dir=TFDS, source_dir=FACES, top_k=10).download_and_prepare()
+  tfds.data_source('celeb', data_dir=TFDS, split='train')[0]
+
+FACES is what `sources.detect` takes: MS-Celeb-1M's TSV files, or a folder per
+identity. The images go into array_record as they are, encoded. The splits are
+those of the packed store of the same source, and so is the order: identities
+by `packed.group_order`, the images of each by rank. Reading the source takes
+two passes: the first finds the images to keep, the second copies them; what is
+held in memory in between is their index.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+import json
+import os
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+
+from experiments.cli import UserError
+from experiments.datasets import packed, sources, splits
+from experiments.datasets.images import BadImageError, read_image
+from experiments.datasets.sources import Record, Source
+from experiments.presets import PRESETS
+from mlvae_jax.store import GroupedImages
+
+# Of validation and test, as the packed store of these faces is split.
+FRACTIONS = PRESETS['celeb'].split_fractions
+_CHECK_SIZE = 16  # Pixels of a side; large JPEGs decode fastest when small.
+_IN_FLIGHT = 256  # Records read ahead, to be decoded in parallel.
+
+_DESCRIPTION = """\
+Faces grouped by identity, encoded as they came. No identity is in two splits.
+Records are sorted by identity, in a random but fixed order of identities, and
+then by rank. Images that cannot be decoded are in bad_images.jsonl instead.
+"""
+_CITATION = """\
+@inproceedings{guo2016msceleb,
+  title={{MS-Celeb-1M}: A Dataset and Benchmark for Large-Scale Face
+         Recognition},
+  author={Guo, Yandong and Zhang, Lei and Hu, Yuxiao and He, Xiaodong and
+          Gao, Jianfeng},
+  booktitle={European Conference on Computer Vision (ECCV)},
+  year={2016}
+}
+"""
+
+
+class Celeb(tfds.core.GeneratorBasedBuilder):
+  """TFDS builder of faces by identity.
+
+  `source_dir` and `top_k` are arguments of the constructor and no
+  BuilderConfig: a folder of the user's has no name that a config could have,
+  and `celeb` alone opens what is prepared. Neither is needed to read.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+      'Put the .tsv files of MS-Celeb-1M (aligned), or a folder of images per '
+      'identity, into manual_dir, or pass source_dir to the builder.')
+
+  def __init__(self, *, source_dir: str | os.PathLike | None = None,
+               top_k: int = 0, file_format: Any = None, **kwargs: Any):
+    """Makes a builder.
+
+    Args:
+      source_dir: what `sources.detect` takes; None is TFDS's manual_dir.
+      top_k: images kept of an identity of a TSV, those of the best search
+        ranks; 0 keeps all, and so does a source without ranks.
+      file_format: None is array_record; most others need TensorFlow.
+      **kwargs: of TFDS's builders: data_dir, version.
+    """
+    self._source_dir = source_dir and os.fspath(source_dir)
+    self._top_k = top_k
+    super().__init__(file_format=file_format or 'array_record', **kwargs)
+    # TFDS pickles a builder as its constructor's arguments.
+    self._original_state.update(
+        source_dir=self._source_dir, top_k=top_k, file_format=file_format)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+        builder=self,
+        description=_DESCRIPTION,
+        citation=_CITATION,
+        features=tfds.features.FeaturesDict({
+            # TFDS decodes a grey JPEG into three equal channels.
+            'image': tfds.features.Image(shape=(None, None, 3)),
+            'identity': tfds.features.Text(),
+            'rank': tfds.features.Scalar(np.int64),
+            'name': tfds.features.Text(doc='File, or file:line of a TSV.'),
+        }),
+        disable_shuffling=True,
+        metadata=tfds.core.MetadataDict())
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, _Examples]:
+    source = sources.detect(self._source_dir or str(dl_manager.manual_dir))
+    index = _Index(self._top_k if source.has_ranks else 0)
+    # TFDS has `data_dir` be a temporary folder until all is written.
+    path = os.path.join(self.data_dir, packed.BAD_IMAGES)
+    with open(path, 'w', encoding='utf-8') as bad_file:
+      _fill(index, source, bad_file)
+    self.info.metadata.update(
+        _settings(source, self._top_k), num_bad_images=index.num_bad)
+    return {
+        name: self._generate_examples(source, rows, index.mean_bytes)
+        for name, rows in _split(index, source).items()}
+
+  def _generate_examples(self, source: Source, rows: list[_Row],
+                         mean_bytes: float) -> _Examples:
+    return _Examples(source, rows, mean_bytes)
+
+  def _download_and_prepare(self, dl_manager: Any,
+                            download_config: Any) -> None:
+    """Writes the splits in their order.
+
+    TFDS's own way shuffles: beyond 1 GB a split it needs TensorFlow for that,
+    and identities would be torn apart.
+    """
+    config = download_config.get_shard_config()
+    self.info.set_splits(tfds.core.SplitDict([
+        self._write_split(name, examples, config)
+        for name, examples in self._split_generators(dl_manager).items()]))
+
+  def _write_split(self, name: str, examples: _Examples,
+                   config: Any) -> tfds.core.SplitInfo:
+    template = self._get_filename_template(name)
+    num_shards = config.get_number_shards(examples.num_bytes, len(examples))
+    ends = np.arange(num_shards + 1) * len(examples) // num_shards
+    paths = [
+        os.fspath(template.sharded_filepath(shard_index=i,
+                                            num_shards=num_shards))
+        for i in range(num_shards)]
+    writer = self._example_writer()
+    with tqdm.tqdm(total=len(examples), desc=f'writing {name}', unit='image',
+                   dynamic_ncols=True) as bar:
+      for path, start, stop in zip(paths, ends, ends[1:]):
+        writer.write(path, self._serialized(examples, start, stop, bar))
+    return tfds.core.SplitInfo(
+        name=name, shard_lengths=np.diff(ends).tolist(),
+        num_bytes=sum(map(os.path.getsize, paths)), filename_template=template)
+
+  def _serialized(self, examples: _Examples, start: int, stop: int,
+                  bar: tqdm.tqdm) -> Iterator[tuple[int, bytes]]:
+    for i in range(start, stop):
+      key, example = examples[i]
+      yield key, self.info.features.serialize_example(example)
+      bar.update()
+
+
+def write(source_dir: str | None, tfds_dir: str, top_k: int = 0) -> Celeb:
+  """Writes a source as a TFDS data set, unless that is done already.
+
+  Args:
+    source_dir: what `sources.detect` takes.
+    tfds_dir: folder of TFDS data sets; `celeb` is put there.
+    top_k: images kept of an identity of a TSV; 0 for all.
+
+  Returns:
+    The builder, prepared.
+
+  Raises:
+    UserError: when the source cannot be used, or another one is there.
+  """
+  source = sources.detect(source_dir)
+  tfds_dir = os.path.abspath(os.path.expanduser(tfds_dir))
+  source_dir = os.path.abspath(os.path.expanduser(source_dir))
+  if _is_inside(tfds_dir, source_dir):
+    raise UserError(
+        f'{tfds_dir} is in the source itself; choose another --tfds_dir')
+  builder = Celeb(data_dir=tfds_dir, source_dir=source_dir, top_k=top_k)
+  if not builder.is_prepared():
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    return builder
+  found, wanted = dict(builder.info.metadata), _settings(source, top_k)
+  if any(found.get(key) != value for key, value in wanted.items()):
+    raise UserError(
+        f'{builder.data_dir} holds another source, or one that has changed, '
+        'or another --celeb_top_k; delete it or choose another --tfds_dir')
+  return builder
+
+
+class _Row(NamedTuple):
+  """An image that is kept.
+
+  Attributes:
+    identity: its group.
+    rank: its place in the group.
+    at: its path; or the position where its record starts, as JSON.
+  """
+
+  identity: str
+  rank: int
+  at: str | bytes
+
+
+class _Index:
+  """The images to keep; the same as a packed store of the source keeps."""
+
+  def __init__(self, top_k: int):
+    self._top_k = top_k
+    self._rows: dict[str, list[_Row]] = {}
+    self.num_bad = self._num_added = self._num_bytes = 0
+
+  @property
+  def mean_bytes(self) -> float:
+    """Mean size of an encoded image."""
+    return self._num_bytes / max(1, self._num_added)
+
+  def wants(self, record: Record) -> bool:
+    """Whether an image of this rank would be kept."""
+    rows = self._rows.get(record.group, ())
+    return not self._top_k or len(rows) < self._top_k or (
+        record.rank < max(row.rank for row in rows))
+
+  def add(self, row: _Row, num_bytes: int) -> None:
+    """Keeps an image, in place of its identity's worst where that is full."""
+    self._num_added += 1
+    self._num_bytes += num_bytes
+    rows = self._rows.setdefault(row.identity, [])
+    if self._top_k and len(rows) == self._top_k:
+      # Of equal ranks the later one goes.
+      rows[max(range(len(rows)), key=lambda i: (rows[i].rank, i))] = row
+    else:
+      rows.append(row)
+
+  def in_order(self) -> tuple[list[str], list[list[_Row]]]:
+    """The identities in their order, and the images of each by rank."""
+    names = list(self._rows)
+    names = [names[i] for i in packed.group_order(names)]
+    return names, [
+        sorted(self._rows[name], key=lambda row: row.rank) for name in names]
+
+
+class _Examples(Sequence):
+  """The keys and examples of a split, read when they are asked for."""
+
+  def __init__(self, source: Source, rows: list[_Row], mean_bytes: float):
+    self._source, self._rows = source, rows
+    self.num_bytes = int(mean_bytes * len(rows))
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, i: int) -> tuple[int, dict[str, Any]]:
+    row = self._rows[i]
+    if isinstance(row.at, str):
+      with open(row.at, 'rb') as file:
+        image = file.read()
+      name = sources.readable(os.path.basename(row.at))
+    else:
+      record = next(self._source.records(json.loads(row.at)), None)
+      if record is None or record.problem or (
+          (record.group, record.rank) != (row.identity, row.rank)):
+        raise UserError(
+            f'{self._source.description} has changed while it was read; start '
+            'again')
+      image, name = record.image, os.path.basename(record.where)
+    return int(i), {
+        'image': image, 'identity': row.identity, 'rank': row.rank,
+        'name': name}
+
+
+def _fill(index: _Index, source: Source, bad_file: Any) -> None:
+  """Finds the images to keep, and names those that cannot be used."""
+  bar = tqdm.tqdm(
+      total=source.total, desc='checking', unit=source.unit,
+      unit_scale=source.unit == 'B', dynamic_ncols=True)
+  with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    for record, at, checked in _check_ahead(index, source, pool):
+      if index.wants(record):
+        problem, num_bytes = (
+            checked.result() if checked else (record.problem, 0))
+        if problem is None:
+          index.add(_Row(record.group, record.rank, at), num_bytes)
+        else:
+          index.num_bad += 1
+          bad_file.write(json.dumps({
+              'where': os.path.basename(record.where), 'group': record.group,
+              'problem': problem}) + '\n')
+      bar.update(record.size)
+
+
+def _check_ahead(
+    index: _Index, source: Source, pool: futures.Executor
+) -> Iterator[tuple[Record, str | bytes, futures.Future | None]]:
+  """The records in order, where each is, and checks that are under way."""
+  ahead: deque = deque()
+  position = None
+  for record in source.records():
+    checked = None
+    if record.problem is None and index.wants(record):
+      checked = pool.submit(_check, record.image)
+    at = (record.image if isinstance(record.image, str)
+          else json.dumps(position).encode())
+    position = record.position
+    ahead.append((record._replace(image=None), at, checked))
+    if len(ahead) > _IN_FLIGHT:
+      yield ahead.popleft()
+  while ahead:
+    yield ahead.popleft()
+
+
+def _check(image: str | bytes) -> tuple[str | None, int]:
+  """What is wrong with an image, or None; and its size in bytes."""
+  try:
+    read_image(image, _CHECK_SIZE)
+    return None, (os.path.getsize(image) if isinstance(image, str)
+                  else len(image))
+  except (BadImageError, OSError) as error:
+    problem = str(error)
+  # PIL names what it reads: a path of this machine, or an address in memory.
+  if isinstance(image, str):
+    problem = problem.replace(repr(image), repr(os.path.basename(image)))
+  return re.sub(r' ?<_io\.BytesIO[^>]*>', '', problem), 0
+
+
+def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
+  """The images of each split."""
+  names, groups = index.in_order()
+  if len(names) < 3:
+    raise UserError(
+        f'{len(names)} identities have usable images in {source.description}; '
+        'three splits by identity need at least 3')
+  rows = [row for group in groups for row in group]
+  offsets = np.cumsum([0, *map(len, groups)])
+  # Numbers of rows stand for images, so that the splits are the packed store's.
+  found = splits.split_groups(
+      GroupedImages(np.arange(len(rows)), offsets, tuple(names)), 'identity',
+      FRACTIONS)
+  return {
+      name: [rows[i] for i in getattr(found, name).images]
+      for name in ('train', 'validation', 'test')}
+
+
+def _settings(source: Source, top_k: int) -> dict[str, Any]:
+  """What a prepared data set is recognised by."""
+  return {'fingerprint': source.fingerprint(),
+          'top_k': top_k if source.has_ranks else 0,
+          'order_seed': packed.ORDER_SEED}
+
+
+def _is_inside(path: str, folder: str) -> bool:
+  folder = os.path.realpath(folder)
+  return os.path.commonpath([os.path.realpath(path), folder]) == folder
