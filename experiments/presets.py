@@ -48,6 +48,8 @@ class Config:
     kl_weights: NAME:WEIGHT,...
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
       single images tell their group.
+    leakage: NAME:WEIGHT,... of the penalty on what an ungrouped factor's code
+      tells of the group.
     augment: 'flip,shift:PIXELS', or a part of it, of training images.
     kl_warmup_steps: linear warm-up of the KL terms.
     sample_per: 'row' or 'group': one draw of a group's code per image, as in
@@ -84,6 +86,7 @@ class Config:
   learning_rate: float = 1e-3
   kl_weights: str = ''
   contrast: str = ''
+  leakage: str = ''
   augment: str = ''
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
@@ -100,10 +103,12 @@ _FACES = Config(
     # The paper's 48,880 / 25,000 / 25,000 identities, and ten images of each.
     dataset='celeb', image_size=64, celeb_top_k=10, split_by='group',
     split_fractions=(25_000 / 98_880, 25_000 / 98_880),
-    factors='content:64:identity,style:16', likelihood='gaussian',
+    factors='content:128:identity,style:8', likelihood='gaussian', sigma=0.1,
     network='conv', channels=(16, 32, 64, 128), hidden_sizes=(256,),
-    activation='silu', steps=5000, groups_per_batch=32, max_group_size=4,
-    chunk_steps=25)
+    activation='silu', steps=5000, groups_per_batch=44, max_group_size=4,
+    min_group_size=2, visit='groups', batch_size=128,
+    contrast='content:2000', leakage='style:20000', augment='flip,shift:2',
+    chunk_steps=25, checkpoint_every=1000)
 
 # The digits' settings are those of the first author's code: 10 + 10
 # dimensions, 500 tanh units, learned variance, Adam at 1e-3, about 256 images
@@ -120,8 +125,10 @@ PRESETS = {
         dataset='omniglot', image_size=32, split_by='group',
         split_fractions=(0.1, 0.2), factors='content:32:character,style:16',
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
-        hidden_sizes=(256,), activation='silu', steps=10_000,
-        groups_per_batch=32, max_group_size=8, chunk_steps=50),
+        hidden_sizes=(256,), activation='silu', steps=5000,
+        groups_per_batch=32, max_group_size=8, visit='groups', batch_size=256,
+        contrast='content:100', augment='shift:2', chunk_steps=25,
+        checkpoint_every=1000),
 }
 
 
@@ -157,17 +164,19 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   Raises:
     ValueError: on weights that cannot be read, or unknown names.
   """
-  contrast = parse_weights('contrast', config.contrast, model)
-  if config.model == 'vae':
-    contrast = ()  # There are no groups.
-  for name, _ in contrast:
-    if model.factor(name).grouping is None:
-      raise ValueError(f'contrast needs a grouped factor, got {name!r}')
+  penalties = {}
+  for what, wants_grouped in (('contrast', True), ('leakage', False)):
+    weights = parse_weights(what, getattr(config, what), model)
+    for name, _ in weights:
+      if (model.factor(name).grouping is not None) != wants_grouped:
+        kind = 'a grouped' if wants_grouped else 'an ungrouped'
+        raise ValueError(f'{what} needs {kind} factor, got {name!r}')
+    penalties[f'{what}_weights'] = weights
   return TrainConfig(
       config.learning_rate, config.seed,
       parse_weights('kl_weights', config.kl_weights, model),
-      config.kl_warmup_steps, config.sample_per, contrast,
-      parse_augment(config.augment))
+      config.kl_warmup_steps, config.sample_per,
+      augment=parse_augment(config.augment), **penalties)
 
 
 def parse_weights(what: str, text: str, model: Model

@@ -14,12 +14,11 @@ import json
 import os
 import platform
 import shlex
-import statistics
 from typing import Any
 
 from absl import flags
 
-from experiments import cli, presets, runs, web
+from experiments import cli, presets, recognition_tables, runs, tables, web
 from experiments.cli import UserError
 from experiments.metrics_log import read_metrics
 import mlvae_jax
@@ -27,9 +26,12 @@ from mlvae_jax.model import Model
 
 _SUMMARY_KS = (1, 2, 5, 10)
 # Figures that have a section of their own; all others follow in this order.
-_PLOTS = ('evidence', 'curves')
+_PLOTS = ('evidence', 'recognition', 'curves')
 _PICTURES = (
     'swap', 'generation', 'interpolation', 'reconstruction', 'samples')
+_BAD_IMAGES = 'bad_images.jsonl'
+_BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
+_MAX_BAD_IMAGES = 20  # So many are named.
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -89,11 +91,17 @@ def write(workdir: str) -> str:
   title = f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
   body = [
       f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
-      _key_numbers(model, evaluation, records),
-      '<h2>What each code tells</h2>', _probes(workdir, model, evaluation),
-      figures.get('evidence', ''), _elbos(evaluation), _further(evaluation),
+      tables.key_numbers(model, evaluation, records),
+      '<h2>What each code tells</h2>',
+      tables.probe_tables(model, evaluation) or _missing(
+          'There is no evaluation of this run', 'evaluate', workdir),
+      figures.get('evidence', ''),
+      recognition_tables.section(
+          model, evaluation, figures.get('recognition', '')),
+      tables.elbo_table(evaluation), tables.further_tables(evaluation),
       '<h2>Training</h2>', _training(workdir, records, figures),
       '<h2>Pictures</h2>', _pictures(workdir, figures),
+      _bad_images(workdir),
       '<h2>Use the model</h2>', _usage(workdir, model),
       '<h2>Configuration</h2>', _configuration(config),
       '<h2>Software</h2>', _software(),
@@ -110,10 +118,11 @@ def summary(workdir: str) -> str:
     workdir: of the run.
 
   Returns:
-    Lines of at most 79 characters: accuracies in %, chance, ELBO per image.
+    Lines of at most 79 characters: accuracies in %, chance, numbers on groups
+    never seen, ELBO per image.
   """
   evaluation = read_evaluation(workdir)
-  table = _by_code(evaluation, 'accuracy', 100)
+  table = tables.by_code(evaluation, 'accuracy', 100)
   present = {k for values in table.values() for k in values}
   ks = [k for k in _SUMMARY_KS if k in present]
   width = min(max([24, *(len(code) for code, _ in table)]), 36)
@@ -121,10 +130,11 @@ def summary(workdir: str) -> str:
   if table:
     lines.append('test accuracy in %'.ljust(width + 7)
                  + ''.join(f'{f"k={k}":>8}' for k in ks))
-    rows = [*table.items(), (('chance', ''), _chance(evaluation))]
+    rows = [*table.items(), (('chance', ''), tables.chance_by_k(evaluation))]
     for (code, source), values in rows:
       lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
           f'{values[k]:8.1f}' if k in values else f'{"-":>8}' for k in ks))
+  lines += recognition_tables.summary_lines(evaluation, width)
   elbos = [f'{split} {value["elbo_per_image"]:.1f}'
            for split, value in evaluation.get('elbo', {}).items()]
   if elbos:
@@ -150,97 +160,6 @@ def _intro(workdir: str, config: presets.Config, model: Model) -> str:
       f'Run: <code>{web.escape(workdir)}</code></p>')
 
 
-def _key_numbers(model: Model, evaluation: dict[str, Any],
-                 records: list[dict[str, Any]]) -> str:
-  """The numbers to look at first."""
-  table, keys = _by_code(evaluation, 'accuracy', 100), []
-  for factor in model.factors:
-    values = table.get((factor.name, 'mean'), {})
-    # Another image says nothing about the code of an ungrouped factor.
-    ks = [min(values), max(values)] if values else []
-    if factor.grouping is None and model.grouped:
-      ks = ks[:1]
-    keys += [(f'{factor.name} accuracy, k\xa0=\xa0{k}', f'{values[k]:.1f}\xa0%')
-             for k in dict.fromkeys(ks)]
-  chance = _chance(evaluation)
-  if chance:
-    keys.append(('chance', f'{chance[min(chance)]:.1f}\xa0%'))
-  if 'test' in evaluation.get('elbo', {}):
-    value = evaluation['elbo']['test']['elbo_per_image']
-    keys.append(('test ELBO per image', f'{value:,.1f}'))
-  rates = [r['images_per_second'] for r in records if 'images_per_second' in r]
-  if rates:
-    keys.append(('median images/s', f'{statistics.median(rates):,.0f}'))
-  if records:
-    keys.append(('steps', f'{records[-1]["step"]:,}'))
-  return '<dl class="keys">' + ''.join(
-      f'<div><dt>{web.escape(name)}</dt><dd>{web.escape(value)}</dd></div>'
-      for name, value in keys) + '</dl>' if keys else ''
-
-
-def _probes(workdir: str, model: Model, evaluation: dict[str, Any]) -> str:
-  """What classifiers read off the codes, for every k."""
-  if not evaluation.get('probes'):
-    return _missing('There is no evaluation of this run', 'evaluate', workdir)
-  wish = ('A factor that groups share should tell the label (towards '
-          '100&nbsp;%, 0 nats), the others should not (chance). '
-          if model.grouped else '')
-  parts = [
-      '<p>A classifier reads the label off each code; k images of a label '
-      f'accumulate their evidence. {wish}The rows in bold are the model\'s '
-      'factors, the others are controls.</p>']
-  for heading, key, scale, digits in (
-      ('Test accuracy in %', 'accuracy', 100, 1),
-      ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
-    table = _by_code(evaluation, key, scale)
-    ks = sorted({k for values in table.values() for k in values})
-    rows = [[code, source, *(_number(values.get(k), digits) for k in ks)]
-            for (code, source), values in table.items()]
-    if key == 'accuracy':
-      chance = _chance(evaluation)
-      rows.append(['chance', '', *(_number(chance[k], digits) for k in ks)])
-    parts.append(f'<h3>{heading}</h3>' + web.table(
-        ['code', 'source', *(f'k={k}' for k in ks)], rows,
-        bold=[f.name for f in model.factors]))
-  protocol = '; '.join(
-      f'{name.replace("_", " ")}: {_plain(value)}'
-      for name, value in evaluation.get('protocol', {}).items())
-  if protocol:
-    parts.append(f'<p class="soft">{web.escape(protocol)}</p>')
-  return '\n'.join(parts)
-
-
-def _elbos(evaluation: dict[str, Any]) -> str:
-  """The ELBO and its terms per split."""
-  elbos = evaluation.get('elbo')
-  if not elbos:
-    return ''
-  names = list(next(iter(elbos.values()))['kl'])
-  rows = [
-      [split, *(_number(v, 2) for v in (
-          e['elbo_per_image'], e['elbo'], e['log_lik'],
-          *(e['kl'][name] for name in names)))] for split, e in elbos.items()]
-  return (
-      '<h2>ELBO</h2><p>In nats. The last columns are terms of the ELBO per '
-      'group: it is the log likelihood less the KL divergences.</p>'
-      + web.table(
-          ['split', 'ELBO per image', 'ELBO per group', 'log likelihood',
-           *(f'KL of {name}' for name in names)], rows))
-
-
-def _further(evaluation: dict[str, Any]) -> str:
-  """Sections of evaluation.json that hold rows of plain values."""
-  parts = []
-  for name, rows in evaluation.items():
-    if name != 'probes' and rows and isinstance(rows, list):
-      columns = list(dict.fromkeys(key for row in rows for key in row))
-      heading = web.escape(name.replace('_', ' ').capitalize())
-      parts.append(f'<h2>{heading}</h2>' + web.table(
-          [c.replace('_', ' ') for c in columns],
-          [[_plain(row.get(c)) for c in columns] for row in rows]))
-  return '\n'.join(parts)
-
-
 def _training(workdir: str, records: list[dict[str, Any]],
               figures: dict[str, str]) -> str:
   if not records:
@@ -255,6 +174,35 @@ def _pictures(workdir: str, figures: dict[str, str]) -> str:
   names += sorted(set(figures) - {*_PICTURES, *_PLOTS})
   return '\n'.join(figures[name] for name in names) or _missing(
       'There are no pictures of this run', 'figures', workdir)
+
+
+def _bad_images(workdir: str) -> str:
+  """How many images were passed over, and why the first of them were."""
+  path, columns = os.path.join(workdir, _BAD_IMAGES), _BAD_IMAGE_COLUMNS
+  if not os.path.exists(path):
+    return ''
+  rows, count = [], 0
+  with open(path, encoding='utf-8', errors='replace') as file:
+    for count, line in enumerate(filter(str.strip, file), start=1):
+      if count <= _MAX_BAD_IMAGES:
+        image = _parse_bad_image(line)
+        rows.append([tables.plain(image.get(name)) for name in columns])
+  more = f' The first {len(rows)}:' if count > len(rows) else ''
+  if not rows:
+    return ''
+  return (
+      '<h2>Images that could not be used</h2>'
+      f'<p>{count:,} image{"s were" if count > 1 else " was"} passed over.'
+      f'{more}</p>' + web.table(columns, rows, words=True))
+
+
+def _parse_bad_image(line: str) -> dict[str, Any]:
+  """A line of bad_images.jsonl; what is no JSON object is shown as it is."""
+  try:
+    image = json.loads(line)
+  except ValueError:
+    image = None
+  return image if isinstance(image, dict) else {'problem': line.strip()}
 
 
 def _usage(workdir: str, model: Model) -> str:
@@ -272,7 +220,7 @@ def _usage(workdir: str, model: Model) -> str:
 
 def _configuration(config: presets.Config) -> str:
   return web.table(['setting', 'value'], [
-      [name, _plain(value)] for name, value in presets.to_json(config).items()
+      [name, tables.plain(value)] for name, value in presets.to_json(config).items()
   ], words=True)
 
 
@@ -294,37 +242,6 @@ def _missing(what: str, module: str, workdir: str) -> str:
       for name in (module, 'report'))
   return (f'<p class="missing">{what}. Make it, then write this report again:'
           f'</p><pre>{web.escape(commands)}</pre>')
-
-
-def _by_code(evaluation: dict[str, Any], key: str, scale: float
-             ) -> dict[tuple[str, str], dict[int, float]]:
-  """A number of the probes: {(code, source): {k: value}}."""
-  table = {}
-  for row in evaluation.get('probes', []):
-    values = table.setdefault((row['code'], row['source']), {})
-    values[row['k']] = scale * row[key]
-  return table
-
-
-def _chance(evaluation: dict[str, Any]) -> dict[int, float]:
-  """Chance in % for each k."""
-  return {row['k']: 100 * row['chance']
-          for row in evaluation.get('probes', [])}
-
-
-def _number(value: float | None, digits: int) -> str:
-  return '–' if value is None else f'{value:,.{digits}f}'
-
-
-def _plain(value: Any) -> str:
-  """A value of JSON, to be read."""
-  if value is None or value == '':
-    return '–'
-  if isinstance(value, bool):
-    return 'yes' if value else 'no'
-  if isinstance(value, list):
-    return ', '.join(map(_plain, value))
-  return f'{value:.5g}' if isinstance(value, float) else str(value)
 
 
 if __name__ == '__main__':

@@ -112,6 +112,9 @@ def define_flags() -> None:
       'contrast', None, 'Weights of the penalties that make a factor\'s code '
       'of single images tell their group: FACTOR:WEIGHT,...')
   flags.DEFINE_string(
+      'leakage', None, 'Weights of the penalties on what an ungrouped '
+      'factor\'s code tells of the group: FACTOR:WEIGHT,...')
+  flags.DEFINE_string(
       'augment', None, 'Of training images: flip,shift:PIXELS.')
   flags.DEFINE_integer(
       'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
@@ -150,6 +153,8 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
       given[name] = _numbers(name, given[name], int)
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
+  if given.get('model') == 'vae':  # The preset's penalties need groups.
+    given = {'contrast': '', 'leakage': ''} | given
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       cli.bad_flag('give --batch_size or --groups_per_batch, not both')

@@ -20,6 +20,7 @@ from mlvae_jax.evidence import evidence
 from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
+from mlvae_jax.penalties import contrast, leakage
 
 SAMPLE_PER = ('row', 'group')
 
@@ -33,7 +34,8 @@ class ElboTerms(NamedTuple):
     num_groups: how many groups of the first grouped factor are present (rows
       where no factor is grouped).
     num_rows: how many rows are real.
-    contrast: per factor that was asked for `[N]`, see `contrast`.
+    contrast: per factor that was asked for `[N]`, see `penalties.contrast`.
+    leakage: per factor that was asked for `[N]`, see `penalties.leakage`.
 
   Where a batch is spread over devices these are the device's shares: they
   add up over devices to the terms of the whole batch.
@@ -44,6 +46,7 @@ class ElboTerms(NamedTuple):
   num_groups: jax.Array
   num_rows: jax.Array
   contrast: dict[str, jax.Array]
+  leakage: dict[str, jax.Array]
 
 
 class ElboSums(NamedTuple):
@@ -54,6 +57,7 @@ class ElboSums(NamedTuple):
   num_groups: jax.Array
   num_rows: jax.Array
   contrast: dict[str, jax.Array]
+  leakage: dict[str, jax.Array]
 
   def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
            ) -> jax.Array:
@@ -73,6 +77,7 @@ def elbo_terms(
     *,
     sample_per: str = 'row',
     contrast_of: tuple[str, ...] = (),
+    leakage_of: tuple[str, ...] = (),
     axis_name: str | None = None,
 ) -> ElboTerms:
   """Estimates the ELBO of every group in a batch with one sample.
@@ -88,6 +93,8 @@ def elbo_terms(
       1), 'group' once.
     contrast_of: names of grouped factors whose contrast is wanted too; it is
       no part of the ELBO.
+    leakage_of: names of ungrouped factors whose leakage is wanted too, of
+      the grouping of the first grouped factor.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -103,7 +110,7 @@ def elbo_terms(
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
   posteriors = model.encode(params, x)
-  codes, kl, contrasts, group_share = {}, {}, {}, None
+  codes, kl, contrasts, leakages, group_share = {}, {}, {}, {}, None
   keys = jax.random.split(key, len(model.factors))
   for factor, factor_key in zip(model.factors, keys):
     q = _mask_rows(posteriors[factor.name], mask)
@@ -111,6 +118,10 @@ def elbo_terms(
       noise = row_noise(factor_key, batch.rows, factor.dim)
       codes[factor.name] = q.reparameterize(noise)
       kl[factor.name] = kl_divergence(q)
+      if factor.name in leakage_of:
+        leakages[factor.name] = leakage(
+            codes[factor.name], batch.group_ids[model.grouped[0].name], mask,
+            axis_name=axis_name)
       continue
     ids = batch.group_ids[factor.name]
     if factor.name in contrast_of:
@@ -136,7 +147,7 @@ def elbo_terms(
   return ElboTerms(
       log_lik, kl,
       num_rows if group_share is None else jnp.sum(group_share), num_rows,
-      contrasts)
+      contrasts, leakages)
 
 
 def sum_terms(terms: ElboTerms) -> ElboSums:
@@ -145,53 +156,8 @@ def sum_terms(terms: ElboTerms) -> ElboSums:
       jnp.sum(terms.log_lik),
       {name: jnp.sum(kl) for name, kl in terms.kl.items()},
       terms.num_groups, terms.num_rows,
-      {name: jnp.sum(value) for name, value in terms.contrast.items()})
-
-
-def contrast(
-    means: jax.Array,
-    group_ids: jax.Array,
-    mask: jax.Array,
-    *,
-    temperature: float = 0.1,
-    axis_name: str | None = None,
-) -> jax.Array:
-  """How badly a row's code tells the row's group among the rows of a batch.
-
-  The supervised contrastive loss of Khosla et al. (arXiv 2004.11362),
-
-    -mean over rows j of i's group of log softmax_j(cos(m_i, m_j) / T),
-
-  j over all other real rows. A penalty with it makes codes of single images
-  recognisable, which the ELBO alone does not ask for: there a group's code
-  only has to be good when all the members' evidence is put together.
-
-  Args:
-    means: `[N, D]` posterior means of single rows.
-    group_ids: `[N]` ints.
-    mask: `[N]` bool, False for padding.
-    temperature: T.
-    axis_name: mapped axis over which the batch is spread, if any.
-
-  Returns:
-    `[N]` in nats; 0 for padding and for rows without another of their group.
-  """
-  norm = jnp.sqrt(jnp.sum(means ** 2, axis=-1, keepdims=True) + 1e-12)
-  unit = means / norm
-  row = jnp.arange(means.shape[0])
-  everyone, all_ids, all_real, all_rows = unit, group_ids, mask, row
-  if axis_name is not None:
-    row = row + means.shape[0] * jax.lax.axis_index(axis_name)
-    everyone, all_ids, all_real, all_rows = jax.lax.all_gather(
-        (unit, group_ids, mask, row), axis_name, tiled=True)
-  others = all_real & (row[:, None] != all_rows)
-  logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
-  # Where there are no others at all, log_softmax would give NaN.
-  logits = jnp.where(jnp.any(others, axis=1, keepdims=True), logits, 0.0)
-  partner = others & (group_ids[:, None] == all_ids) & mask[:, None]
-  surprise = -jnp.sum(
-      jnp.where(partner, jax.nn.log_softmax(logits), 0.0), axis=1)
-  return surprise / jnp.maximum(jnp.sum(partner, axis=1), 1)
+      {name: jnp.sum(value) for name, value in terms.contrast.items()},
+      {name: jnp.sum(value) for name, value in terms.leakage.items()})
 
 
 def warm_up(step: jax.Array, num_steps: int) -> jax.Array:

@@ -60,7 +60,8 @@ class TrainConfig:
     kl_warmup_steps: steps over which all KL weights grow linearly from 0.
     sample_per: 'row' or 'group', see `objective.elbo_terms`.
     contrast_weights: (factor name, weight) pairs: the objective is the ELBO
-      less weight times `objective.contrast`, summed over images.
+      less weight times `penalties.contrast`, summed over images.
+    leakage_weights: likewise of `penalties.leakage`.
     augment: what is done to the images, by default nothing.
   """
 
@@ -70,6 +71,7 @@ class TrainConfig:
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
   contrast_weights: tuple[tuple[str, float], ...] = ()
+  leakage_weights: tuple[tuple[str, float], ...] = ()
   augment: Augment = Augment()
 
 
@@ -119,20 +121,24 @@ def train_step(
   batch = batch._replace(
       x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
   warm = objective.warm_up(state.step, config.kl_warmup_steps)
-  weights = {f.name: warm for f in model.factors}
+  kl_weights = {f.name: warm for f in model.factors}
   for name, weight in config.kl_weights:
-    weights[name] = weight * warm
+    kl_weights[name] = weight * warm
 
   def total_loss(params):
     terms = objective.elbo_terms(
         model, params, key, batch, num_groups,
         sample_per=config.sample_per,
         contrast_of=tuple(name for name, _ in config.contrast_weights),
+        leakage_of=tuple(name for name, _ in config.leakage_weights),
         axis_name=axis_name)
     sums = objective.sum_terms(terms)
-    penalty = sum(weight * sums.contrast[name]
-                  for name, weight in config.contrast_weights)
-    return penalty - sums.elbo(weights), sums
+    penalty = sum(
+        weight * values[name] for values, weights in (
+            (sums.contrast, config.contrast_weights),
+            (sums.leakage, config.leakage_weights))
+        for name, weight in weights)
+    return penalty - sums.elbo(kl_weights), sums
 
   (_, sums), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params)
   if axis_name is not None:
@@ -269,8 +275,8 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
 
   Returns:
     {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
-    'elbo_per_image', and where it was asked for 'contrast': {factor: ...} in
-    nats per image.
+    'elbo_per_image', and where they were asked for 'contrast' and 'leakage':
+    {factor: ...} per image.
   """
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
@@ -281,9 +287,9 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
       'log_lik': total.log_lik / groups,
       'kl': {name: kl / groups for name, kl in total.kl.items()},
   }
-  if total.contrast:
-    result['contrast'] = {
-        name: value / rows for name, value in total.contrast.items()}
+  for what in ('contrast', 'leakage'):
+    if values := getattr(total, what):
+      result[what] = {name: value / rows for name, value in values.items()}
   return result
 
 
