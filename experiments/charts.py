@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 import numpy as np
 
-from experiments import recognition_tables, report
+from experiments import report
 from experiments.metrics_log import read_metrics
 from experiments.sheets import BLUE, COLOURS, GREY, RED, Drawing
 from mlvae_jax.factors import Factor
@@ -28,17 +28,6 @@ _EVIDENCE_CAPTION = (
     ' label. Solid lines: posterior means; dotted lines: samples. Where a '
     'model separates its factors, those that groups share tell the label, and'
     ' the others do no better than chance. Thin lines are controls.')
-_FEW_SHOT_CAPTION = (
-    'A few images of each of {ways} groups are given (the shots), and other '
-    'images go to the group of the most similar code; the higher, the more '
-    'are right. Solid lines: the shots of a group make one code, the product '
-    'of their Normals; dotted lines: each shot stands for itself, and the '
-    'nearest one decides. Dashed: chance.')
-_VERIFICATION_CAPTION = (
-    'Do two images show the same group? The area under the ROC curve of each '
-    'code, that is how often a pair of one group is scored above a pair of '
-    'two: 1 is perfect, and 0.5 (dashed) is chance. Filled: the cosine of the'
-    ' means; hollow: the ratio of evidence for one shared code and for two.')
 _CURVES_CAPTION = (
     'Training. Left: the ELBO per image, a lower bound on the log density of '
     'an image; higher is better, and a validation curve that falls while '
@@ -55,7 +44,7 @@ def draw_evidence(workdir: str, model: Model) -> Drawing | None:
     return None
   figure = Figure(figsize=(7.2, 2.9), layout='constrained')
   axes = figure.subplots(1, 2)
-  looks = _code_looks([row['code'] for row in rows], model)
+  looks = code_looks([row['code'] for row in rows], model)
   for ax, key, scale in zip(axes, ('accuracy', 'conditional_entropy'),
                             (100, 1)):
     for (code, look), source in itertools.product(looks.items(), _SOURCES):
@@ -78,42 +67,16 @@ def draw_evidence(workdir: str, model: Model) -> Drawing | None:
   return Drawing(figure, _EVIDENCE_CAPTION)
 
 
-def draw_recognition(workdir: str, model: Model) -> Drawing | None:
-  """How well groups never seen in training are recognised.
+def code_looks(codes: Sequence[str], model: Model) -> dict[str, dict]:
+  """How to plot each code: controls thin, in the colour of their factor.
 
   Args:
-    workdir: of the run.
-    model: its factors are drawn thick, in the colours of the evidence.
+    codes: in an order that settles markers and the controls' own colours.
+    model: its factors are drawn thick.
 
   Returns:
-    Few shots on the left, verification on the right, or the one of them that
-    evaluation.json has; None where it has neither.
+    Keywords of `Axes.plot` by code.
   """
-  evaluation = report.read_evaluation(workdir)
-  few, pairs = (
-      evaluation.get(name) or [] for name in ('few_shot', 'verification'))
-  if not few and not pairs:
-    return None
-  # The colours of the evidence, whose codes come first.
-  looks = _code_looks([row['code'] for rows in (
-      evaluation.get('probes') or [], pairs, few) for row in rows], model)
-  count = bool(few) + bool(pairs)
-  figure = Figure(figsize=(3.6 * count, 2.9), layout='constrained')
-  axes = list(figure.subplots(1, count, squeeze=False)[0])
-  captions = ['Recognition of groups never seen in training.']
-  if few:
-    ways = _draw_few_shot(axes[0], few, looks)
-    captions.append(
-        ('Left: a' if pairs else 'A') + _FEW_SHOT_CAPTION.format(ways=ways)[1:])
-  if pairs:
-    _draw_verification(axes[-1], pairs, looks)
-    captions.append(
-        ('Right: d' if few else 'D') + _VERIFICATION_CAPTION[1:])
-  return Drawing(figure, ' '.join(captions))
-
-
-def _code_looks(codes: Sequence[str], model: Model) -> dict[str, dict]:
-  """How to plot each code: controls thin, in the colour of their factor."""
   names = [f.name for f in model.factors]
   colours = dict(zip(names, COLOURS))
   spare = itertools.cycle(COLOURS[len(names):] or COLOURS)

@@ -5,7 +5,8 @@
 Drawn from test images: swap.png (paper fig. 4), generation.png (5a),
 interpolation.png (5b) and reconstruction.png (6a); of a VAE samples.png in
 place of the first two. Drawn from the run's files, where they are there:
-evidence.png (6c, from evaluation.json) and curves.png (from metrics.jsonl).
+evidence.png (6c) and recognition.png (both from evaluation.json) and
+curves.png (from metrics.jsonl).
 Each PNG holds its caption as the text chunk "Description".
 """
 
@@ -20,7 +21,7 @@ import jax
 import matplotlib
 import numpy as np
 
-from experiments import charts, cli, runs
+from experiments import charts, cli, recognition_chart, runs
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from experiments.sheets import (
@@ -127,6 +128,7 @@ def draw_all(workdir: str, data: Splits, factor: str | None = None
     for name, drawing in {
         **_draw_images(subject),
         'evidence': charts.draw_evidence(workdir, model),
+        'recognition': recognition_chart.draw_recognition(workdir, model),
         'curves': charts.draw_curves(workdir, model)}.items():
       if drawing is not None:
         paths.append(os.path.join(folder, f'{name}.png'))

@@ -13,6 +13,8 @@ from typing import Any
 from experiments import web
 from mlvae_jax.model import Model
 
+_SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
+
 Rows = list[dict[str, Any]]
 
 
@@ -124,9 +126,7 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       'similar code, by the cosine of the means. Fused: the shots of a group '
       'make one code, the product of their Normals; else the nearest single '
       f'image decides.{_largest_error(rows)}</p>' + web.table(
-          ['code', 'groups', 'fused',
-           *(f'{n} shot{"s" if n > 1 else ""}' for n in shots)], cells,
-          bold=own))
+          ['code', 'groups', 'fused', *map(_shots, shots)], cells, bold=own))
 
 
 def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
@@ -139,18 +139,16 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
   Returns:
     Lines of at most 79 characters; none where nothing was measured.
   """
-  few = {(code, fused): found for (code, many, fused), found
-         in by_gallery(evaluation.get('few_shot')).items() if not many}
-  columns = [column for column in (
-      _auc_column(evaluation.get('verification')),
-      *(_few_shot_column(few, shots, fused)
-        for shots, fused in ((1, False), (5, False), (5, True))))
-             if column[1]]
+  few = {(code, fused): found for (code, many, fused), found in by_gallery([
+      row for row in evaluation.get('few_shot') or []
+      if (row['shots'], row['fused']) in _SUMMARY]).items() if not many}
+  columns = [_auc_column(evaluation.get('verification'))]
+  columns += [_few_shot_column(few, *setting) for setting in _SUMMARY]
+  columns = [column for column in columns if column[1]]
   if not columns:
     return []
-  title = 'unseen groups'
-  if few:
-    title += f', {ways_of(*few.values())}-way in %'
+  ways = ways_of(*few.values()).replace('–', '-') if few else None
+  title = f'unseen groups, {ways}-way in %' if few else 'unseen groups'
   lines = [title[:width + 7].ljust(width + 7)
            + ''.join(f'{name:>8}' for name, *_ in columns)]
   for code in dict.fromkeys(code for _, cells, _ in columns for code in cells):
@@ -173,11 +171,11 @@ def _few_shot_column(few: dict[tuple[str, bool], dict[int, dict[str, Any]]],
   """For the terminal: heading, cells by code, and chance."""
   rows = {code: found[shots] for (code, is_fused), found in few.items()
           if is_fused == fused and shots in found}
-  name = f'{shots} fused' if fused else '1 shot' if shots == 1 else (
-      f'{shots} shots')
+  cells = {code: _cell(row['accuracy'], 1, 100)
+           for code, row in rows.items() if _is_number(row['accuracy'])}
   chance = next((row['chance'] for row in rows.values()), None)
-  return name, {code: _cell(row['accuracy'], 1, 100)
-                for code, row in rows.items()}, _cell(chance, 1, 100)
+  return f'{shots} fused' if fused else _shots(shots), cells, _cell(
+      chance, 1, 100)
 
 
 def _percents(found: dict[int, dict[str, Any]], key: str,
@@ -201,6 +199,10 @@ def _largest_error(rows: Rows) -> str:
     return ''
   return (' Over the trials, the standard errors are at most '
           f'{100 * max(errors):.1f} points.')
+
+
+def _shots(count: int) -> str:
+  return '1 shot' if count == 1 else f'{count} shots'
 
 
 def _cell(value: float | None, digits: int, scale: float = 1) -> str:

@@ -220,8 +220,8 @@ def _usage(workdir: str, model: Model) -> str:
 
 def _configuration(config: presets.Config) -> str:
   return web.table(['setting', 'value'], [
-      [name, tables.plain(value)] for name, value in presets.to_json(config).items()
-  ], words=True)
+      [name, tables.plain(value)]
+      for name, value in presets.to_json(config).items()], words=True)
 
 
 def _software() -> str:
@@ -230,9 +230,6 @@ def _software() -> str:
   rows += [[name, metadata.version(name)] for name in _PACKAGES]
   return ('<p class="soft">As installed when this report was written.</p>'
           + web.table(['package', 'version'], rows, words=True))
-
-
-# Parts.
 
 
 def _missing(what: str, module: str, workdir: str) -> str:

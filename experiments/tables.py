@@ -16,7 +16,6 @@ def key_numbers(model: Model, evaluation: dict[str, Any],
                 records: list[dict[str, Any]]) -> str:
   """The numbers to look at first."""
   table, keys = by_code(evaluation, 'accuracy', 100), []
-  auc = recognition_tables.by_score(evaluation.get('verification'), 'auc')
   for factor in model.factors:
     values = table.get((factor.name, 'mean'), {})
     # Another image says nothing about the code of an ungrouped factor.
@@ -25,12 +24,12 @@ def key_numbers(model: Model, evaluation: dict[str, Any],
       ks = ks[:1]
     keys += [(f'{factor.name} accuracy, k\xa0=\xa0{k}', f'{values[k]:.1f}\xa0%')
              for k in dict.fromkeys(ks)]
-    if (factor.name, 'cosine') in auc:
-      keys.append((f'{factor.name} verification AUC',
-                   f'{auc[factor.name, "cosine"]:.3f}'))
   chance = chance_by_k(evaluation)
   if chance:
     keys.append(('chance', f'{chance[min(chance)]:.1f}\xa0%'))
+  auc = recognition_tables.by_score(evaluation.get('verification'), 'auc')
+  keys += [(f'{f.name} verification AUC', f'{auc[f.name, "cosine"]:.3f}')
+           for f in model.factors if (f.name, 'cosine') in auc]
   if 'test' in evaluation.get('elbo', {}):
     value = evaluation['elbo']['test']['elbo_per_image']
     keys.append(('test ELBO per image', f'{value:,.1f}'))

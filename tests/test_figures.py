@@ -8,11 +8,20 @@ import types
 
 from absl import flags
 import jax
+import matplotlib
 import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import charts, figures, presets, runs, sheets, train
+from experiments import (
+    charts,
+    figures,
+    presets,
+    recognition_chart,
+    runs,
+    sheets,
+    train,
+)
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 import mlvae_jax
@@ -29,6 +38,22 @@ _PROBES = [
     for code in ('who', 'how', 'untrained_who', 'how_accumulated', 'new_$code')
     for source in ('mean', 'sample') for k in (1, 2, 5)
     if (code, source) != ('new_$code', 'sample')]
+
+
+def _recognition(codes, nothing=None):
+  """Sections of evaluation.json; numbers of the last code are missing."""
+  verification = [
+      {'code': code, 'score': score, 'auc': 0.4 + 0.1 * i,
+       'equal_error_accuracy': 0.5, 'num_same': 9, 'num_different': 9}
+      for i, code in enumerate(codes)
+      for score in ('cosine', 'evidence_ratio')]
+  few_shot = [
+      {'code': code, 'ways': ways, 'shots': shots, 'fused': fused,
+       'accuracy': 0.2 + 0.1 * i, 'chance': 1 / ways, 'standard_error': nothing}
+      for ways in (20, 30) for shots in (1, 2, 3, 5, 10)
+      for i, code in enumerate(codes) for fused in (False, True)[:shots]]
+  verification[-1]['auc'] = few_shot[-1]['accuracy'] = nothing
+  return {'verification': verification, 'few_shot': few_shot}
 
 
 def _data(sizes, shape=(4, 4, 1), names=None):
@@ -94,13 +119,14 @@ def trained(tmp_path_factory):
   model = runs.make_model(_CONFIG, data)
   runs.open_workdir(str(workdir), _CONFIG, model, resume=False)
   train.train(str(workdir), _CONFIG, model, data)
-  (workdir / 'evaluation.json').write_text(json.dumps({'probes': _PROBES}))
+  (workdir / 'evaluation.json').write_text(json.dumps({
+      'probes': _PROBES, **_recognition(['who', 'how', 'pixels'])}))
   return workdir, data, figures.draw_all(str(workdir), data)
 
 
 def test_every_figure_is_drawn(trained):
   workdir, _, paths = trained
-  assert set(_open(paths)) == _PICTURES | {'evidence', 'curves'}
+  assert set(_open(paths)) == _PICTURES | {'evidence', 'recognition', 'curves'}
   assert sorted(paths) == sorted(map(str, (workdir / 'figures').iterdir()))
 
 
@@ -115,7 +141,7 @@ def test_frames_say_what_an_image_is(trained):
 def test_captions_name_the_model_s_factors(trained):
   for name, image in _open(trained[2]).items():
     caption = image.text['Description']
-    assert name in ('evidence', 'curves') or 'who' in caption
+    assert name in ('evidence', 'recognition', 'curves') or 'who' in caption
     assert 'style' not in caption
   assert 'chosen to show the benefit' in _open(trained[2])[
       'reconstruction'].text['Description']
@@ -143,7 +169,7 @@ def test_failure_leaves_the_old_figure(trained, monkeypatch):
 
 def test_main_prints_the_paths(trained, monkeypatch, capsys):
   workdir, data, paths = trained
-  values = {'workdir': str(workdir), 'data_dir': 'moved'}
+  values = {'workdir': str(workdir), 'data_dir': 'moved', 'store_dir': None}
   monkeypatch.setattr(
       flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))
   monkeypatch.setattr(
@@ -251,6 +277,63 @@ def test_images_are_shared_out_among_groups(sizes, count, expected):
   subject = _subject(images=_data(sizes).test)
   np.testing.assert_array_equal(
       figures._choose_images(subject, count), expected)
+
+
+def _draw_recognition(folder, evaluation):
+  (folder / 'evaluation.json').write_text(json.dumps(evaluation))
+  with matplotlib.rc_context(sheets.STYLE):
+    drawing = recognition_chart.draw_recognition(
+        str(folder), _model(_data([3]))[0])
+    if drawing is not None:
+      sheets.save(drawing, str(folder / 'recognition.png'))
+      _open([str(folder / 'recognition.png')])
+  return drawing
+
+
+def test_recognition_looks_like_the_evidence(tmp_path):
+  codes = ['vae', 'pixels', 'who']
+  model = _model(_data([3]))[0]
+  drawing = _draw_recognition(
+      tmp_path, {'probes': _PROBES, **_recognition(codes)})
+  looks = charts.code_looks([row['code'] for row in _PROBES] + codes, model)
+  few, pairs = drawing.figure.axes
+  assert few.get_title(loc='left') == 'Few-shot: one of 20 groups'
+  for code in codes:
+    lines = [line for line in few.get_lines()
+             if line.get_marker() == looks[code]['marker']]
+    assert {line.get_color() for line in lines} == {looks[code]['color']}
+    # The fused gallery of one image is the image.
+    assert {line.get_linestyle(): list(line.get_xdata()) for line in lines} == {
+        '-': [1, 2, 3, 5, 10], ':': [1, 2, 3, 5, 10]}
+  assert [label.get_text() for label in few.get_xticklabels()] == [
+      '1', '2', '3', '5', '10']
+  assert [label.get_text() for label in pairs.get_yticklabels()] == codes
+  assert pairs.get_xlim()[0] < 0.4  # Below chance can be seen, too.
+
+
+@pytest.mark.parametrize('kept', ['verification', 'few_shot'])
+def test_recognition_of_one_kind(tmp_path, kept):
+  drawing = _draw_recognition(
+      tmp_path, {kept: _recognition(['who'], float('nan'))[kept]})
+  assert len(drawing.figure.axes) == 1
+  assert ('ROC' in drawing.caption) == (kept == 'verification')
+  assert ('of 20 groups' in drawing.caption) == (kept == 'few_shot')
+  assert 'Left' not in drawing.caption and 'chance' in drawing.caption
+
+
+@pytest.mark.parametrize('nothing', [None, float('nan')])
+@pytest.mark.parametrize('codes', [
+    ['who'], ['new_$code', '$a^', 'x' * 90],
+    ['who', 'how', *(f'untrained_{i}' for i in range(14))]])
+def test_recognition_of_any_codes(tmp_path, codes, nothing):
+  drawing = _draw_recognition(tmp_path, _recognition(codes, nothing))
+  assert len(drawing.figure.axes) == 2
+
+
+@pytest.mark.parametrize('evaluation', [
+    {}, {'verification': [], 'few_shot': []}, {'few_shot': None}])
+def test_nothing_on_recognition(tmp_path, evaluation):
+  assert _draw_recognition(tmp_path, evaluation) is None
 
 
 def test_axes_leave_out_the_first_steps_and_keep_the_last():

@@ -3,6 +3,7 @@
 import dataclasses
 import html.parser
 import json
+import math
 import re
 import types
 
@@ -30,6 +31,28 @@ def _terms(elbo):
           'kl': {'who': 3.0, 'how': 6.0}}
 
 
+def _verified(code, auc, score='cosine', accuracy=0.75):
+  return {'code': code, 'score': score, 'auc': auc,
+          'equal_error_accuracy': accuracy, 'num_same': 1234,
+          'num_different': 20000}
+
+
+def _few_shot(code, ways, shots, accuracy, fused=False, error=0.0123):
+  return {'code': code, 'ways': ways, 'shots': shots, 'fused': fused,
+          'accuracy': accuracy, 'chance': 1 / ways, 'standard_error': error}
+
+
+_RECOGNITION = {
+    'verification': [
+        _verified('who', 0.875), _verified('who', 0.9, 'evidence_ratio'),
+        _verified('how', 0.5625), _verified('pixels', 0.625)],
+    'few_shot': [
+        *(_few_shot(code, ways, 1, accuracy) for ways in (20, 40)
+          for code, accuracy in (('who', 0.5), ('pixels', 0.25))),
+        *(_few_shot(code, ways, 5, accuracy, fused) for ways in (20, 32)
+          for code, accuracy in (('who', 0.75), ('pixels', 0.375))
+          for fused in (False, True))],
+}
 _EVALUATION = {
     'probes': [
         _probe('who', 'mean', 1, 0.5), _probe('who', 'mean', 2, 0.75),
@@ -37,7 +60,7 @@ _EVALUATION = {
         _probe('how', 'mean', 1, 0.131), _probe('how', 'mean', 10, 0.131),
         _probe('an_extraordinarily_long_name_of_some_control', 'mean', 1, 0.6)],
     'elbo': {'train': _terms(-10.0), 'test': _terms(-12.25)},
-    'verification': [{'code': 'who', 'auc': 0.8125, 'seen': False}],
+    'robustness': [{'code': 'who', 'auc': 0.8125, 'seen': False}],
     'protocol': {'probe_steps': 2000, 'vae_workdir': None},
 }
 
@@ -48,12 +71,17 @@ class _Page(html.parser.HTMLParser):
   def __init__(self, text):
     super().__init__()
     self.tags, self.attributes, self.text, self._open = [], [], '', []
+    self.rows = []
     self.feed(text)
     assert not self._open, f'not closed: {self._open}'
 
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
     self.attributes += [(tag, *pair) for pair in attrs]
+    if tag == 'tr':
+      self.rows.append([])
+    if tag in ('td', 'th'):
+      self.rows[-1].append('')
     if tag not in _VOID:
       self._open.append(tag)
 
@@ -63,6 +91,8 @@ class _Page(html.parser.HTMLParser):
   def handle_data(self, data):
     if self._open and self._open[-1] != 'style':
       self.text += data
+      if self._open[-1] in ('td', 'th'):
+        self.rows[-1][-1] += data
 
 
 def _workdir(folder, evaluation=None, **changes):
@@ -133,7 +163,7 @@ def test_key_numbers_come_first(page):
 
 def test_tables_have_every_number(page):
   for text in ('who', 'sample', 'k=10', '75.0', '0.250', '-12.25', '-49.00',
-               'KL of who', '3.00', '0.8125', 'Verification',
+               'KL of who', '3.00', '0.8125', 'Robustness',
                'probe steps: 2000', 'vae workdir: –'):
     assert text in page.text, text
 
@@ -173,6 +203,8 @@ def test_text_from_the_disk_is_escaped(tmp_path):
   evaluation = json.loads(json.dumps(_EVALUATION).replace('how', 'h<b>w'))
   evaluation['probes'].append(_probe(_EVIL, 'mean', 1, 0.5))
   evaluation[_EVIL] = [{_EVIL: _EVIL}]
+  evaluation['verification'] = [_verified(_EVIL, 0.5)]
+  evaluation['few_shot'] = [_few_shot(_EVIL, 2, 1, 0.5)]
   evaluation['protocol'] = {_EVIL: _EVIL}
   folder = tmp_path / f'{_EVIL[:8]}&'
   workdir = _workdir(folder, evaluation, data_dir=f'/data/{_EVIL}\udcff',
@@ -181,7 +213,7 @@ def test_text_from_the_disk_is_escaped(tmp_path):
   _add_figure(folder, '<b>', 'Of the user.')
   page = _read(workdir)
   assert 'script' not in page.tags and 'b' not in page.tags
-  assert page.text.count(_EVIL) >= 8
+  assert page.text.count(_EVIL) >= 10
   assert f'/data/{_EVIL}?' in page.text
 
 
@@ -205,6 +237,120 @@ def test_damaged_evaluation_is_one_error(tmp_path):
   assert not (tmp_path / 'report.html').exists()
 
 
+def test_groups_never_seen_have_a_section(tmp_path):
+  workdir = _workdir(tmp_path, _EVALUATION | _RECOGNITION)
+  _add_figure(tmp_path, 'recognition', 'How to read recognition.')
+  page = _read(workdir)
+  section = page.text[page.text.index('Recognising groups never seen'):
+                      page.text.index('In nats. The last')]
+  assert 'How to read recognition.' in section and '1,234 pairs' in section
+  assert page.text.count('How to read recognition.') == 1
+  assert 'evidence_ratio' not in page.text and 'Robustness' in page.text
+  assert 'at most 1.2 points' in page.text
+  for row in (
+      ['who', '0.875', '75.0', '0.900'], ['how', '0.562', '75.0', '–'],
+      ['code', 'groups', 'fused', '1 shot', '5 shots'],
+      # A gallery of one is the same fused or not.
+      ['who', '20', 'no', '50.0', '75.0'], ['who', '20', 'yes', '50.0', '75.0'],
+      ['who', '32–40', 'no', '50.0', '75.0'],
+      ['pixels', '32–40', 'yes', '25.0', '37.5'],
+      ['chance', '20', '', '5.0', '5.0'],
+      ['chance', '32–40', '', '2.5', '3.1']):
+    assert page.rows.count(row) == 1, row
+
+
+def test_the_model_s_factors_are_bold(tmp_path):
+  workdir = _workdir(tmp_path, _RECOGNITION)
+  report.write(workdir)
+  text = (tmp_path / 'report.html').read_text()
+  own = re.findall('<tr class="own"><td>(.*?)</td>', text)
+  assert own == ['who', 'how'] + 4 * ['who']
+
+
+def test_verification_is_a_key_number(tmp_path):
+  page = _read(_workdir(tmp_path, _EVALUATION | _RECOGNITION))
+  top = page.text[:page.text.index('What each code tells')]
+  assert 'who verification AUC0.875' in top
+  assert 'how verification AUC0.562' in top and 'pixels' not in top
+
+
+@pytest.mark.parametrize('name, heading, absent', [
+    ('verification', 'do two images show', 'Few-shot:'),
+    ('few_shot', 'Few-shot:', 'do two images show')])
+def test_one_section_on_recognition(tmp_path, name, heading, absent):
+  workdir = _workdir(tmp_path, {name: _RECOGNITION[name]})
+  text = _read(workdir).text
+  assert 'Recognising groups' in text and heading in text
+  assert absent not in text
+  lines = report.summary(workdir).splitlines()
+  assert ('AUC' in lines[0]) == (name == 'verification')
+  assert ('20-way' in lines[0]) == (name == 'few_shot')
+
+
+@pytest.mark.parametrize('evaluation', [
+    _EVALUATION, _EVALUATION | {'verification': [], 'few_shot': []},
+    _EVALUATION | {'verification': None, 'few_shot': None}])
+def test_nothing_on_recognition(tmp_path, evaluation):
+  workdir = _workdir(tmp_path, evaluation)
+  _add_figure(tmp_path, 'recognition', 'Of another evaluation.')
+  text = _read(workdir).text
+  assert 'Recognising' not in text and 'another evaluation' not in text
+  assert 'verification AUC' not in text
+  assert 'unseen groups' not in report.summary(workdir)
+
+
+@pytest.mark.parametrize('nothing', [None, math.nan])
+def test_numbers_on_recognition_may_be_missing(tmp_path, nothing):
+  workdir = _workdir(tmp_path, {
+      'verification': [_verified('who', nothing, accuracy=nothing)],
+      'few_shot': [_few_shot('who', 2, 1, 0.5, error=nothing),
+                   _few_shot('who', 2, 5, nothing, error=nothing)]})
+  page = _read(workdir)
+  assert ['who', '–', '–', '–'] in page.rows
+  assert ['who', '2', 'no', '50.0', '–'] in page.rows
+  assert 'nan' not in page.text and 'points' not in page.text
+  assert 'verification AUC' not in page.text
+  assert [line.split() for line in report.summary(workdir).splitlines()] == [
+      ['unseen', 'groups,', '2-way', 'in', '%', '1', 'shot'],
+      ['who', '50.0'], ['chance', '50.0']]
+
+
+@pytest.mark.parametrize('lines, count, shown', [
+    (1, '1 image was', 1), (20, '20 images were', 20),
+    (1234, '1,234 images were', 20)])
+def test_images_that_could_not_be_used(tmp_path, lines, count, shown):
+  workdir = _workdir(tmp_path)
+  (tmp_path / 'bad_images.jsonl').write_text(''.join(json.dumps({
+      'where': f'{_EVIL}{i}.jpg', 'group': f'\udcff{_EVIL}',
+      'problem': _EVIL}) + '\n' for i in range(lines)))
+  page = _read(workdir)
+  assert f'{count} passed over' in page.text
+  assert ('The first 20:' in page.text) == (lines > 20)
+  named = [row for row in page.rows if _EVIL in row[0]]
+  assert [row[0] for row in named] == [f'{_EVIL}{i}.jpg' for i in range(shown)]
+  assert named[0][1:] == [f'?{_EVIL}', _EVIL]
+  assert 'script' not in page.tags
+
+
+@pytest.mark.parametrize('text', [None, '', '\n \n'])
+def test_no_image_was_bad(tmp_path, text):
+  workdir = _workdir(tmp_path)
+  if text is not None:
+    (tmp_path / 'bad_images.jsonl').write_text(text)
+  assert 'could not be used' not in _read(workdir).text
+
+
+def test_damaged_line_of_bad_images_is_shown(tmp_path):
+  workdir = _workdir(tmp_path)
+  (tmp_path / 'bad_images.jsonl').write_bytes(
+      b'[1]\n{"where": "a.jpg"}\n\xff{"wh')
+  page = _read(workdir)
+  assert '3 images were' in page.text
+  for row in (['–', '–', '[1]'], ['a.jpg', '–', '–'],
+              ['–', '–', '\ufffd{"wh']):
+    assert row in page.rows
+
+
 def test_summary_is_a_narrow_table(tmp_path):
   lines = report.summary(_workdir(tmp_path, _EVALUATION)).splitlines()
   assert max(map(len, lines)) <= 79
@@ -225,6 +371,30 @@ def test_summary_of_four_ks_fits_the_terminal(tmp_path):
   lines = report.summary(_workdir(tmp_path, {'probes': rows})).splitlines()
   assert lines[0].split()[-4:] == ['k=1', 'k=2', 'k=5', 'k=10']
   assert max(map(len, lines)) <= 79
+
+
+def test_summary_tells_of_groups_never_seen(tmp_path):
+  evaluation = _EVALUATION | json.loads(
+      json.dumps(_RECOGNITION).replace('pixels', 'p' * 60))
+  lines = report.summary(_workdir(tmp_path, evaluation)).splitlines()
+  assert max(map(len, lines)) <= 79
+  assert len({len(line) for line in lines[6:11]}) == 1
+  assert lines[6].endswith('     AUC  1 shot 5 shots 5 fused')
+  assert [line.split() for line in lines[6:11]] == [
+      'unseen groups, 20-way in % AUC 1 shot 5 shots 5 fused'.split(),
+      ['who', '0.875', '50.0', '75.0', '75.0'],
+      ['how', '0.562', '-', '-', '-'],
+      ['p' * 36, '0.625', '25.0', '37.5', '37.5'],
+      ['chance', '0.500', '5.0', '5.0', '5.0']]
+  assert lines[11].startswith('ELBO')
+
+
+def test_summary_of_few_groups(tmp_path):
+  rows = [_few_shot('who', 12, 1, 0.5), _few_shot('who', 7, 5, 0.5),
+          _few_shot('who', 3, 10, 0.5)]
+  lines = report.summary(_workdir(tmp_path, {'few_shot': rows})).splitlines()
+  assert lines[0].startswith('unseen groups, 7-12-way in %')
+  assert lines[-1].split() == ['chance', '8.3', '14.3']
 
 
 def test_summary_without_evaluation(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = (
     '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -44,6 +44,8 @@ def read_image(source: str | bytes, size: int) -> np.ndarray:
       image.draft(None, (2 * size, 2 * size))  # Large JPEGs decode smaller.
       pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
       pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
+  except UnidentifiedImageError as error:  # Its text holds an address.
+    raise BadImageError('is no image of a known format') from error
   # SyntaxError, struct.error and the like are how PIL meets damaged files.
   except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError,
           TypeError, AttributeError, MemoryError, EOFError) as error:
