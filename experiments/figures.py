@@ -12,9 +12,7 @@ Each PNG holds its caption as the text chunk "Description".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import os
-from typing import NamedTuple
 
 from absl import flags
 import jax
@@ -34,55 +32,27 @@ from experiments.sheets import (
     save,
     shorten,
 )
+from experiments.subjects import (
+    MAX_MEMBERS,
+    NUM_EVIDENCE,
+    NUM_SETS,
+    SEED,
+    Subject,
+    choose_groups,
+    choose_images,
+    choose_members,
+    encode,
+    first_of_each,
+    sample_with_evidence,
+)
 import mlvae_jax
-from mlvae_jax.latents import Codes
-from mlvae_jax.model import Model, Params
-from mlvae_jax.store import GroupedImages
 
-_SEED = 0  # Of which images are shown, and of the codes that are drawn.
-_NUM_EVIDENCE = 10  # Other images of the group, as in the paper.
-_NUM_SETS = 10  # At most so many images or groups on a figure.
-_MAX_MEMBERS = 100  # A group's code hardly changes beyond that many images.
 # Compiled whole: op by op, drawing a run would compile for seconds.
-_infer = jax.jit(mlvae_jax.infer, static_argnums=(0, 4))
 _decode = jax.jit(mlvae_jax.decode, static_argnums=0)
 _swap = jax.jit(mlvae_jax.swap, static_argnums=0, static_argnames='factor')
 _interpolate = jax.jit(
     mlvae_jax.interpolate, static_argnums=(0, 4), static_argnames='factor')
 _generate = jax.jit(mlvae_jax.generate, static_argnums=(0, 4))
-
-
-class Subject(NamedTuple):
-  """What image figures are drawn of.
-
-  Attributes:
-    model: static.
-    params: its parameters.
-    images: the test images.
-    grouping: what a group is.
-    factor: name of the factor that is swapped, None in a VAE.
-  """
-
-  model: Model
-  params: Params
-  images: GroupedImages
-  grouping: str
-  factor: str | None
-
-  @property
-  def others(self) -> str:
-    """Names of the other factors, to be read."""
-    return ' and '.join(
-        f.name for f in self.model.factors if f.name != self.factor)
-
-  def group(self, row: int) -> int:
-    """The group of a row."""
-    return int(np.searchsorted(self.images.offsets, row, side='right')) - 1
-
-  def rows(self, group: int) -> np.ndarray:
-    """The rows of a group, at most `_MAX_MEMBERS`."""
-    start, stop = self.images.offsets[group:group + 2]
-    return np.arange(start, min(stop, start + _MAX_MEMBERS))
 
 
 def main() -> None:
@@ -159,8 +129,8 @@ def _draw_images(subject: Subject) -> dict[str, Drawing]:
 def _draw_swap(subject: Subject) -> Drawing:
   """Fig. 4: every style with every content, of 10 images."""
   model, params, factor = subject.model, subject.params, subject.factor
-  rows = _choose_images(subject, _NUM_SETS)
-  codes = _sample_with_evidence(subject, rows, jax.random.key(_SEED))
+  rows = choose_images(subject, NUM_SETS)
+  codes = sample_with_evidence(subject, rows, jax.random.key(SEED))
   originals = subject.images.images[rows]
   decoded, swapped = jax.device_get((
       _decode(model, params, codes),
@@ -186,22 +156,22 @@ def _draw_swap(subject: Subject) -> Drawing:
       f'reconstructions (blue). The better the model separates the two, the '
       f'more a column shows one and the same {subject.grouping}, and a row '
       f'one and the same {subject.others}. One sample of the codes per image; '
-      f'{factor} has the evidence of the image and of up to {_NUM_EVIDENCE} '
+      f'{factor} has the evidence of the image and of up to {NUM_EVIDENCE} '
       f'others of its {subject.grouping}.'))
 
 
 def _draw_generation(subject: Subject) -> Drawing:
   """Fig. 5a: a group's mean content in styles drawn from the prior."""
   model, images = subject.model, subject.images
-  groups = _choose_groups(images, _NUM_SETS)
+  groups = choose_groups(images, NUM_SETS)
   members = [subject.rows(g) for g in groups]
-  means = _first(_encode(subject, members), members)
+  means = first_of_each(encode(subject, members), members)
   # Were every factor grouped, keeping all would leave nothing to draw.
   keep = [f.name for f in model.grouped]
   keep = keep if len(keep) < len(model.factors) else [subject.factor]
   made = jax.device_get(_generate(
       model, subject.params, {name: means[name] for name in keep},
-      jax.random.key(_SEED), 10))
+      jax.random.key(SEED), 10))
   width = min(10, max(map(len, members)))
   sheet = Sheet(model.image_shape, len(groups), width + 10.5)
   for i, (group, rows) in enumerate(zip(groups, members)):
@@ -213,22 +183,22 @@ def _draw_generation(subject: Subject) -> Drawing:
   drawn = ' and '.join(f.name for f in model.factors if f.name not in keep)
   kept = ' and '.join(keep)
   sheet.head(
-      f'Generation: the {kept} of a {subject.grouping}, {drawn} from the '
+      f'Generation: the {kept} of one {subject.grouping}, {drawn} from the '
       'prior', ('test image', None, 'generated'))
   return Drawing(sheet.figure(), (
       f'Generation. Each row is one {subject.grouping}: left (green) some of '
       f'its test images, right (red) images of the same {kept} whose {drawn} '
       f'is drawn from the prior. The {kept} code is the mean of the posterior '
       f'that accumulates all test images of the {subject.grouping} (at most '
-      f'{_MAX_MEMBERS}).'))
+      f'{MAX_MEMBERS}).'))
 
 
 def _draw_grids(subject: Subject) -> Drawing:
   """Fig. 5b: content changes from left to right, style downwards."""
   model, factor, size = subject.model, subject.factor, 7
-  rows = _choose_images(subject, 4)
+  rows = choose_images(subject, 4)
   half = len(rows) // 2
-  codes = _sample_with_evidence(subject, rows, jax.random.key(_SEED))
+  codes = sample_with_evidence(subject, rows, jax.random.key(SEED))
   sheet = Sheet(model.image_shape, size + 2.2, half * (size + 1) - 1)
   for i in range(half):
     start, stop = (
@@ -254,15 +224,15 @@ def _draw_grids(subject: Subject) -> Drawing:
       f'{factor} changes, within a column only {subject.others}; the other '
       'two corners (red) are the swapped pair. One sample of the codes per '
       f'image; {factor} has the evidence of the image and of up to '
-      f'{_NUM_EVIDENCE} others of its {subject.grouping}.'))
+      f'{NUM_EVIDENCE} others of its {subject.grouping}.'))
 
 
 def _draw_lines(subject: Subject) -> Drawing:
   """Interpolation of a model with nothing to swap: all codes at once."""
   model, size = subject.model, 10
-  rows = _choose_images(subject, _NUM_SETS)
+  rows = choose_images(subject, NUM_SETS)
   half = len(rows) // 2
-  codes = _sample_with_evidence(subject, rows, jax.random.key(_SEED))
+  codes = sample_with_evidence(subject, rows, jax.random.key(SEED))
   sheet = Sheet(model.image_shape, half, size + 2.4)
   for i in range(half):
     start, stop = (
@@ -288,11 +258,11 @@ def _draw_lines(subject: Subject) -> Drawing:
 def _draw_reconstruction(subject: Subject) -> Drawing:
   """Fig. 6a: four images of a group, alone and with accumulated evidence."""
   model, images = subject.model, subject.images
-  groups = _choose_groups(images, _NUM_SETS)
-  shown = [_choose_members(subject, g) for g in groups]
+  groups = choose_groups(images, NUM_SETS)
+  shown = [choose_members(subject, g) for g in groups]
   columns = [images.images[np.concatenate(shown)]]
   for together in (False, True)[:1 if subject.factor is None else 2]:
-    codes = _encode(subject, shown, together=together)
+    codes = encode(subject, shown, together=together)
     columns.append(jax.device_get(_decode(model, subject.params, codes)))
   across = min(5, len(groups))
   height, width = max(map(len, shown)) + 0.7, len(columns) + 0.6
@@ -325,95 +295,24 @@ def _describe_reconstruction(subject: Subject
       ('test image', 'encoded alone', 'with accumulated evidence'),
       f'Accumulating evidence. Of each {grouping}: test images (green), their '
       'reconstructions when each is encoded alone (blue, strategy 1), and '
-      f'when the images shown of a {grouping} accumulate their evidence into '
+      f'when the images shown of one {grouping} accumulate their evidence into '
       f'one {factor} (red, strategy 2), all from posterior means. The images '
       'are chosen to show the benefit: first the two whose own mean '
       f'{factor} is furthest from that of their {grouping} (of up to '
-      f'{_MAX_MEMBERS} test images), then the two nearest to it.')
+      f'{MAX_MEMBERS} test images), then the two nearest to it.')
 
 
 def _draw_samples(subject: Subject) -> Drawing:
   """Images of codes from the prior."""
   model, size = subject.model, 10
   made = jax.device_get(_generate(
-      model, subject.params, {}, jax.random.key(_SEED), size * size))[0]
+      model, subject.params, {}, jax.random.key(SEED), size * size))[0]
   sheet = Sheet(model.image_shape, size, size)
   for i, image in enumerate(made):
     sheet.put(i // size, i % size, image)
   sheet.head('Samples from the prior')
   return Drawing(sheet.figure(), (
       'Samples: the expected images of codes that are drawn from the prior.'))
-
-
-# Which images are shown, and their codes.
-
-
-def _choose_groups(images: GroupedImages, count: int) -> np.ndarray:
-  """Up to `count` groups that have images, in order; those of 10 first."""
-  sizes = np.diff(images.offsets)
-  shuffled = np.random.default_rng(_SEED).permutation(len(sizes))
-  order = np.lexsort((shuffled, -np.minimum(sizes, _NUM_EVIDENCE)))[:count]
-  return np.sort(order[sizes[order] > 0])
-
-
-def _choose_images(subject: Subject, count: int) -> np.ndarray:
-  """Rows of up to `count` images, equally many of each group."""
-  groups = _choose_groups(subject.images, count)
-  return np.concatenate(
-      [subject.rows(g)[:count // len(groups)] for g in groups])
-
-
-def _choose_members(subject: Subject, group: int) -> np.ndarray:
-  """Rows of a group whose reconstructions show what evidence does.
-
-  These are chosen, as in the paper: the two images whose mean code, inferred
-  alone, is furthest from the group's, and the two nearest. Without a grouped
-  factor, or a choice, the first four.
-  """
-  rows = subject.rows(group)
-  if subject.factor is None or len(rows) <= 4:
-    return rows[:4]
-  alone, together = (
-      _encode(subject, [rows], together=together)[subject.factor]
-      for together in (False, True))
-  distance = np.linalg.norm(alone - together, axis=-1)
-  return rows[np.argsort(-distance)[[0, 1, -2, -1]]]
-
-
-def _sample_with_evidence(subject: Subject, rows: np.ndarray, key: jax.Array
-                          ) -> Codes:
-  """A sample per image; grouped codes see up to 10 others of the group."""
-  members = []
-  for row in rows:
-    others = subject.rows(subject.group(row))
-    others = others[others != row][:_NUM_EVIDENCE]
-    members.append(np.append(row, others))
-  return _first(_encode(subject, members, key), members)
-
-
-def _encode(subject: Subject, members: Sequence[np.ndarray],
-            key: jax.Array | None = None, *, together: bool = True) -> Codes:
-  """Codes of all rows of up to `_NUM_SETS` sets, as NumPy arrays.
-
-  The rows of a set accumulate their evidence, unless they are not together.
-  """
-  rows = np.concatenate(members)
-  # Few shapes, to compile little: padding is one more set.
-  size = max(32, 1 << (len(rows) - 1).bit_length())
-  ids = np.full(size, _NUM_SETS, np.int32)
-  ids[:len(rows)] = np.repeat(
-      np.arange(len(members)), [len(m) for m in members])
-  codes = jax.device_get(_infer(
-      subject.model, subject.params,
-      subject.images.images[np.resize(rows, size)],
-      *((ids, _NUM_SETS + 1) if together else ()), key=key))
-  return {name: code[:len(rows)] for name, code in codes.items()}
-
-
-def _first(codes: Codes, members: Sequence[np.ndarray]) -> Codes:
-  """The codes of each set's first row."""
-  first = np.cumsum([0] + [len(m) for m in members[:-1]])
-  return {name: code[first] for name, code in codes.items()}
 
 
 if __name__ == '__main__':

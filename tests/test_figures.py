@@ -20,6 +20,7 @@ from experiments import (
     recognition_chart,
     runs,
     sheets,
+    subjects,
     train,
 )
 from experiments.cli import UserError
@@ -236,7 +237,7 @@ def _subject(**fields):
   model, params = _model(data)
   values = {'model': model, 'params': params, 'images': data.test,
             'grouping': 'group', 'factor': 'who'}
-  return figures.Subject(**values | fields)
+  return subjects.Subject(**values | fields)
 
 
 def test_codes_have_the_evidence_of_ten_others():
@@ -249,7 +250,7 @@ def test_codes_have_the_evidence_of_ten_others():
     other = subject._replace(images=dataclasses.replace(
         subject.images, images=dark))
     first, second = (
-        figures._sample_with_evidence(s, rows, jax.random.key(1))['who'][0]
+        subjects.sample_with_evidence(s, rows, jax.random.key(1))['who'][0]
         for s in (subject, other))
     seen += [changed] if not np.allclose(first, second) else []
   assert 35 in seen and len(seen) == 11
@@ -264,8 +265,8 @@ def test_members_are_the_furthest_two_and_the_nearest_two():
       subject.model, subject.params, images, np.zeros(30, np.int32), 1)
   order = np.argsort(-np.linalg.norm(alone - group.mean, axis=-1))
   np.testing.assert_array_equal(
-      figures._choose_members(subject, 0), order[[0, 1, -2, -1]])
-  np.testing.assert_array_equal(figures._choose_members(subject, 2), [42])
+      subjects.choose_members(subject, 0), order[[0, 1, -2, -1]])
+  np.testing.assert_array_equal(subjects.choose_members(subject, 2), [42])
 
 
 @pytest.mark.parametrize('sizes, count, expected', [
@@ -276,7 +277,7 @@ def test_members_are_the_furthest_two_and_the_nearest_two():
 def test_images_are_shared_out_among_groups(sizes, count, expected):
   subject = _subject(images=_data(sizes).test)
   np.testing.assert_array_equal(
-      figures._choose_images(subject, count), expected)
+      subjects.choose_images(subject, count), expected)
 
 
 def _draw_recognition(folder, evaluation):
