@@ -167,6 +167,8 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   penalties = {}
   for what, wants_grouped in (('contrast', True), ('leakage', False)):
     weights = parse_weights(what, getattr(config, what), model)
+    if weights and not model.grouped:
+      raise ValueError(f'{what} needs a model with a grouped factor')
     for name, _ in weights:
       if (model.factor(name).grouping is not None) != wants_grouped:
         kind = 'a grouped' if wants_grouped else 'an ungrouped'

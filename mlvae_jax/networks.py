@@ -108,6 +108,8 @@ class Conv:
 
   def __post_init__(self):
     _check(self.activation, (*self.channels, *self.hidden_sizes))
+    if not self.channels:
+      raise ValueError('expected channels of at least one convolution')
     if self.norm_groups < 0 or self.norm_groups and any(
         c % self.norm_groups for c in self.channels):
       raise ValueError(

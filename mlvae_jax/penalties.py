@@ -69,14 +69,16 @@ def leakage(
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]`; 0 for padding and for rows without another of their group.
+    `[N]`; 0 for padding, and for rows without another of their group or
+    without any of another group.
   """
   everyone, same, different = _pairs(z, group_ids, mask, axis_name)
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
   kernel = sum(
       jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0)) / 3.0
   value = _mean_where(same, kernel) - _mean_where(different, kernel)
-  return jnp.where(jnp.any(same, axis=1), value, 0.0)
+  both = jnp.any(same, axis=1) & jnp.any(different, axis=1)
+  return jnp.where(both, value, 0.0)
 
 
 def _pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,

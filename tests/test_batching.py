@@ -41,6 +41,12 @@ def _stream(name, **arguments):
       'seed': 3, **arguments})
 
 
+def _stream_of(sizes, **arguments):
+  """A stream over groups of these sizes."""
+  return IndexStream(
+      _offsets(sizes), **{'groups_per_batch': 4, 'seed': 3, **arguments})
+
+
 def _epoch(stream, epoch=0):
   """All the batches of an epoch."""
   start = epoch * stream.steps_per_epoch
@@ -227,6 +233,112 @@ def test_without_shuffling_every_epoch_is_the_same(name):
     assert np.all(np.diff(ids[mask]) >= 0)
 
 
+# Small groups left out, and epochs over groups.
+
+
+@pytest.mark.parametrize('visit', ['images', 'groups'])
+@pytest.mark.parametrize('name', ['faces', 'wildly uneven', 'digits'])
+def test_groups_below_the_minimum_are_left_out(name, visit):
+  sizes = CASES[name][0]
+  stream = _stream(name, min_group_size=3, visit=visit)
+  for epoch in range(2):
+    rows, _, mask = _epoch(stream, epoch)
+    assert np.all(mask.any(axis=1))
+    group = _groups_of(sizes, rows[mask])
+    np.testing.assert_array_equal(
+        np.unique(group), np.flatnonzero(sizes >= 3))
+    if visit == 'images':
+      np.testing.assert_array_equal(
+          np.sort(rows[mask]),
+          np.flatnonzero(sizes[_groups_of(sizes, slice(None))] >= 3))
+
+
+@pytest.mark.parametrize('shuffle', [True, False])
+@pytest.mark.parametrize('name, min_group_size', [
+    (name, least) for name, (sizes, _, _) in CASES.items()
+    for least in (1, 2) if sizes.max() >= least])
+def test_an_epoch_over_groups_meets_each_once(name, min_group_size, shuffle):
+  sizes, _, limit = CASES[name]
+  stream = _stream(name, visit='groups', shuffle=shuffle,
+                   min_group_size=min_group_size)
+  expected = np.minimum(sizes, limit or sizes.max())
+  expected[sizes < min_group_size] = 0
+  for epoch in (0, 3):
+    count, meetings = np.zeros_like(sizes), np.zeros_like(sizes)
+    for rows, ids, mask in zip(*_epoch(stream, epoch)):
+      real = rows[mask]
+      assert len(np.unique(real)) == len(real) > 0
+      group = _groups_of(sizes, real)
+      np.add.at(count, group, 1)
+      meetings[np.unique(group)] += 1
+      # One id per group, and one group per id.
+      pairs = np.unique(np.stack([group, ids[mask]]), axis=1)
+      assert all(len(np.unique(v)) == pairs.shape[1] for v in pairs)
+      assert pairs.shape[1] <= stream.groups_per_batch
+      np.testing.assert_array_equal(rows[~mask], 0)
+      assert np.all(mask[:-1] >= mask[1:])
+    np.testing.assert_array_equal(count, expected)
+    np.testing.assert_array_equal(meetings, expected > 0)
+
+
+@each_case
+def test_batches_of_epochs_over_groups_depend_on_the_step_alone(name):
+  stream, other = (
+      _stream(name, visit='groups', row_multiple=3) for _ in range(2))
+  steps = stream.steps_per_epoch
+  start, stop = max(steps - 2, 0), steps + 2  # Across an epoch's end.
+  together = stream.batches(start, stop)
+  assert stream.rows_per_batch % 3 == 0
+  assert together.rows.shape == (stop - start, stream.rows_per_batch)
+  other.batch(5 * steps)  # Has another past.
+  for step in (stop - 1, start):  # In any order.
+    _assert_same(
+        other.batch(step), [value[step - start] for value in together])
+
+
+def test_rows_of_other_epochs_are_others():
+  sizes = np.array([50, 40, 3, 60])
+  stream = _stream_of(sizes, max_group_size=5, visit='groups')
+  seen = [set(), set(), set(), set()]
+  first = _epoch(stream, 0)
+  for epoch in range(40):
+    rows, _, mask = _epoch(stream, epoch)
+    for row in rows[mask]:
+      seen[_groups_of(sizes, row)].add(int(row))
+  assert not np.array_equal(first.rows, _epoch(stream, 1).rows)
+  # Of 60 rows, each is missed by 40 draws of five with probability 3 %.
+  assert [len(rows) > 0.85 * size for rows, size in zip(seen, sizes)] == [
+      True] * 4
+  assert not np.array_equal(
+      first.rows,
+      _epoch(_stream_of(sizes, max_group_size=5, visit='groups', seed=4)).rows)
+
+
+def test_groups_of_all_sizes_share_a_batch():
+  # 8 large groups, 8 of two: in every batch one of each, in a new order.
+  sizes = np.array([30, 2] * 8)
+  stream = _stream_of(
+      sizes, groups_per_batch=2, max_group_size=6, visit='groups')
+  assert (stream.steps_per_epoch, stream.rows_per_batch) == (8, 8)
+  orders = []
+  for epoch in range(2):
+    rows, _, mask = _epoch(stream, epoch)
+    assert mask.all()
+    groups = _groups_of(sizes, rows)
+    np.testing.assert_array_equal(np.sort(sizes[groups])[:, :3], [
+        [2, 2, 30]] * 8)
+    orders.append(groups)
+  assert not np.array_equal(*orders)
+
+
+def test_epochs_over_groups_are_shorter_where_groups_are_uneven():
+  sizes = np.array([1000, 2, 2, 2, 2, 2, 2, 2])
+  images, groups = (
+      _stream_of(sizes, groups_per_batch=4, max_group_size=4, visit=visit)
+      for visit in ('images', 'groups'))
+  assert (images.steps_per_epoch, groups.steps_per_epoch) == (250, 2)
+
+
 # Bad input.
 
 
@@ -238,7 +350,21 @@ def test_bad_offsets_are_refused(offsets):
 
 
 @pytest.mark.parametrize('arguments', [
-    {'groups_per_batch': 0}, {'groups_per_batch': 2, 'max_group_size': 0}])
+    {'groups_per_batch': 0}, {'groups_per_batch': 2, 'max_group_size': 0},
+    {'groups_per_batch': 2, 'min_group_size': 0},
+    {'groups_per_batch': 2, 'row_multiple': 0}])
 def test_sizes_below_one_are_refused(arguments):
   with pytest.raises(ValueError, match='of at least 1, got'):
     IndexStream([0, 3, 5], **arguments)
+
+
+@pytest.mark.parametrize('visit', ['images', 'groups'])
+def test_a_minimum_that_no_group_has_is_refused(visit):
+  with pytest.raises(ValueError, match='no group has the 4 images of min_gro'):
+    IndexStream([0, 3, 5], groups_per_batch=2, min_group_size=4, visit=visit)
+
+
+def test_visits_of_something_else_are_refused():
+  with pytest.raises(ValueError, match=r"visit of \('images', 'groups'\), got "
+                     "'rows'"):
+    IndexStream([0, 3, 5], groups_per_batch=2, visit='rows')

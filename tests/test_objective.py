@@ -1,4 +1,7 @@
-"""The group ELBO: an exact model, reductions, padding, gradients, layouts."""
+"""The group ELBO: an exact model, reductions, padding, gradients, layouts.
+
+And the penalties beside it.
+"""
 
 import functools
 
@@ -13,6 +16,7 @@ from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
 from mlvae_jax.objective import elbo_terms, row_noise, sum_terms, warm_up
+from mlvae_jax.penalties import contrast, leakage
 
 SHAPE = (8, 8, 1)
 MODEL = Model(ml_vae(3, 2), SHAPE, LearnedGaussian(), MLP((16,)))
@@ -499,3 +503,200 @@ def test_warm_up_grows_linearly_to_one():
       jnp.arange(6))
   np.testing.assert_allclose(weights, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
   np.testing.assert_array_equal(warm_up(jnp.arange(3), 0), 1.0)
+
+
+# Penalties.
+
+
+def _contrast_loop(means, ids, mask):
+  """The contrast as its formula says, row by row in float64."""
+  unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+  result, real = np.zeros(len(ids)), np.flatnonzero(mask)
+  for i in real:
+    logits = {j: unit[i] @ unit[j] / 0.1 for j in real if j != i}
+    partners = [j for j in logits if ids[j] == ids[i]]
+    if partners:
+      log_total = np.log(sum(np.exp(logit) for logit in logits.values()))
+      result[i] = -np.mean([logits[j] - log_total for j in partners])
+  return result
+
+
+def _leakage_loop(z, ids, mask):
+  """The leakage as its formula says, row by row in float64."""
+  result, real = np.zeros(len(ids)), np.flatnonzero(mask)
+  dim = z.shape[1]
+  for i in real:
+    kernel = {
+        j: np.mean([np.exp(-0.5 * np.sum((z[i] - z[j]) ** 2) / variance)
+                    for variance in (dim / 4, dim, dim * 4)])
+        for j in real if j != i}
+    same = [k for j, k in kernel.items() if ids[j] == ids[i]]
+    others = [k for j, k in kernel.items() if ids[j] != ids[i]]
+    if same and others:
+      result[i] = np.mean(same) - np.mean(others)
+  return result
+
+
+_LOOPS = {contrast: _contrast_loop, leakage: _leakage_loop}
+each_penalty = pytest.mark.parametrize('penalty', list(_LOOPS))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _penalty_and_grad(penalty, codes, ids, mask):
+  """A penalty per row, and the gradient of its sum."""
+
+  def total(codes):
+    values = penalty(codes, ids, mask)
+    return jnp.sum(values), values
+
+  grad, values = jax.grad(total, has_aux=True)(codes)
+  return values, grad
+
+
+# Row 2 has no partner, row 4 only one of padding; the last two are padding.
+_IDS = np.array([0, 1, 2, 1, 3, 0, 1, 3, 0])
+_MASK = np.arange(9) < 7
+_CODES = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+
+
+@each_penalty
+def test_penalties_and_their_gradients_are_those_of_a_loop(penalty):
+  found, grad = _penalty_and_grad(penalty, _CODES, _IDS, _MASK)
+  codes, loop = np.float64(_CODES), _LOOPS[penalty]
+  np.testing.assert_allclose(
+      found, loop(codes, _IDS, _MASK), rtol=1e-4, atol=1e-6)
+  expected = np.zeros_like(codes)
+  for at in np.ndindex(codes.shape):
+    step = np.zeros_like(codes)
+    step[at] = 1e-5
+    expected[at] = (loop(codes + step, _IDS, _MASK)
+                    - loop(codes - step, _IDS, _MASK)).sum() / 2e-5
+  np.testing.assert_allclose(
+      grad, expected, rtol=1e-4, atol=1e-4 * np.max(np.abs(expected)))
+
+
+@each_penalty
+def test_rows_without_a_partner_and_padding_have_no_penalty(penalty):
+  found, grad = _penalty_and_grad(penalty, _CODES, _IDS, _MASK)
+  np.testing.assert_array_equal(np.flatnonzero(found), [0, 1, 3, 5, 6])
+  # Rows without a partner are others to the rest, padding is nothing.
+  assert np.all(np.any(grad[:7] != 0, axis=1))
+  np.testing.assert_array_equal(grad[7:], 0.0)
+
+
+@each_penalty
+@pytest.mark.parametrize('ids, mask', [
+    (np.arange(9), np.ones(9, bool)),  # Nobody has a partner.
+    (np.zeros(9, int), np.arange(9) == 4),  # One row.
+    (np.zeros(9, int), np.zeros(9, bool)),  # None.
+])
+def test_without_pairs_of_a_group_the_penalty_is_zero(penalty, ids, mask):
+  for values in _penalty_and_grad(penalty, _CODES, ids, mask):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@each_penalty
+def test_a_batch_of_a_single_row_has_no_penalty(penalty):
+  for values in _penalty_and_grad(
+      penalty, _CODES[:1], _IDS[:1], np.ones(1, bool)):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@each_penalty
+def test_codes_of_zero_have_finite_gradients(penalty):
+  for values in _penalty_and_grad(
+      penalty, np.zeros_like(_CODES), _IDS, _MASK):
+    assert np.all(np.isfinite(values))
+
+
+def test_contrast_is_near_zero_where_pairs_are_far_from_each_other():
+  ids = np.array([0, 0, 1, 1, 2, 2, 3, 3, 0])
+  codes = np.float32(np.eye(4)[ids] * np.arange(1, 10)[:, None])
+  mask = np.arange(9) < 8
+  found, _ = _penalty_and_grad(contrast, codes, ids, mask)
+  np.testing.assert_allclose(
+      found[:8], np.log1p(6 * np.exp(-10.0)), rtol=1e-2)
+  # Where each is with another's partner, it is as large as can be.
+  swapped = codes[[2, 0, 4, 2, 6, 4, 0, 6, 8]]
+  assert np.all(_penalty_and_grad(contrast, swapped, ids, mask)[0][:8] > 10)
+
+
+def test_contrast_does_not_know_the_lengths_of_codes():
+  scale = np.float32(np.linspace(0.1, 10.0, 9))[:, None]
+  np.testing.assert_allclose(
+      *(_penalty_and_grad(contrast, codes, _IDS, _MASK)[0]
+        for codes in (_CODES, _CODES * scale)), rtol=1e-4)
+
+
+def test_leakage_is_zero_on_average_where_codes_do_not_tell_the_group():
+  rng = np.random.default_rng(1)
+  codes = rng.normal(size=(4000, 9, 3)).astype(np.float32)
+  ids = np.arange(9) // 3
+  values = jax.jit(jax.vmap(
+      lambda z: jnp.mean(leakage(z, ids, np.ones(9, bool)))))
+  found = np.asarray(values(codes), np.float64)
+  error = found.std() / np.sqrt(len(found))
+  assert error < 2e-3 and abs(found.mean()) < 4 * error
+  told = np.asarray(values(codes + np.float32(ids)[:, None]), np.float64)
+  assert told.mean() > 20 * error
+
+
+def test_leakage_of_a_single_group_is_zero():
+  for values in _penalty_and_grad(
+      leakage, _CODES, np.zeros(9, int), np.ones(9, bool)):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@jax.jit
+def _penalised(params, batch):
+  """Terms of MODEL with both penalties, and the penalties' gradient."""
+
+  def total(params):
+    terms = elbo_terms(
+        MODEL, params, KEY, batch, {'content': 5}, contrast_of=('content',),
+        leakage_of=('style',))
+    sums = sum_terms(terms)
+    return sums.contrast['content'] + sums.leakage['style'], terms
+
+  grad, terms = jax.grad(total, has_aux=True)(params)
+  return terms, grad
+
+
+def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
+  params, batch = _init(MODEL), _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  found, _ = _penalised(params, batch)
+  expected, _ = _terms_and_grad(MODEL, params, KEY, batch, 5)
+  assert expected.contrast == expected.leakage == {}
+  _assert_close(found._replace(contrast={}, leakage={}), expected)
+  assert sum_terms(found).elbo() == pytest.approx(
+      float(sum_terms(expected).elbo()), rel=1e-5)
+  q = jax.jit(MODEL.encode)(params, batch.x)
+  noise = row_noise(jax.random.split(KEY, 2)[1], batch.rows, 2)
+  ids = batch.group_ids['content']
+  for values, codes, loop in (
+      (found.contrast, {'content': q['content'].mean}, _contrast_loop),
+      (found.leakage, {'style': q['style'].reparameterize(noise)},
+       _leakage_loop)):
+    assert set(values) == set(codes)
+    for name, code in codes.items():
+      np.testing.assert_allclose(
+          values[name], loop(np.asarray(code, np.float64), ids, batch.mask),
+          rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
+def test_pixels_of_padding_touch_no_penalty(garbage):
+  params = _init(MODEL)
+  mask = np.array([True, False, True, True, True, False, True, False])
+  ids = np.array([0, 1, 4, 0, 4, 0, 2, 3])
+  batch = _batch(MODEL, ids, mask=mask)
+  black = batch._replace(x=np.where(mask[:, None, None, None], batch.x, 0))
+  batch.x[~mask] = garbage
+  terms, grad = _penalised(params, batch)
+  expected = _penalised(params, black)
+  _assert_close((terms, grad), expected)
+  for values in (terms.contrast['content'], terms.leakage['style']):
+    np.testing.assert_array_equal(np.flatnonzero(values), [0, 2, 3, 4])
+  assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
+  for value in jax.tree.leaves(grad['decoder']):
+    np.testing.assert_array_equal(value, 0.0)

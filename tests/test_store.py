@@ -1,14 +1,36 @@
-"""Images sorted by group."""
+"""Images sorted by group, and the feed that brings them to the devices."""
 
+import threading
+
+import jax
 import numpy as np
 import pytest
 
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.batching import IndexStream
+from mlvae_jax.factors import ml_vae
+from mlvae_jax.model import Model
+from mlvae_jax.networks import MLP
+from mlvae_jax.store import Feed, GroupedImages
 
 LABELS = np.array([2, 0, 2, 3, 0, 2])
 IMAGES = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros(
     (6, 8, 8, 1), np.uint8)
 NAMES = ('a', 'b', 'c', 'd')
+
+_RNG = np.random.default_rng(0)
+SIZES = [3, 9, 1, 14, 8, 5]
+DATA = GroupedImages(
+    _RNG.integers(0, 256, (40, 4, 4, 1), np.uint8),
+    np.concatenate([[0], np.cumsum(SIZES)]), tuple('abcdef'))
+MODEL = Model(ml_vae(3, 2), (4, 4, 1), network=MLP((4,)))
+BOUNDS = [(1, 3), (3, 6), (6, 7)]
+
+
+def _mapped(folder):
+  """DATA, mapped into memory."""
+  np.save(folder / 'images.npy', DATA.images)
+  return GroupedImages(
+      np.load(folder / 'images.npy', mmap_mode='r'), DATA.offsets, DATA.names)
 
 
 def test_images_are_sorted_by_group_and_keep_their_order_within():
@@ -45,3 +67,161 @@ def test_no_images_are_groups_without_rows():
 def test_images_and_labels_that_do_not_fit_are_refused(images, labels, match):
   with pytest.raises(ValueError, match=match):
     GroupedImages.from_labels(images, labels, NAMES)
+
+
+# Slices.
+
+
+@pytest.mark.parametrize('start, stop, rows', [
+    (0, 4, [1, 4, 0, 2, 5, 3]), (1, 3, [0, 2, 5]), (2, 4, [0, 2, 5, 3]),
+    (1, 2, []), (2, 2, [])])
+def test_a_slice_of_groups_is_a_data_set_of_its_own(start, stop, rows):
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  part = data.slice_groups(start, stop)
+  np.testing.assert_array_equal(part.images[:, 0, 0, 0], rows)
+  assert part.offsets[0] == 0 and part.offsets[-1] == len(part) == len(rows)
+  assert part.names == NAMES[start:stop]
+  assert len(part.offsets) == part.num_groups + 1 == stop - start + 1
+  np.testing.assert_array_equal(
+      part.labels, data.labels[np.isin(
+          data.labels, np.arange(start, stop))] - start)
+
+
+def test_a_slice_shares_memory():
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  part = data.slice_groups(2, 4)
+  assert np.shares_memory(part.images, data.images)
+  again = part.slice_groups(1, 2)
+  assert np.shares_memory(again.images, data.images)
+  np.testing.assert_array_equal(again.images[:, 0, 0, 0], [3])
+  np.testing.assert_array_equal(data.offsets, [0, 2, 2, 5, 6])
+
+
+def test_a_slice_of_a_mapped_file_stays_mapped(tmp_path):
+  data = _mapped(tmp_path)
+  part = data.slice_groups(1, 3)
+  assert isinstance(part.images, np.memmap)
+  np.testing.assert_array_equal(part.images, DATA.slice_groups(1, 3).images)
+
+
+# The feed.
+
+def _feed(data=DATA, stream=IndexStream, **arguments):
+  """A feed of batches of four groups."""
+  return Feed(
+      MODEL, data, stream(
+          data.offsets, groups_per_batch=4, max_group_size=4,
+          row_multiple=jax.local_device_count()), **arguments)
+
+
+def _images_of(chunk):
+  """The indices of a chunk, and the images that they mean."""
+  everything, index, pixels = chunk
+  assert (everything is None) != (pixels is None)
+  if pixels is None:
+    pixels = np.asarray(everything)[np.asarray(index.rows)]
+  return jax.device_get((index, pixels))
+
+
+def _assert_same(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize('mapped', [False, True])
+@pytest.mark.parametrize('on_device', [True, False])
+def test_chunks_are_those_that_are_asked_for_alone(
+    tmp_path, on_device, mapped):
+  feed = _feed(_mapped(tmp_path) if mapped else DATA, on_device=on_device)
+  chunks = list(feed.chunks(BOUNDS))
+  assert len(chunks) == len(BOUNDS)
+  for chunk, (start, stop) in zip(chunks, BOUNDS):
+    _assert_same(
+        jax.device_get(chunk), jax.device_get(feed.chunk(start, stop)))
+    index, pixels = _images_of(chunk)
+    _assert_same(pixels, DATA.images[index.rows])
+    num_devices = jax.local_device_count()
+    expected = feed.stream.batches(start, stop)
+    for value, whole in zip(index, expected):
+      assert value.shape[:2] == (num_devices, stop - start)
+      _assert_same(np.concatenate(value, axis=1), whole)
+
+
+@pytest.mark.parametrize('on_device', [True, False])
+def test_chunks_lie_on_the_devices_already(on_device):
+  for everything, index, pixels in _feed(on_device=on_device).chunks(BOUNDS):
+    if on_device:
+      assert everything.is_fully_replicated
+    for value in jax.tree.leaves((index, pixels)):
+      assert value.sharding.device_set == set(jax.local_devices())
+      assert len(value) == jax.local_device_count()
+
+
+def test_the_images_are_the_same_wherever_they_lie(tmp_path):
+  data = _mapped(tmp_path)
+  feeds = [_feed(on_device=True), _feed(on_device=False),
+           _feed(data, on_device=True), _feed(data, on_device=False)]
+  parts = [[_images_of(chunk) for chunk in feed.chunks(BOUNDS)]
+           for feed in feeds]
+  for part in parts[1:]:
+    _assert_same(part, parts[0])
+
+
+class _Watched(IndexStream):
+  """Tells which batches were made, and in which thread."""
+
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    self.threads = {}
+    self.made = {start: threading.Event() for start, _ in BOUNDS}
+
+  def batches(self, start, stop):
+    self.threads[start] = threading.current_thread()
+    self.made[start].set()
+    return super().batches(start, stop)
+
+
+def test_one_chunk_is_prepared_ahead_by_another_thread():
+  feed = _feed(stream=_Watched)
+  chunks = feed.chunks(BOUNDS)
+  assert not feed.stream.threads  # Nothing is done before it is asked for.
+  next(chunks)
+  assert feed.stream.made[3].wait(timeout=60)
+  assert not feed.stream.made[6].is_set()
+  next(chunks)
+  assert feed.stream.made[6].wait(timeout=60)
+  assert len(list(chunks)) == 1
+  threads = set(feed.stream.threads.values())
+  assert len(threads) == 1 and threading.current_thread() not in threads
+  assert not threads.pop().is_alive()
+
+
+@pytest.mark.parametrize('on_device', [True, False])
+@pytest.mark.parametrize('taken', [0, 1, 2])
+def test_no_thread_is_left_where_chunks_are_not_used_up(taken, on_device):
+  feed = _feed(stream=_Watched, on_device=on_device)
+  chunks = feed.chunks(BOUNDS)
+  for _ in range(taken):
+    next(chunks)
+  threads = set(feed.stream.threads.values())
+  assert len(threads) == min(taken, 1)
+  assert all(thread.is_alive() for thread in threads)
+  chunks.close()
+  assert len(feed.stream.threads) == (taken + 1 if taken else 0)
+  assert not any(thread.is_alive() for thread in threads)
+
+
+def test_no_bounds_are_no_chunks():
+  feed = _feed(stream=_Watched)
+  assert not list(feed.chunks([])) and not feed.stream.threads
+
+
+def test_a_chunk_that_cannot_be_made_raises_where_it_is_used():
+  feed = _feed(stream=_Watched)
+  chunks = feed.chunks([(1, 3), (3, 2), (6, 7)])  # A negative size.
+  next(chunks)
+  with pytest.raises(ValueError, match='negative'):
+    next(chunks)
+  assert list(feed.stream.threads) == [1, 3]
+  assert not any(
+      thread.is_alive() for thread in feed.stream.threads.values())

@@ -11,6 +11,8 @@ from experiments import metrics_log, presets, runs, train
 from experiments.cli import UserError
 from experiments.datasets import splits
 from mlvae_jax import checkpoint
+from mlvae_jax.augment import Augment
+from mlvae_jax.networks import Conv
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='content:3:group,style:2',
@@ -84,6 +86,36 @@ def test_metrics_have_their_fields(tmp_path):
   assert list(tmp_path.glob('events.out.tfevents.*'))
 
 
+def test_penalties_are_logged_of_training_images(tmp_path):
+  model, _ = _train(
+      tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
+      min_group_size=2, augment='flip,shift:1', contrast='content:3',
+      leakage='style:2')
+  assert model.network == Conv((4,), (8,), 'tanh')
+  (train_record,), (validation,) = (
+      [r for r in metrics_log.read_metrics(str(tmp_path)) if r['split'] == s]
+      for s in ('train', 'validation'))
+  assert set(train_record['contrast']) == {'content'}
+  assert set(train_record['leakage']) == {'style'}
+  assert not {'contrast', 'leakage'} & set(validation)
+
+
+def test_groups_that_are_all_too_small_are_one_error(tmp_path):
+  with pytest.raises(
+      UserError, match='^folder: no group has the 99 images of min_group_si'):
+    _train(tmp_path, min_group_size=99)
+
+
+def test_another_penalty_or_augmentation_is_another_run(tmp_path):
+  model = presets.make_model(_CONFIG, (4, 4, 1))
+  runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True)
+  for name, value in (
+      ('contrast', 'content:1'), ('leakage', 'style:1'), ('augment', 'flip'),
+      ('visit', 'groups'), ('min_group_size', 2)):
+    with pytest.raises(UserError, match=f'with {name}=.*, not {value}; choo'):
+      _train(tmp_path, **{name: value})
+
+
 def test_seed_changes_the_run(tmp_path):
   _, first = _train(tmp_path / 'a', steps=2)
   _, second = _train(tmp_path / 'b', steps=2, seed=1)
@@ -152,6 +184,34 @@ def test_flags_override_the_preset():
       presets.PRESETS['mnist5k'], seed=3, hidden_sizes=(7, 5))
 
 
+def test_flags_of_networks_penalties_and_augmentation():
+  given = {
+      'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
+      'contrast': 'content:2.5', 'leakage': 'style:3', 'visit': 'groups',
+      'augment': 'flip,shift:1', 'min_group_size': 2}
+  config = train.config_from_flags(_flags(**given))
+  assert config == dataclasses.replace(
+      presets.PRESETS['mnist5k'], **given | {'channels': (8, 12)})
+  model = presets.make_model(config, (28, 28, 1))
+  assert model.network == Conv((8, 12), (500,), 'tanh', 4)
+  settings = presets.make_train_config(config, model)
+  assert settings.contrast_weights == (('content', 2.5),)
+  assert settings.leakage_weights == (('style', 3.0),)
+  assert settings.augment == Augment(flip=True, shift=1)
+
+
+@pytest.mark.parametrize('name', list(presets.PRESETS))
+@pytest.mark.parametrize('model', ['mlvae', 'vae'])
+def test_every_preset_makes_a_model_and_its_settings(name, model):
+  config = train.config_from_flags(_flags(dataset=name, model=model))
+  image_shape = (config.image_size, config.image_size, 3)
+  found = presets.make_model(config, image_shape)
+  settings = presets.make_train_config(config, found)
+  assert bool(found.grouped) == (model == 'mlvae')
+  if model == 'vae':
+    assert settings.contrast_weights == settings.leakage_weights == ()
+
+
 def test_batch_size_means_groups_for_grouped_models():
   config = train.config_from_flags(_flags(batch_size=100, max_group_size=20))
   assert config.groups_per_batch == 5
@@ -165,6 +225,22 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'hidden_sizes': ['x']}, 'comma-separated integers'),
     ({'kl_weights': 'nobody:1'}, "no factor 'nobody'"),
     ({'kl_weights': 'style:much'}, 'NAME:WEIGHT'),
+    ({'contrast': 'nobody:1'}, "no factor 'nobody'"),
+    ({'contrast': 'content:-1'}, 'weight of at least 0'),
+    ({'contrast': 'content:nan'}, 'weight of at least 0'),
+    ({'contrast': 'content'}, 'expected contrast as NAME:WEIGHT'),
+    ({'contrast': 'style:1'}, "contrast needs a grouped factor, got 'style'"),
+    ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
+    ({'leakage': 'content:1'},
+     "leakage needs an ungrouped factor, got 'content'"),
+    ({'leakage': 'z:1', 'model': 'vae'}, 'a model with a grouped factor'),
+    ({'contrast': 'z:1', 'model': 'vae'}, 'a model with a grouped factor'),
+    ({'augment': 'spin'}, 'expected augment as flip,shift:PIXELS'),
+    ({'network': 'conv'}, 'multiples of 16, got [28, 28]'),
+    ({'network': 'conv', 'channels': ['x']}, 'comma-separated integers'),
+    ({'network': 'conv', 'channels': []}, 'at least one convolution'),
+    ({'network': 'conv', 'channels': ['4', '6'], 'norm_groups': 4},
+     'norm_groups that divide the channels [4, 6], got 4'),
     ({'steps': 1, 'epochs': 1}, 'not both'),
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
 ])

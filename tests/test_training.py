@@ -4,6 +4,7 @@ Most tests train the same tiny model on the same noise images; `_train` runs
 it. Noise images are as good as any here: nothing is learned but the numbers.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -18,16 +19,21 @@ import optax
 import pytest
 
 from mlvae_jax import store, training
+from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch, IndexStream
 from mlvae_jax.factors import Batch, ml_vae, vae
 from mlvae_jax.model import Model
-from mlvae_jax.networks import MLP
+from mlvae_jax.networks import MLP, Conv
 from mlvae_jax.objective import ElboSums, elbo_terms, sum_terms
 from mlvae_jax.store import GroupedImages
 from mlvae_jax.training import TrainConfig
 
 MODEL = Model(ml_vae(3, 2), (8, 8, 1), network=MLP((16,)))
 CONFIG = TrainConfig(learning_rate=1e-2, seed=5)
+AUGMENTED = dataclasses.replace(CONFIG, augment=Augment(flip=True, shift=1))
+PENALISED = dataclasses.replace(
+    AUGMENTED, contrast_weights=(('content', 200.0),),
+    leakage_weights=(('style', 300.0),))
 SIZES = [3, 9, 1, 14, 8, 5]
 NUM_STEPS = 20
 
@@ -65,11 +71,12 @@ def _initial_state(model=MODEL, config=CONFIG):
 _CHUNK = training.make_chunk(MODEL, CONFIG, {'content': 4})
 
 
-def _train(start=None, feed=None, num_steps=NUM_STEPS, chunk_steps=5):
+def _train(start=None, feed=None, num_steps=NUM_STEPS, chunk_steps=5,
+           chunk=_CHUNK):
   """The ELBO of every step, and the state after the last one."""
   elbos = []
   for state, metrics in training.train(
-      start or _initial_state(), feed or _feed(), _CHUNK,
+      start or _initial_state(), feed or _feed(), chunk,
       num_steps=num_steps, chunk_steps=chunk_steps):
     elbos.append(metrics.sums.elbo() / metrics.sums.num_groups)
     last = jax.device_get(state)
@@ -131,6 +138,8 @@ def _blind_params(model):
     (CONFIG, {'content': 1.0, 'style': 1.0}),
     (TrainConfig(kl_weights=(('content', 0.5),), kl_warmup_steps=4),
      {'content': 0.5 / 4, 'style': 1.0 / 4}),
+    (dataclasses.replace(CONFIG, contrast_weights=(('content', 200.0),)),
+     {'content': 1.0, 'style': 1.0}),
 ])
 def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   params = _blind_params(MODEL)
@@ -140,8 +149,12 @@ def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
 
   def loss(params):
     sums = sum_terms(elbo_terms(
-        MODEL, params, jax.random.key(0), real, {'content': 4}))
-    return -sums.elbo(weights) / sums.num_groups, sums
+        MODEL, params, jax.random.key(0), real, {'content': 4},
+        contrast_of=('content',)))
+    penalty = sum(
+        weight * sums.contrast[name]
+        for name, weight in config.contrast_weights)
+    return (penalty - sums.elbo(weights)) / sums.num_groups, sums
 
   grad, sums = jax.jit(jax.grad(loss, has_aux=True))(params)
   _, metrics = _step(
@@ -173,7 +186,58 @@ def test_seeds_and_steps_differ_in_noise():
   assert len(set(log_lik)) == 3
 
 
+def test_augmentation_changes_the_images_and_nothing_else():
+  batch = _batch(_PADDED.batch(0))
+  # Flips and shifts change nothing about images of one colour.
+  plain = batch._replace(x=np.full_like(batch.x, 90))
+  for x, is_same in ((batch, False), (plain, True)):
+    found, expected = (
+        _step(config, _initial_state(), x)[1] for config in (
+            AUGMENTED, CONFIG))
+    assert (found.sums.log_lik == expected.sums.log_lik) == is_same
+    assert (found.grad_norm == expected.grad_norm) == is_same
+
+
+def test_every_step_augments_anew():
+  # Parameters that ignore the codes: there is no noise but augmentation's.
+  state = _initial_state()._replace(params=_blind_params(MODEL))
+  batch = _batch(_PADDED.batch(0))
+  found = [
+      [float(_step(config, state._replace(step=np.int32(step)), batch)[
+          1].sums.kl['style']) for step in (0, 1)]
+      for config in (CONFIG, AUGMENTED)]
+  assert found[0][0] == found[0][1]
+  assert len({found[0][0], *found[1]}) == 3
+
+
 # Chunks and devices.
+
+
+@pytest.mark.parametrize('num_devices', [2, 4])
+def test_devices_agree_on_penalties_and_augmented_images(num_devices):
+  if num_devices > jax.local_device_count():
+    pytest.skip(f'there are no {num_devices} devices')
+  index = _PADDED.batch(1)
+  # Members of a group and padding lie on all the devices.
+  order = np.random.default_rng(0).permutation(len(index.mask))
+  batch = jax.tree.map(lambda value: value[order], _batch(index))
+  step = jax.pmap(
+      functools.partial(training.train_step, MODEL, PENALISED, {'content': 4},
+                        axis_name=store.DEVICES),
+      axis_name=store.DEVICES, in_axes=(None, 0), out_axes=None,
+      devices=jax.local_devices()[:num_devices])
+  found = step(_initial_state(), jax.tree.map(
+      lambda value: value.reshape(num_devices, -1, *value.shape[1:]), batch))
+  expected = _step(PENALISED, _initial_state(), batch)
+  assert expected[1].sums.contrast['content'] > 1.0
+  assert expected[1].sums.leakage['style'] != 0.0
+  # Adam's first moment, in proportion to the gradient.
+  for a, b in zip(*(
+      jax.tree.leaves((metrics, state.opt_state[0].mu))
+      for state, metrics in (found, expected))):
+    np.testing.assert_allclose(
+        a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
+
 
 
 def test_devices_follow_the_curve_of_one_step_after_the_other():
@@ -213,6 +277,29 @@ def test_a_run_in_two_parts_does_not_change_a_bit():
   _assert_same_bits((np.concatenate([first, second]), state), _expected())
 
 
+def test_penalties_and_augmentation_resume_without_changing_a_bit():
+  run = functools.partial(
+      _train, feed=_feed(visit='groups', min_group_size=3, on_device=False),
+      chunk=training.make_chunk(MODEL, PENALISED, {'content': 4}),
+      chunk_steps=2)
+  whole = run(num_steps=6)
+  first, state = run(num_steps=4)
+  assert int(state.step) == 4
+  second, state = run(state, num_steps=6)
+  _assert_same_bits((np.concatenate([first, second]), state), whole)
+
+
+def test_a_convolutional_model_learns():
+  model = Model(
+      ml_vae(3, 2), (8, 8, 1), network=Conv((4, 6), (8,), norm_groups=2))
+  elbos, _ = _train(
+      _initial_state(model), _feed(model=model), num_steps=40, chunk_steps=10,
+      chunk=training.make_chunk(model, AUGMENTED, {'content': 4}))
+  # train() has checked that every one is finite.
+  per_image = elbos * 4 / _feed().stream.rows_per_batch
+  assert per_image[-5:].mean() > per_image[:5].mean() + 5.0
+
+
 def test_pixels_gathered_on_the_host_do_not_change_a_bit():
   _assert_same_bits(_train(feed=_feed(on_device=False)), _expected())
 
@@ -224,7 +311,7 @@ def test_chunks_end_at_multiples_and_the_last_step():
     del images, pixels
     num_steps = index.rows.shape[1]
     ones = np.ones(num_steps, np.float32)
-    sums = ElboSums(ones, {'content': ones}, ones, ones)
+    sums = ElboSums(ones, {'content': ones}, ones, ones, {}, {})
     return (state._replace(step=state.step + num_steps),
             training.Metrics(sums, ones))
 
@@ -327,12 +414,41 @@ def test_evaluation_in_parts_gives_the_same(monkeypatch):
       functools.partial(np.testing.assert_allclose, rtol=1e-5), parts, whole)
 
 
+def test_evaluation_of_a_part_takes_the_first_images():
+  params, feed = _initial_state().params, _feed(shuffle=False)
+  evaluate = training.make_evaluate(MODEL, feed.num_groups)
+  rows = feed.stream.rows_per_batch
+  run = functools.partial(
+      training.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
+  first = training.summarize(jax.device_get(evaluate(
+      params, jax.random.key(0), 0, *feed.chunk(0, 2))))
+  assert feed.stream.steps_per_epoch > 2
+  assert run(max_images=rows + 1) == first
+  assert run(max_images=10 ** 6) == run() != first
+
+
 @pytest.mark.parametrize('asarray', [np.asarray, jnp.asarray])
 def test_summary_averages_over_groups_and_images(asarray):
   sums = ElboSums(
       np.array([-10.0, -20.0], np.float32),
       {'content': np.array([1.0, 2.0], np.float32)},
-      np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32))
+      np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32),
+      {}, {})
   assert training.summarize(jax.tree.map(asarray, sums)) == {
       'elbo': -11.0, 'elbo_per_image': -3.0, 'log_lik': -10.0,
       'kl': {'content': 1.0}}
+
+
+def test_summary_has_the_penalties_per_image():
+  ones = np.ones(2, np.float32)
+  sums = ElboSums(
+      -ones, {'content': ones, 'style': ones}, 2 * ones, 5 * ones,
+      {'content': np.array([4.0, 16.0], np.float32)},
+      {'style': np.array([-1.0, 6.0], np.float32)})
+  found = training.summarize(sums)
+  assert found['contrast'] == {'content': 2.0}
+  assert found['leakage'] == {'style': 0.5}
+  # They are no part of the ELBO.
+  without = training.summarize(sums._replace(contrast={}, leakage={}))
+  assert found == without | {
+      'contrast': found['contrast'], 'leakage': found['leakage']}
