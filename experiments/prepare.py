@@ -16,8 +16,9 @@ import os
 
 from absl import flags
 
-from experiments import cli, datasets, presets
-from experiments.datasets import folder, packed, packing
+from experiments import cli, presets
+from experiments.datasets import folder, packed, packing, splits
+from mlvae_jax.store import GroupedImages
 
 
 def main() -> None:
@@ -37,12 +38,21 @@ def main() -> None:
         f'{sizes.min()} to {sizes.max()} of a group, '
         f'{(sizes > 1).sum():,} groups of more than one')
   if config.split_by == 'group':
-    found = datasets.load(config)
-    for name in ('train', 'validation', 'test'):
-      split = getattr(found, name)
-      print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')
+    _show_splits(config, data)
   if values['tfds_dir']:
     _write_tfds(config, values['tfds_dir'])
+
+
+def _show_splits(config: presets.Config, data: GroupedImages) -> None:
+  try:
+    found = splits.split_groups(
+        data, folder.GROUPINGS[config.dataset], config.split_fractions)
+  except cli.UserError as error:  # Of a few groups; they are prepared.
+    print(f'no splits: {error}')
+    return
+  for name in ('train', 'validation', 'test'):
+    split = getattr(found, name)
+    print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')
 
 
 def _write_tfds(config: presets.Config, tfds_dir: str) -> None:

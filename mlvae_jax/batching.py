@@ -61,6 +61,7 @@ class IndexStream:
     groups_per_batch: static number of groups of a batch, G.
     rows_per_batch: static number of rows of a batch, N.
     steps_per_epoch: batches that hold every image, or every group, once.
+    images_per_epoch: images that these hold.
   """
 
   def __init__(
@@ -120,6 +121,7 @@ class IndexStream:
     self._drawn = self._sizes
     if visit == 'groups':
       self._drawn = np.minimum(self._sizes, limit)
+    self.images_per_epoch = int(self._drawn.sum())
     self._pieces = _ceil_div(self._drawn, limit)
     self.steps_per_epoch = int(max(
         _ceil_div(self._pieces.sum(), self.groups_per_batch),

@@ -218,7 +218,8 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   key = jax.random.key(seed)
   steps = feed.stream.steps_per_epoch
   if max_images is not None:
-    steps = min(steps, -(-max_images // feed.stream.rows_per_batch))
+    steps = min(
+        steps, -(-max_images * steps // feed.stream.images_per_epoch))
   bounds = _chunk_bounds(0, steps, _EVAL_STEPS)
   parts = [
       jax.device_get(evaluate(params, key, start, *chunk))

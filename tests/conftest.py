@@ -15,6 +15,14 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 
 
+@pytest.fixture(autouse=True, scope='session')
+def _cache(tmp_path_factory):
+  """Keeps what is prepared, and drawn, out of the user's own cache."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    yield
+
+
 @pytest.fixture
 def compilations():
   """Context manager that lists the names of what XLA compiles meanwhile."""

@@ -1,6 +1,8 @@
 """Data sets: what they hold, how they split, what bad input gets."""
 
 import dataclasses
+import io
+import os
 import pathlib
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from experiments import datasets, presets
 from experiments.cli import UserError
-from experiments.datasets import folder, splits
+from experiments.datasets import images, splits
 
 _SHARED = pathlib.Path(__file__).parents[2] / 'shared' / 'data'
 
@@ -80,10 +82,11 @@ def test_unknown_data_set():
 def test_folder_splits_the_images_of_each_group(tmp_path):
   data = datasets.load(_config(data_dir=_write_groups(tmp_path, [20, 40])))
   assert data.shares_groups and data.grouping == 'group'
-  assert np.diff(data.train.offsets).tolist() == [16, 32]
-  assert np.diff(data.validation.offsets).tolist() == [2, 4]
-  assert np.diff(data.test.offsets).tolist() == [2, 4]
-  assert data.train.names == ('group 0', 'group 1')
+  sizes = {name: [] for name in data.train.names}
+  for split in (data.train, data.validation, data.test):
+    for name, size in zip(split.names, np.diff(split.offsets)):
+      sizes[name].append(int(size))
+  assert sizes == {'group 0': [16, 2, 2], 'group 1': [32, 4, 4]}
   assert data.train.images.shape == (48, 8, 8, 1)
 
 
@@ -105,8 +108,8 @@ def test_splits_are_always_the_same(tmp_path):
 
 def test_split_images_puts_each_image_into_one_split():
   labels = np.repeat([0, 1, 2], [1, 15, 40])
-  images = np.arange(56, dtype=np.uint8).reshape(56, 1, 1, 1)
-  data = splits.split_images(images, labels, 'abc', 'letter')
+  pixels = np.arange(56, dtype=np.uint8).reshape(56, 1, 1, 1)
+  data = splits.split_images(pixels, labels, 'abc', 'letter')
   parts = [s.images.ravel().tolist()
            for s in (data.train, data.validation, data.test)]
   assert sorted(sum(parts, [])) == list(range(56))
@@ -131,12 +134,17 @@ def test_one_colour_image_makes_all_rgb(tmp_path):
     ('RGBA', (200, 100, 50, 0), [0, 0, 0]),
     ('LA', (200, 255), [200]),
     ('I;16', 65535, [255]),
+    ('I;16', 0x8000, [128]),
+    ('I;16B', 0x8000, [128]),
+    ('I', 0x8000, [128]),
+    ('F', 0x8000, [128]),
     ('CMYK', (0, 0, 0, 255), [0, 0, 0]),
 ])
 def test_read_image_takes_every_mode(tmp_path, mode, colour, expected):
-  path = tmp_path / ('x.tif' if mode == 'CMYK' else 'x.png')
+  is_tiff = mode in ('CMYK', 'I;16B', 'I', 'F')
+  path = tmp_path / ('x.tif' if is_tiff else 'x.png')
   Image.new(mode, (5, 7), colour).save(path)
-  pixels = folder.read_image(str(path), 4)
+  pixels = images.read_image(str(path), 4)
   assert pixels.dtype == np.uint8
   np.testing.assert_array_equal(
       pixels, np.broadcast_to(expected, (4, 4, len(expected))))
@@ -146,7 +154,7 @@ def test_resize_antialiases(tmp_path):
   # A fine chessboard has no grey in it; a good resize makes it all grey.
   board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
   Image.fromarray(board).save(tmp_path / 'x.png')
-  pixels = folder.read_image(str(tmp_path / 'x.png'), 8)
+  pixels = images.read_image(str(tmp_path / 'x.png'), 8)
   assert 120 < pixels.min() <= pixels.max() < 135
 
 
@@ -156,41 +164,72 @@ def test_photographs_are_turned_upright(tmp_path):
   exif = image.getexif()
   exif[0x0112] = 3  # Stored upside down.
   image.save(tmp_path / 'x.png', exif=exif)
-  pixels = folder.read_image(str(tmp_path / 'x.png'), 8)
+  pixels = images.read_image(str(tmp_path / 'x.png'), 8)
   assert pixels[0].max() == 0 and pixels[-1].min() == 255
 
 
-def test_folder_passes_over_what_is_no_image(tmp_path):
+def _encoded(kind):
+  """What is no image that can be used."""
+  noise = np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)
+  image = Image.fromarray(noise)
+  if kind == 'huge':
+    image = Image.new('1', (12_000, 10_000))
+  buffer = io.BytesIO()
+  image.save(buffer, 'EPS' if kind == 'program' else 'PNG')
+  data = buffer.getvalue()
+  return {'text': b'no image', 'empty': b'',
+          'truncated': data[:len(data) // 2]}.get(kind, data)
+
+
+@pytest.mark.parametrize('kind, problem', [
+    ('text', 'is no image of a known format'),
+    ('empty', 'is no image of a known format'),
+    ('truncated', 'cannot be decoded: .*'),
+    ('huge', '12000x10000 pixels, more than 100 million'),
+    ('program', 'is no image of a known format'),  # Ghostscript would run it.
+])
+def test_broken_image_says_what_is_wrong(tmp_path, kind, problem):
+  data = _encoded(kind)
+  (tmp_path / 'x.png').write_bytes(data)
+  for source in (data, str(tmp_path / 'x.png')):
+    with pytest.raises(images.BadImageError, match=f'^{problem}$'):
+      images.read_image(source, 8)
+
+
+def test_what_is_no_file_is_no_image(tmp_path):
+  os.mkfifo(tmp_path / 'pipe.png')  # To open it would wait for a writer.
+  for name in ('pipe.png', '.'):
+    with pytest.raises(images.BadImageError, match='is no file'):
+      images.read_image(str(tmp_path / name), 8)
+  with pytest.raises(images.BadImageError,
+                     match='^cannot be decoded: No such file or directory$'):
+    images.read_image(str(tmp_path / 'none.png'), 8)
+
+
+@pytest.mark.parametrize('extension', ['bmp', 'gif', 'jpg', 'ppm', 'png',
+                                       'tif', 'webp'])
+def test_flipped_bits_are_never_fatal(tmp_path, extension):
+  rng = np.random.default_rng(0)
+  Image.fromarray(rng.integers(0, 255, (6, 5, 3), np.uint8)).save(
+      tmp_path / f'x.{extension}')
+  whole = (tmp_path / f'x.{extension}').read_bytes()
+  for _ in range(100):
+    data = bytearray(whole)
+    for position in rng.integers(0, min(len(data), 60), 3):
+      data[position] = rng.integers(0, 256)
+    try:
+      assert images.read_image(bytes(data), 4).shape[:2] == (4, 4)
+    except images.BadImageError:
+      pass
+
+
+def test_images_that_shall_not_be_passed_over_are_named(tmp_path):
   root = _write_groups(tmp_path, [10])
-  (tmp_path / 'group 0' / 'notes.txt').write_text('hello')
-  (tmp_path / 'group 0' / '.DS_Store').write_text('hello')
-  (tmp_path / '.hidden').mkdir()
-  (tmp_path / 'README.md').write_text('hello')
-  names, paths, labels = folder.find_images(root)
-  assert names == ['group 0'] and len(paths) == len(labels) == 10
-
-
-def _break(root, kind):
-  group = root / 'group 0'
-  if kind == 'text':
-    (group / 'x.png').write_text('no image')
-  elif kind == 'empty':
-    (group / 'x.png').write_bytes(b'')
-  elif kind == 'truncated':
-    noise = np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)
-    Image.fromarray(noise).save(group / 'x.png')
-    data = (group / 'x.png').read_bytes()
-    (group / 'x.png').write_bytes(data[:len(data) // 2])
-  elif kind == 'huge':
-    Image.new('1', (12_000, 10_000)).save(group / 'x.png')
-
-
-@pytest.mark.parametrize('kind', ['text', 'empty', 'truncated', 'huge'])
-def test_broken_image_is_named(tmp_path, kind):
-  root = _write_groups(tmp_path, [10])
-  _break(tmp_path, kind)
-  with pytest.raises(UserError, match=r'x\.png.* remove it'):
-    datasets.load(_config(data_dir=root))
+  (tmp_path / 'group 0' / 'x.png').write_text('no image')
+  data = datasets.load(_config(data_dir=root))
+  assert len(data.train) == 8
+  with pytest.raises(UserError, match=r'x\.png: is no image.* remove it'):
+    datasets.load(_config(data_dir=root, on_bad_image='fail'))
 
 
 def test_folder_errors_name_the_remedy(tmp_path):
@@ -205,6 +244,17 @@ def test_folder_errors_name_the_remedy(tmp_path):
     datasets.load(_config(data_dir=root))
   with pytest.raises(UserError, match='at least 3'):
     datasets.load(_config(data_dir=root, split_by='group'))
-  (tmp_path / 'vacant').mkdir()
-  with pytest.raises(UserError, match='vacant holds no images'):
-    datasets.load(_config(data_dir=root))
+
+
+@pytest.mark.parametrize('name, tfds_name', [
+    ('celeba', 'celeb_a'), ('omniglot', 'omniglot')])
+def test_what_tfds_should_have_prepared_may_be_a_folder(
+    tmp_path, monkeypatch, name, tfds_name):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  config = dataclasses.replace(presets.PRESETS[name], image_size=8)
+  with pytest.raises(UserError, match=f'no prepared {tfds_name} in '):
+    datasets.load(config)
+  root = _write_groups(tmp_path / 'images', [2] * 4)
+  data = datasets.load(dataclasses.replace(config, data_dir=root))
+  assert [s.num_groups for s in (data.train, data.validation, data.test)] == [
+      2, 1, 1]

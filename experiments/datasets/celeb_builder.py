@@ -230,10 +230,9 @@ class _Index:
     self._num_bytes += num_bytes
     rows = self._rows.setdefault(row.identity, [])
     if self._top_k and len(rows) == self._top_k:
-      # Of equal ranks the later one goes.
-      rows[max(range(len(rows)), key=lambda i: (rows[i].rank, i))] = row
-    else:
-      rows.append(row)
+      # Of equal ranks the later one goes; rows stay in the source's order.
+      del rows[max(range(len(rows)), key=lambda i: (rows[i].rank, i))]
+    rows.append(row)
 
   def in_order(self) -> tuple[list[str], list[list[_Row]]]:
     """The identities in their order, and the images of each by rank."""
@@ -279,16 +278,16 @@ def _fill(index: _Index, source: Source, bad_file: Any) -> None:
       unit_scale=source.unit == 'B', dynamic_ncols=True)
   with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for record, at, checked in _check_ahead(index, source, pool):
-      if index.wants(record):
-        problem, num_bytes = (
-            checked.result() if checked else (record.problem, 0))
+      problem = record.problem
+      if problem is None and index.wants(record):
+        problem, num_bytes = checked.result()
         if problem is None:
           index.add(_Row(record.group, record.rank, at), num_bytes)
-        else:
-          index.num_bad += 1
-          bad_file.write(json.dumps({
-              'where': os.path.basename(record.where), 'group': record.group,
-              'problem': problem}) + '\n')
+      if problem is not None:
+        index.num_bad += 1
+        bad_file.write(json.dumps({
+            'where': os.path.basename(record.where), 'group': record.group,
+            'problem': problem}) + '\n')
       bar.update(record.size)
 
 

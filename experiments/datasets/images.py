@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -10,9 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 EXTENSIONS = (
     '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
     '.webp')
+# Of any others PIL knows, some call programs: Ghostscript for EPS.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
-_GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'F')
+_GREY_MODES = ('1', 'L', 'LA')
 
 
 class BadImageError(Exception):
@@ -33,10 +37,12 @@ def read_image(source: str | bytes, size: int) -> np.ndarray:
   Raises:
     BadImageError: when it is no image, damaged or too large.
   """
-  if isinstance(source, bytes):
-    source = io.BytesIO(source)
   try:
-    with Image.open(source) as image:
+    if isinstance(source, bytes):
+      source = io.BytesIO(source)
+    elif not stat.S_ISREG(os.stat(source).st_mode):  # To open a pipe blocks.
+      raise BadImageError('is no file')
+    with Image.open(source, formats=_FORMATS) as image:
       if image.width * image.height > _MAX_PIXELS:
         raise BadImageError(
             f'{image.width}x{image.height} pixels, more than '
@@ -44,20 +50,21 @@ def read_image(source: str | bytes, size: int) -> np.ndarray:
       image.draft(None, (2 * size, 2 * size))  # Large JPEGs decode smaller.
       pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
       pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
+  except BadImageError:
+    raise
   except UnidentifiedImageError as error:  # Its text holds an address.
     raise BadImageError('is no image of a known format') from error
-  # SyntaxError, struct.error and the like are how PIL meets damaged files.
-  except (OSError, ValueError, SyntaxError, ArithmeticError, LookupError,
-          TypeError, AttributeError, MemoryError, EOFError) as error:
-    raise BadImageError(f'cannot be decoded: {error}') from error
+  except Exception as error:  # PIL meets damaged files with any of them.
+    reason = getattr(error, 'strerror', None) or error
+    raise BadImageError(f'cannot be decoded: {reason}') from error
   array = np.asarray(pixels, np.uint8)
   return array[..., None] if array.ndim == 2 else array
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
   """Mode L or RGB; transparent parts become black."""
-  if image.mode in ('I', 'I;16', 'F'):  # PIL would clip these at 255.
-    values = np.asarray(image, np.float64)
+  if image.mode[0] in 'IF':  # I, I;16, I;16B, F: PIL clips these at 255.
+    values = np.nan_to_num(np.asarray(image, np.float64))
     top = 65535.0 if values.max() > 255 else 255.0
     return Image.fromarray(
         np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))

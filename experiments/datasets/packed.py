@@ -18,12 +18,13 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from experiments.cli import UserError
+from experiments.cli import UserError, write_atomically
 from mlvae_jax.store import GroupedImages
 
 FORMAT = 1
@@ -31,7 +32,7 @@ ORDER_SEED = 1705
 IMAGES, OFFSETS, NAMES = 'images.npy', 'offsets.npy', 'names.json'
 BAD_IMAGES, MANIFEST = 'bad_images.jsonl', 'manifest.json'
 _INDEX_FILES = (OFFSETS, NAMES, BAD_IMAGES)
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 
 
 def group_order(names: Sequence[str], seed: int = ORDER_SEED) -> list[int]:
@@ -80,7 +81,7 @@ def open_store(path: str) -> GroupedImages:
       names = tuple(json.load(file))
     if list(images.shape) != manifest['shape'] or images.dtype != np.uint8:
       raise ValueError(f'{IMAGES} has not the size of the manifest')
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, KeyError, EOFError) as error:
     raise _damaged(path, error) from error
   return GroupedImages(images, offsets, names)
 
@@ -99,9 +100,18 @@ def file_digest(path: str) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+class Rows(Protocol):
+  """Images as an array has them: uint8 `[M, S, S, C]`, read by row number."""
+
+  shape: tuple[int, ...]
+
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    """The images of these rows."""
+
+
 def write_store(
     path: str,
-    rows: np.ndarray,
+    rows: Rows,
     labels: np.ndarray,
     ranks: np.ndarray,
     names: Sequence[str],
@@ -111,7 +121,7 @@ def write_store(
 
   Args:
     path: an existing folder, which holds bad_images.jsonl already.
-    rows: `[M, S, S, C]` uint8, in any order; may be mapped into memory.
+    rows: the images, in any order.
     labels: `[M]` ints, group of each row.
     ranks: `[M]` ints; a group's rows are put in this order.
     names: of the groups; those without rows are left out.
@@ -129,27 +139,27 @@ def write_store(
     json.dump([names[g] for g in order], file)
   manifest = {
       'format': FORMAT, 'order_seed': ORDER_SEED,
-      'shape': list(rows.shape), 'num_images': len(rows),
+      'shape': list(rows.shape), 'num_images': len(labels),
       'num_groups': len(order), **manifest,
       'sha256': {IMAGES: digest} | {
           name: file_digest(os.path.join(path, name))
           for name in _INDEX_FILES}}
-  with open(os.path.join(path, MANIFEST), 'w', encoding='utf-8') as file:
-    json.dump(manifest, file, indent=1)
+  write_atomically(
+      os.path.join(path, MANIFEST), json.dumps(manifest, indent=1))
 
 
-def _write_images(path: str, rows: np.ndarray, order: np.ndarray) -> str:
+def _write_images(path: str, rows: Rows, order: np.ndarray) -> str:
   """Writes rows in an order as .npy; gives the file's SHA-256."""
   # Not through a memory map: a full disk would kill the process there.
   digest = hashlib.sha256()
   header = io.BytesIO()
   np.lib.format.write_array_header_1_0(header, {
       'descr': '|u1', 'fortran_order': False, 'shape': rows.shape})
-  step = max(1, _BLOCK_BYTES // max(1, rows[:1].nbytes))
+  step = max(1, _BLOCK_BYTES // math.prod(rows.shape[1:]))
   with open(path, 'wb') as file:
     for block in itertools.chain([header.getvalue()], (
         rows[order[i:i + step]].tobytes()
-        for i in range(0, len(rows), step))):
+        for i in range(0, len(order), step))):
       digest.update(block)
       file.write(block)
     file.flush()

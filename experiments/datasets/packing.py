@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from typing import Any
+from typing import Any, BinaryIO
 import zipfile
 
 import numpy as np
@@ -34,7 +34,8 @@ from experiments.datasets.sources import Record, Source
 from mlvae_jax.store import GroupedImages
 
 _SAVE_SECONDS = 30.0
-_IN_FLIGHT = 256  # Records read ahead, to be decoded in parallel.
+# Records read ahead, to be decoded in parallel, and the bytes of a TSV's.
+_IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
 _SPILL, _STATE = 'spill.bin', 'state.npz'
 
 
@@ -61,25 +62,33 @@ def open_or_prepare(
   path = store_path(data_dir, image_size, top_k, store_dir)
   manifest = packed.read_manifest(path)
   if manifest is not None and not os.path.exists(_absolute(data_dir)):
-    print(f'{data_dir} is not there; using its packed store {path}')
-    return packed.open_store(path)
-  source = sources.detect(data_dir)
-  print(f'data: {source.description}')
-  fingerprint = source.fingerprint()
-  if manifest is None or manifest.get('fingerprint') != fingerprint:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with _only_one(path):
-      manifest = packed.read_manifest(path)  # Another process may have come.
-      if manifest is None or manifest.get('fingerprint') != fingerprint:
-        prepare(source, path, image_size=image_size, top_k=top_k,
-                on_bad_image=on_bad_image)
-        manifest = packed.read_manifest(path)
+    print(f'{sources.readable(data_dir)} is not there; using its packed store')
+  else:
+    source = sources.detect(data_dir)
+    print(f'data: {source.description}')
+    manifest = _up_to_date(source, path, image_size, top_k, on_bad_image)
   print(describe(path, manifest))
   if manifest['num_bad_images'] and on_bad_image == 'fail':
     raise UserError(
-        f'{manifest["num_bad_images"]} images cannot be used, the first: '
-        + _first_bad(path))
+        f'{manifest["num_bad_images"]} bad images, the first is '
+        f'{_first_bad(path)}; mend or remove it and delete {path}, or pass '
+        'over bad images with --on_bad_image=skip')
   return packed.open_store(path)
+
+
+def _up_to_date(source: Source, path: str, image_size: int, top_k: int,
+                on_bad_image: str) -> dict[str, Any]:
+  """The manifest of a source's store, made where there is none of it."""
+  fingerprint = source.fingerprint()
+  manifest = packed.read_manifest(path)
+  if manifest is not None and manifest.get('fingerprint') == fingerprint:
+    return manifest
+  with _only_one(path):
+    manifest = packed.read_manifest(path)  # Another process may have come.
+    if manifest is None or manifest.get('fingerprint') != fingerprint:
+      prepare(source, path, image_size=image_size, top_k=top_k,
+              on_bad_image=on_bad_image)
+  return packed.read_manifest(path)
 
 
 def store_path(data_dir: str | None, image_size: int, top_k: int = 0,
@@ -128,18 +137,33 @@ def prepare(source: Source, path: str, *, image_size: int, top_k: int = 0,
   settings = {
       'source': source.description, 'fingerprint': source.fingerprint(),
       'image_size': image_size, 'top_k': top_k if source.has_ranks else 0}
-  try:
-    with _Spill(partial, settings) as spill:
-      _read(source, spill, on_bad_image)
-      if not spill.num_rows:
-        raise UserError(
-            f'no usable image in {source.description}; see '
-            f'{os.path.join(partial, packed.BAD_IMAGES)}')
-      print('sorting the images by group')
-      spill.write_store()
+  with _told_when_full(path):
+    if not _is_complete(partial, settings):
+      with _Spill(partial, settings) as spill:
+        _read(source, spill, on_bad_image)
+        if not spill.num_rows:
+          raise UserError(
+              f'no usable image in {source.description}; see '
+              f'{os.path.join(partial, packed.BAD_IMAGES)}')
+        print('sorting the images by group')
+        spill.write_store()
+    _remove(partial, _SPILL, _STATE)
     if os.path.isdir(path):
       shutil.rmtree(path)
     os.rename(partial, path)
+
+
+def _is_complete(partial: str, settings: dict[str, Any]) -> bool:
+  """Whether an earlier try wrote the whole store, and only that."""
+  manifest = packed.read_manifest(partial)
+  return manifest is not None and settings.items() <= manifest.items()
+
+
+@contextlib.contextmanager
+def _told_when_full(path: str) -> Iterator[None]:
+  """Says what to do where a store has no place."""
+  try:
+    yield
   except OSError as error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
       raise UserError(
@@ -162,9 +186,10 @@ class _Spill:
     os.makedirs(folder, exist_ok=True)
     self.position = None
     self.num_done = self.num_bad = self._num_bad_bytes = 0
-    self._all_grey = True
     self._names: list[str] = []
+    # Of each slot: its group, and its image's rank, age and want of colour.
     self._labels, self._ranks = array.array('q'), array.array('q')
+    self._ages, self._grey = array.array('q'), array.array('b')
     self._restore()
     self._group_of = {name: i for i, name in enumerate(self._names)}
     # Slots of each group, where they are limited.
@@ -183,8 +208,8 @@ class _Spill:
     return self
 
   def __exit__(self, *_) -> None:
-    self._file.close()
-    self._bad_file.close()
+    with self._file, self._bad_file:  # Closes both, whatever fails.
+      pass
 
   @property
   def num_rows(self) -> int:
@@ -208,15 +233,16 @@ class _Spill:
     slots = self._slots[label]
     if self._top_k and len(slots) == self._top_k:
       # Of equal ranks the later one goes.
-      slot = max(slots, key=lambda s: (self._ranks[s], s))
-      self._ranks[slot] = record.rank
+      slot = max(slots, key=lambda s: (self._ranks[s], self._ages[s]))
     else:
       slot = self.num_rows
       if self._top_k:
         slots.append(slot)
       self._labels.append(label)
-      self._ranks.append(record.rank)
-    self._all_grey &= image.shape[-1] == 1
+      for values in (self._ranks, self._ages, self._grey):
+        values.append(0)
+    self._ranks[slot], self._ages[slot] = record.rank, self.num_done
+    self._grey[slot] = image.shape[-1] == 1
     self._file.seek(slot * self._row_bytes)
     self._file.write(np.broadcast_to(image, self._shape).tobytes())
 
@@ -243,50 +269,72 @@ class _Spill:
     state = {
         'settings': self._settings, 'position': self.position,
         'num_done': self.num_done, 'num_bad': self.num_bad,
-        'num_bad_bytes': self._bad_file.tell(), 'all_grey': self._all_grey,
-        'names': self._names}
+        'num_bad_bytes': self._bad_file.tell(), 'names': self._names}
     path = os.path.join(self._folder, _STATE)
     with open(f'{path}.new', 'wb') as file:
       np.savez(
           file, state=np.frombuffer(json.dumps(state).encode(), np.uint8),
-          labels=np.frombuffer(self._labels, np.int64),
-          ranks=np.frombuffer(self._ranks, np.int64))
+          labels=self._labels, ranks=self._ranks, ages=self._ages,
+          grey=self._grey)
+      file.flush()
+      os.fsync(file.fileno())
     os.replace(f'{path}.new', path)
     self._saved = time.monotonic()
     # A long index is saved less often.
     self._pause = max(_SAVE_SECONDS, 20 * (self._saved - start))
 
   def write_store(self) -> None:
-    """Writes the store, and removes the spill."""
+    """Writes the store, from the spill."""
     self.save()
-    rows = np.memmap(self._file.name, np.uint8, 'r',
-                     shape=(self.num_rows, *self._shape))
-    if self._all_grey:
-      rows = rows[..., :1]
+    rows = _SpilledRows(self._file, (self.num_rows, *self._shape),
+                        1 if all(self._grey) else 3)
+    place = np.empty(self.num_rows, np.int64)
+    place[np.lexsort((self._ages, self._ranks))] = np.arange(self.num_rows)
     packed.write_store(
-        self._folder, rows, np.frombuffer(self._labels, np.int64),
-        np.frombuffer(self._ranks, np.int64), self._names,
+        self._folder, rows, np.asarray(self._labels), place, self._names,
         {**self._settings, 'num_bad_images': self.num_bad})
-    for name in (_SPILL, _STATE):
-      os.remove(os.path.join(self._folder, name))
 
   def _restore(self) -> None:
     """Reads what an earlier try saved; of other settings nothing is kept."""
     try:
       with np.load(os.path.join(self._folder, _STATE)) as saved:
         state = json.loads(saved['state'].tobytes())
-        labels, ranks = saved['labels'], saved['ranks']
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-      state = {}
-    if state.get('settings') != self._settings:
+        slots = [saved[name] for name in ('labels', 'ranks', 'ages', 'grey')]
+      num_bytes = os.path.getsize(os.path.join(self._folder, _SPILL))
+      is_ours = (state['settings'] == self._settings
+                 and 0 < len(slots[0]) * self._row_bytes <= num_bytes)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+      is_ours = False
+    if not is_ours:
       for name in (_SPILL, packed.BAD_IMAGES):
         open(os.path.join(self._folder, name), 'wb').close()
+      _remove(self._folder, packed.MANIFEST)
       return
     self.position, self.num_done = state['position'], state['num_done']
     self.num_bad, self._num_bad_bytes = state['num_bad'], state['num_bad_bytes']
-    self._all_grey, self._names = state['all_grey'], state['names']
-    self._labels.frombytes(labels.tobytes())
-    self._ranks.frombytes(ranks.tobytes())
+    self._names = state['names']
+    for values, saved in zip(
+        (self._labels, self._ranks, self._ages, self._grey), slots):
+      values.frombytes(saved.tobytes())
+
+
+class _SpilledRows:
+  """The rows of a spill, read one by one.
+
+  Mapped into memory, all that was ever read would count as the process's.
+  """
+
+  def __init__(self, file: BinaryIO, shape: tuple[int, ...],
+               num_channels: int):
+    self._file, self._row_shape = file, shape[1:]
+    self.shape = (*shape[:-1], num_channels)
+
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    images = np.empty((len(rows), *self._row_shape), np.uint8)
+    for image, row in zip(images, rows):
+      self._file.seek(int(row) * image.nbytes)
+      self._file.readinto(image)
+    return images[..., :self.shape[-1]]
 
 
 def _read(source: Source, spill: _Spill, on_bad_image: str) -> None:
@@ -298,19 +346,18 @@ def _read(source: Source, spill: _Spill, on_bad_image: str) -> None:
       unit=source.unit, unit_scale=source.unit == 'B', dynamic_ncols=True)
   with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for record, decoded in _decode(source, spill, pool):
-      if spill.wants(record):
-        problem = record.problem
+      problem = record.problem
+      if problem is None and spill.wants(record):
         try:
-          if problem is None:
-            spill.add(record, decoded.result())
+          spill.add(record, decoded.result())
         except BadImageError as error:
           problem = str(error)
-        if problem is not None:
-          if on_bad_image == 'fail':
-            raise UserError(
-                f'{record.where}: {problem}; mend or remove it, or pass over '
-                'bad images with --on_bad_image=skip')
-          spill.add_bad(record, problem)
+      if problem is not None:
+        if on_bad_image == 'fail':
+          raise UserError(
+              f'{record.where}: {problem}; mend or remove it, or pass over '
+              'bad images with --on_bad_image=skip')
+        spill.add_bad(record, problem)
       spill.done(record)
       bar.update(record.size)
       bar.set_postfix_str(
@@ -321,16 +368,21 @@ def _decode(source: Source, spill: _Spill, pool: futures.Executor
             ) -> Iterator[tuple[Record, futures.Future | None]]:
   """The records in order, with images that are decoded ahead."""
   ahead: deque = deque()
+  num_ahead = 0  # Bytes.
   for record in source.records(spill.position):
     # Images that would not be kept need no decoding.
     decoded = None
     if record.problem is None and spill.wants(record):
       decoded = pool.submit(read_image, record.image, spill.image_size)
-    ahead.append((record._replace(image=None), decoded))
-    if len(ahead) > _IN_FLIGHT:
-      yield ahead.popleft()
+    num_bytes = len(record.image) if isinstance(record.image, bytes) else 0
+    ahead.append((record._replace(image=None), decoded, num_bytes))
+    num_ahead += num_bytes
+    while len(ahead) >= _IN_FLIGHT or num_ahead > _BYTES_IN_FLIGHT:
+      *ready, num_bytes = ahead.popleft()
+      num_ahead -= num_bytes
+      yield tuple(ready)
   while ahead:
-    yield ahead.popleft()
+    yield ahead.popleft()[:2]
 
 
 def _first_bad(path: str) -> str:
@@ -343,10 +395,23 @@ def _absolute(path: str) -> str:
   return os.path.abspath(os.path.expanduser(path))
 
 
+def _remove(folder: str, *names: str) -> None:
+  for name in names:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(folder, name))
+
+
 @contextlib.contextmanager
 def _only_one(path: str) -> Iterator[None]:
   """Lets one process at a time prepare a store."""
-  with open(f'{path}.lock', 'w') as file:
+  try:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    file = open(f'{path}.lock', 'w')
+  except OSError as error:
+    raise UserError(
+        f'cannot write to {os.path.dirname(path)}: {error.strerror}; choose '
+        'another folder with --store_dir') from error
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

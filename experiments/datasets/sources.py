@@ -10,7 +10,6 @@ import base64
 import binascii
 from collections.abc import Iterator
 import functools
-import glob
 import hashlib
 import json
 import os
@@ -21,6 +20,10 @@ from experiments.datasets.images import EXTENSIONS
 
 _TSV_COLUMNS = 7
 _TFDS_INFO = 'dataset_info.json'
+_MAX_DATA_SETS = 1000  # A folder of more folders is one of groups.
+_TFDS_SUBSETS = ('small1', 'small2')  # Omniglot's repeat images of train.
+_NO_GROUP = 'empty identity'
+_MAX_RANK = (1 << 63) - 1
 _MAX_LINE = 1 << 26  # Bytes; more than any face, encoded.
 
 
@@ -97,7 +100,8 @@ def detect(data_dir: str | None) -> Source:
     return TfdsSource(prepared)
   shards = sorted(
       os.path.join(data_dir, name) for name in os.listdir(data_dir)
-      if name.lower().endswith('.tsv') and not name.startswith('.'))
+      if name.lower().endswith('.tsv') and not name.startswith('.')
+      and not os.path.isdir(os.path.join(data_dir, name)))
   if shards:
     return TsvSource(shards)
   return FolderSource(data_dir)
@@ -106,7 +110,7 @@ def detect(data_dir: str | None) -> Source:
 class FolderSource:
   """`DATA_DIR/GROUP/IMAGE`, of any size and format that PIL reads.
 
-  Hidden files, and files without an image's extension, are passed over.
+  Hidden files, and whatever has no image's extension, are passed over.
   """
 
   unit = 'image'
@@ -116,13 +120,15 @@ class FolderSource:
     self._data_dir = data_dir
     self._groups = sorted(
         entry.name for entry in os.scandir(data_dir)
-        if not entry.name.startswith('.') and _is(entry.is_dir))
+        if not entry.name.startswith('.')
+        and (_is_folder(entry) or _leads_nowhere(entry)))
     if not self._groups:
       raise UserError(
           f'{data_dir} holds no folders and no .tsv; expected one folder per '
           'group, with images')
     self.description = (
-        f'a folder per group, {len(self._groups):,} of them, in {data_dir}')
+        f'a folder per group, {len(self._groups):,} of them, in '
+        f'{readable(data_dir)}')
 
   @functools.cached_property
   def _files(self) -> list[tuple[str, list[str]]]:
@@ -134,8 +140,7 @@ class FolderSource:
             entry.name
             for entry in os.scandir(os.path.join(self._data_dir, group))
             if not entry.name.startswith('.')
-            and entry.name.lower().endswith(EXTENSIONS)
-            and not _is(entry.is_dir))
+            and entry.name.lower().endswith(EXTENSIONS))
       except OSError as error:
         names, problem = [], f'cannot be listed: {error.strerror}'
       found.append((group, names, None if names else problem))
@@ -146,10 +151,9 @@ class FolderSource:
     return sum(max(1, len(names)) for _, names, _ in self._files)
 
   def fingerprint(self) -> str:
-    times = [
-        (group, os.stat(os.path.join(self._data_dir, group)).st_mtime_ns)
-        for group in self._groups]
-    return _digest(times)
+    return _digest([
+        (group, _modified(os.path.join(self._data_dir, group)))
+        for group in self._groups])
 
   def records(self, position: int | None = None) -> Iterator[Record]:
     number = 0
@@ -184,7 +188,7 @@ class TsvSource:
     self._sizes = [os.path.getsize(path) for path in shards]
     what = shards[0] if len(shards) == 1 else (
         f'{len(shards)} .tsv files in {os.path.dirname(shards[0])}')
-    self.description = f'{what}, {self.total / 1e9:.3g} GB'
+    self.description = f'{readable(what)}, {self.total / 1e9:.3g} GB'
 
   @property
   def total(self) -> int:
@@ -212,7 +216,7 @@ class TsvSource:
           offset = start + size
           if not line.strip():
             continue
-          where = f'{path}:{line_number}'
+          where = f'{readable(path)}:{line_number}'
           fields = (('', 0, None, f'more than {_MAX_LINE >> 20} MB in a line')
                     if is_too_long else _parse_line(line))
           group, rank, image, problem = fields
@@ -224,8 +228,9 @@ class TsvSource:
 class TfdsSource:
   """A data set prepared by TFDS with random access, read without TensorFlow.
 
-  All its splits, one after the other. The group is the feature 'identity',
-  'identity/Identity_No' (CelebA) or 'label' (Omniglot, MNIST).
+  All its splits, one after the other, but for those that repeat images of
+  others. The group is the feature 'identity', 'identity/Identity_No' (CelebA)
+  or 'label' (Omniglot, MNIST).
   """
 
   unit = 'image'
@@ -242,7 +247,8 @@ class TfdsSource:
       decoders = {'image': tfds.decode.SkipDecoding()}
       self._splits = [
           (name, builder.as_data_source(split=name, decoders=decoders))
-          for name in sorted(builder.info.splits)]
+          for name in sorted(builder.info.splits)
+          if name not in _TFDS_SUBSETS]
     except Exception as error:  # TFDS raises whatever its readers raise.
       raise UserError(
           f'cannot read the data set that TFDS prepared in {folder}: {error}'
@@ -272,8 +278,10 @@ class TfdsSource:
         try:
           record = source[i]
           group = functools.reduce(lambda v, k: v[k], self._label, record)
-          group = group.decode() if isinstance(group, bytes) else str(group)
+          group = (readable(group) if isinstance(group, bytes)
+                   else str(group))
           image = record['image']
+          problem = None if group else _NO_GROUP
         except Exception as error:
           problem = f'cannot be read: {error}'
         yield Record(group, where, i, image, problem, 1, [number, i + 1])
@@ -282,18 +290,21 @@ class TfdsSource:
 
 def _find_prepared(data_dir: str) -> str | None:
   """The newest version of the only data set that TFDS prepared there."""
-  patterns = ('', '*', '*/*')
-  for pattern in patterns:
-    found = sorted(
-        glob.glob(os.path.join(glob.escape(data_dir), pattern, _TFDS_INFO)),
-        key=lambda path: os.path.getmtime(path))
-    names = {os.path.dirname(os.path.dirname(path)) for path in found}
-    if found and (len(names) == 1 or pattern == ''):
-      return os.path.dirname(found[-1])
+  folders = [data_dir]
+  for depth in range(3):
+    found = [path for path in folders
+             if os.path.isfile(os.path.join(path, _TFDS_INFO))]
+    names = {os.path.dirname(path) for path in found}
     if len(names) > 1:
       raise UserError(
           f'{data_dir} holds several data sets prepared by TFDS; point '
           '--data_dir at one of ' + ', '.join(sorted(names)))
+    if found:
+      return max(found, key=lambda path: _modified(
+          os.path.join(path, _TFDS_INFO)))
+    if len(folders) > _MAX_DATA_SETS or depth == 2:
+      break
+    folders = [path for folder in folders for path in _subfolders(folder)]
   return None
 
 
@@ -313,9 +324,11 @@ def _parse_line(line: bytes) -> tuple[str, int, bytes | None, str | None]:
     return group, 0, None, (
         f'{len(columns)} columns, expected {_TSV_COLUMNS}')
   if not group:
-    return group, 0, None, 'empty identity'
+    return group, 0, None, _NO_GROUP
   try:
     rank = int(columns[1])
+    if abs(rank) > _MAX_RANK:
+      raise ValueError
   except ValueError:
     return group, 0, None, f'search rank {readable(columns[1][:20])!r}'
   try:
@@ -332,12 +345,30 @@ def readable(name: str | bytes) -> str:
   return name.decode('utf-8', 'backslashreplace')
 
 
-def _is(check) -> bool:
-  """Calls DirEntry.is_dir, where a loop of links counts as no folder."""
+def _is_folder(entry: os.DirEntry) -> bool:
   try:
-    return check()
-  except OSError:
+    return entry.is_dir()
+  except OSError:  # A loop of links.
     return False
+
+
+def _leads_nowhere(entry: os.DirEntry) -> bool:
+  return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def _subfolders(folder: str) -> list[str]:
+  try:
+    return [entry.path for entry in os.scandir(folder)
+            if not entry.name.startswith('.') and _is_folder(entry)]
+  except OSError:
+    return []
+
+
+def _modified(path: str) -> int:
+  try:
+    return os.stat(path).st_mtime_ns
+  except OSError:  # A link to what cannot be found.
+    return os.lstat(path).st_mtime_ns
 
 
 def _digest(value: Any) -> str:
