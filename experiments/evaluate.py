@@ -124,6 +124,9 @@ def evaluate(
         f'{vae_workdir} is a model of images of {vae[0].image_shape}, not of '
         f'{model.image_shape}')
   splits = probe_splits(data)
+  # Where no label has k images there is nothing to say of k.
+  largest = min(np.diff(split.offsets).max() for split in splits)
+  ks = tuple(k for k in ks if k <= largest)
   rows = list(_run_probes(
       splits, _codes(model, params, vae, splits, ks), ks, probe_steps))
   result = {
