@@ -25,7 +25,7 @@ from mlvae_jax.latents import (
 )
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model, encode_group
-from mlvae_jax.networks import MLP
+from mlvae_jax.networks import MLP, Conv
 from mlvae_jax.normal import Normal, kl_divergence, standard_normal
 from mlvae_jax.objective import elbo_terms, sum_terms
 from mlvae_jax.store import GroupedImages
@@ -33,6 +33,7 @@ from mlvae_jax.store import GroupedImages
 __all__ = [
     'Batch',
     'Bernoulli',
+    'Conv',
     'Evidence',
     'Factor',
     'Gaussian',

@@ -188,32 +188,30 @@ class ConvDecoder(nn.Module):
     return jnp.moveaxis(x, 3, 1)
 
 
-class Downsample(nn.Module):
+class _Resample(nn.Module):
+  """A convolution of `convolution.py` with its kernel and bias."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param(
+        'kernel', nn.linear.default_kernel_init,
+        (4, 4, x.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    return self.convolve(x, kernel) + bias
+
+
+class Downsample(_Resample):
   """`nn.Conv` with a 4x4 kernel and stride 2, of the same parameters."""
 
-  features: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param(
-        'kernel', nn.linear.default_kernel_init,
-        (4, 4, x.shape[-1], self.features))
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return downsample(x, kernel) + bias
+  convolve = staticmethod(downsample)
 
 
-class Upsample(nn.Module):
+class Upsample(_Resample):
   """`nn.ConvTranspose` with a 4x4 kernel, stride 2, of the same parameters."""
 
-  features: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param(
-        'kernel', nn.linear.default_kernel_init,
-        (4, 4, x.shape[-1], self.features))
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return upsample(x, kernel) + bias
+  convolve = staticmethod(upsample)
 
 
 Network = MLP | Conv
