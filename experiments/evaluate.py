@@ -166,9 +166,9 @@ def probe_splits(data: Splits
     large = np.arange(test.num_groups)
   rows = np.concatenate(
       [np.arange(*test.offsets[g:g + 2]) for g in large])
-  divided = split_images(
+  divided = split_images(GroupedImages.from_labels(
       test.images[rows], np.repeat(np.arange(len(large)), sizes[large]),
-      [test.names[g] for g in large], data.grouping, (0.2, 0.2))
+      [test.names[g] for g in large], data.grouping), (0.2, 0.2))
   return divided.train, divided.validation, divided.test
 
 

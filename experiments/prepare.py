@@ -45,8 +45,7 @@ def main() -> None:
 
 def _show_splits(config: presets.Config, data: GroupedImages) -> None:
   try:
-    found = splits.split_groups(
-        data, folder.GROUPINGS[config.dataset], config.split_fractions)
+    found = splits.split_groups(data, config.split_fractions)
   except cli.UserError as error:  # Of a few groups; they are prepared.
     print(f'no splits: {error}')
     return

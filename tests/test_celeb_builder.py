@@ -94,7 +94,7 @@ def test_it_holds_what_the_packed_store_holds(tmp_path, make, top_k):
   expected = _packed(tmp_path, source_dir, top_k)
   builder = _celeb(tmp_path, source_dir, top_k)
 
-  parts = splits.split_groups(expected, 'identity', celeb_builder.FRACTIONS)
+  parts = splits.split_groups(expected, celeb_builder.FRACTIONS)
   for name in _SPLITS:
     part = getattr(parts, name)
     assert _identities(builder, name) == part.names
@@ -168,7 +168,7 @@ def test_broken_images_are_passed_over_and_listed(tmp_path, make, top_k):
   assert all(line['problem'] for line in lines)
   for leak in (str(tmp_path), ' at 0x'):
     assert leak not in text
-  parts = splits.split_groups(expected, 'identity', celeb_builder.FRACTIONS)
+  parts = splits.split_groups(expected, celeb_builder.FRACTIONS)
   for name in _SPLITS:
     assert _identities(builder, name) == getattr(parts, name).names
 

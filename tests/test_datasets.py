@@ -12,6 +12,7 @@ import pytest
 from experiments import datasets, presets
 from experiments.cli import UserError
 from experiments.datasets import images, splits
+from mlvae_jax.store import GroupedImages
 
 _SHARED = pathlib.Path(__file__).parents[2] / 'shared' / 'data'
 
@@ -109,7 +110,8 @@ def test_splits_are_always_the_same(tmp_path):
 def test_split_images_puts_each_image_into_one_split():
   labels = np.repeat([0, 1, 2], [1, 15, 40])
   pixels = np.arange(56, dtype=np.uint8).reshape(56, 1, 1, 1)
-  data = splits.split_images(pixels, labels, 'abc', 'letter')
+  data = splits.split_images(GroupedImages.from_labels(
+      pixels, labels, 'abc', 'letter'))
   parts = [s.images.ravel().tolist()
            for s in (data.train, data.validation, data.test)]
   assert sorted(sum(parts, [])) == list(range(56))

@@ -63,7 +63,7 @@ def _data(sizes, shape=(4, 4, 1), names=None):
   images = GroupedImages.from_labels(
       rng.integers(0, 256, (len(labels), *shape), np.uint8), labels,
       names or [f'g{i}' for i in range(len(sizes))])
-  return Splits(images, images, images, 'group', True)
+  return Splits(images, images, images, True)
 
 
 def _model(data, **changes):

@@ -201,7 +201,7 @@ def test_the_papers_identities_are_split_as_in_the_paper():
   from experiments import presets
   data = _groups(98_880)
   found = splits.split_groups(
-      data, 'identity', presets.PRESETS['celeb'].split_fractions)
+      data, presets.PRESETS['celeb'].split_fractions)
   parts = [found.train, found.validation, found.test]
   assert [part.num_groups for part in parts] == [48_880, 25_000, 25_000]
   assert sum((part.names for part in parts), ()) == data.names
@@ -214,7 +214,7 @@ def test_the_papers_identities_are_split_as_in_the_paper():
 def test_slices_of_a_store_are_views_of_its_file(tmp_path):
   _write(tmp_path / 'store')
   data = packed.open_store(str(tmp_path / 'store'))
-  found = splits.split_groups(data, 'identity')
+  found = splits.split_groups(data)
   for part in (found.train, found.validation, found.test):
     assert np.shares_memory(part.images, data.images)
     assert part.offsets[0] == 0 and part.offsets[-1] == len(part)
@@ -235,7 +235,7 @@ def test_the_order_of_groups_is_of_their_names_and_a_seed():
 @pytest.mark.parametrize('num_groups, expected', [
     (3, [1, 1, 1]), (4, [2, 1, 1]), (5, [3, 1, 1]), (10, [6, 2, 2])])
 def test_few_groups_are_split_too(num_groups, expected):
-  found = splits.split_groups(_groups(num_groups), 'identity')
+  found = splits.split_groups(_groups(num_groups))
   assert [part.num_groups for part in (
       found.train, found.validation, found.test)] == expected
 
@@ -243,4 +243,4 @@ def test_few_groups_are_split_too(num_groups, expected):
 @pytest.mark.parametrize('num_groups', [1, 2])
 def test_too_few_groups_are_refused(num_groups):
   with pytest.raises(UserError, match='at least 3, use --split_by=image'):
-    splits.split_groups(_groups(num_groups), 'identity')
+    splits.split_groups(_groups(num_groups))

@@ -10,7 +10,7 @@ from mlvae_jax.batching import IndexStream
 from mlvae_jax.factors import ml_vae
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
-from mlvae_jax.store import Feed, GroupedImages
+from mlvae_jax.store import Feed, GroupedImages, Labels
 
 LABELS = np.array([2, 0, 2, 3, 0, 2])
 IMAGES = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros(
@@ -225,3 +225,53 @@ def test_a_chunk_that_cannot_be_made_raises_where_it_is_used():
   assert list(feed.stream.threads) == [1, 3]
   assert not any(
       thread.is_alive() for thread in feed.stream.threads.values())
+
+
+def _two_groupings():
+  return GroupedImages.from_labels(
+      IMAGES, LABELS, NAMES, 'letter',
+      {'light': Labels(np.arange(len(LABELS)) % 3 - 1, ('on', 'off'))})
+
+
+def test_further_groupings_are_sorted_with_the_images():
+  data = _two_groupings()
+  assert data.groupings == ('letter', 'light')
+  before = {image.tobytes(): (label, i % 3 - 1)
+            for i, (image, label) in enumerate(zip(IMAGES, LABELS))}
+  for image, label, light in zip(
+      data.images, data.labels_of('letter').ids, data.labels_of('light').ids):
+    assert before[image.tobytes()] == (label, light)
+
+
+def test_further_groupings_follow_slices_and_selections():
+  data = _two_groupings()
+  part = data.slice_groups(1, 3)
+  first, last = data.offsets[1], data.offsets[3]
+  np.testing.assert_array_equal(
+      part.labels_of('light').ids, data.labels_of('light').ids[first:last])
+  rows = np.arange(len(data))[::-2]
+  taken = data.take(rows)
+  assert taken.num_groups == data.num_groups
+  for i, row in enumerate(np.sort(rows)):
+    found = [r for r in range(len(data))
+             if np.array_equal(data.images[r], taken.images[i])]
+    assert row in found
+  assert sorted(taken.labels_of('light').ids) == sorted(
+      data.labels_of('light').ids[rows])
+
+
+@pytest.mark.parametrize('ids, problem', [
+    ([-2] + [0] * 99, r'labels in \[-1, 2\)'), ([2] * 100, 'labels'),
+    ([0.5] * 100, 'integer'), ([0], 'expected')])
+def test_further_groupings_are_checked(ids, problem):
+  with pytest.raises(ValueError, match=problem):
+    GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'letter', {
+        'light': Labels(np.array(ids[:len(LABELS)]), ('on', 'off'))})
+
+
+def test_unknown_and_repeated_groupings_are_refused():
+  with pytest.raises(ValueError, match='expected one of'):
+    _two_groupings().labels_of('weather')
+  with pytest.raises(ValueError, match='two groupings'):
+    GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'light', {
+        'light': Labels(LABELS, NAMES)})

@@ -13,6 +13,7 @@ from experiments.datasets import splits
 from mlvae_jax import checkpoint
 from mlvae_jax.augment import Augment
 from mlvae_jax.networks import Conv
+from mlvae_jax.store import GroupedImages
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='content:3:group,style:2',
@@ -24,8 +25,8 @@ def _data(num_groups=3, per_group=20):
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(num_groups), per_group)
   images = rng.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
-  return splits.split_images(
-      images, labels, [f'g{i}' for i in range(num_groups)], 'group')
+  return splits.split_images(GroupedImages.from_labels(
+      images, labels, [f'g{i}' for i in range(num_groups)]))
 
 
 def _train(workdir, **changes):

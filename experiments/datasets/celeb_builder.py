@@ -336,8 +336,7 @@ def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
   offsets = np.cumsum([0, *map(len, groups)])
   # Numbers of rows stand for images, so that the splits are the packed store's.
   found = splits.split_groups(
-      GroupedImages(np.arange(len(rows)), offsets, tuple(names)), 'identity',
-      FRACTIONS)
+      GroupedImages(np.arange(len(rows)), offsets, tuple(names)), FRACTIONS)
   return {
       name: [rows[i] for i in getattr(found, name).images]
       for name in ('train', 'validation', 'test')}

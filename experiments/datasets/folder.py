@@ -7,6 +7,7 @@ store.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from experiments.cli import UserError
@@ -39,15 +40,13 @@ def load(config: Config) -> splits.Splits:
     UserError: when the data cannot be used, or not be split.
   """
   data = open_images(config)
-  grouping = GROUPINGS[config.dataset]
   if config.split_by == 'group':
-    return splits.split_groups(data, grouping, config.split_fractions)
+    return splits.split_groups(data, config.split_fractions)
   if data.images.nbytes > _MAX_COPY_BYTES:
     raise UserError(
         f'{data.images.nbytes / 1e9:.0f} GB of images are too many to divide '
         'the images of each group; use --split_by=group')
-  found = splits.split_images(
-      data.images, data.labels, data.names, grouping)
+  found = splits.split_images(data)
   if not (len(found.validation) and len(found.test)):
     raise UserError(
         f'no group of {config.data_dir} has the 10 images that a split of its '
@@ -57,8 +56,9 @@ def load(config: Config) -> splits.Splits:
 
 def open_images(config: Config) -> GroupedImages:
   """All the images of a configuration, from the packed store."""
-  return packing.open_or_prepare(**store_settings(config),
+  data = packing.open_or_prepare(**store_settings(config),
                                  on_bad_image=config.on_bad_image)
+  return dataclasses.replace(data, grouping=GROUPINGS[config.dataset])
 
 
 def bad_images(config: Config) -> str | None:

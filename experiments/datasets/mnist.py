@@ -16,6 +16,7 @@ from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
 _NUM_TRAIN = 50_000
+_GROUPING = 'digit'
 
 
 def load(config: Config) -> Splits:
@@ -53,10 +54,12 @@ def load(config: Config) -> Splits:
   order = np.random.default_rng(SPLIT_SEED).permutation(len(train_labels))
   names = [str(d) for d in range(10)]
   train, validation = (
-      GroupedImages.from_labels(train_images[rows], train_labels[rows], names)
+      GroupedImages.from_labels(
+          train_images[rows], train_labels[rows], names, _GROUPING)
       for rows in (order[:_NUM_TRAIN], order[_NUM_TRAIN:]))
-  test = GroupedImages.from_labels(test_images, test_labels, names)
-  return Splits(train, validation, test, 'digit', shares_groups=True)
+  test = GroupedImages.from_labels(
+      test_images, test_labels, names, _GROUPING)
+  return Splits(train, validation, test, shares_groups=True)
 
 
 def _read(split: str, folder: str) -> tuple[np.ndarray, np.ndarray]:

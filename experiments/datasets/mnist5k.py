@@ -13,6 +13,7 @@ from experiments.datasets.splits import (
     split_images,
 )
 from experiments.presets import Config
+from mlvae_jax.store import GroupedImages
 
 
 def load(config: Config) -> Splits:
@@ -33,6 +34,6 @@ def load(config: Config) -> Splits:
   with path.open('rb') as packed, gzip.open(packed, 'rt') as text:
     table = np.loadtxt(text, delimiter=',', dtype=np.uint8)
   images = table[:, :-1].reshape(-1, 28, 28, 1)
-  return split_images(
+  return split_images(GroupedImages.from_labels(
       images, table[:, -1].astype(np.int64), [str(d) for d in range(10)],
-      'digit')
+      'digit'))

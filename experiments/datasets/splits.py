@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -25,7 +24,6 @@ class Splits:
     train: images to train on.
     validation: images to tune on.
     test: images for the numbers that are reported.
-    grouping: what a group is: 'digit', 'identity', ...
     shares_groups: True when the splits divide the images of the same groups,
       False when no group is in two splits.
   """
@@ -33,8 +31,12 @@ class Splits:
   train: GroupedImages
   validation: GroupedImages
   test: GroupedImages
-  grouping: str
   shares_groups: bool
+
+  @property
+  def grouping(self) -> str:
+    """What the groups are that images are sorted by."""
+    return self.train.grouping
 
 
 def check_image_size(config: Config, size: int) -> None:
@@ -46,45 +48,39 @@ def check_image_size(config: Config, size: int) -> None:
 
 
 def split_images(
-    images: np.ndarray, labels: np.ndarray, names: Sequence[str],
-    grouping: str, fractions: tuple[float, float] = (0.1, 0.1),
+    data: GroupedImages, fractions: tuple[float, float] = (0.1, 0.1),
 ) -> Splits:
   """Splits the images of every group alike into three.
 
   Args:
-    images: `[N, H, W, C]` uint8.
-    labels: `[N]` ints, group of each image.
-    names: of the groups.
-    grouping: what a group is.
+    data: the images.
     fractions: of validation and test; each group's numbers are rounded down,
       so that the smallest groups are all for training.
 
   Returns:
     The splits.
   """
+  labels = data.labels
   rng = np.random.default_rng(SPLIT_SEED)
   order = rng.permutation(len(labels))
   order = order[np.argsort(labels[order], kind='stable')]
-  count = np.bincount(labels, minlength=len(names))
+  count = np.diff(data.offsets)
   rank = np.arange(len(labels)) - np.repeat(np.cumsum(count) - count, count)
   num_validation, num_test = (
       np.repeat((count * f + 1e-9).astype(int), count) for f in fractions)
   part = np.where(
       rank < num_test, 2, np.where(rank < num_test + num_validation, 1, 0))
-  return _gather(
-      images, labels, names, grouping, [order[part == p] for p in range(3)],
-      shares_groups=True)
+  return Splits(*(data.take(order[part == p]) for p in range(3)),
+                shares_groups=True)
 
 
 def split_groups(
-    data: GroupedImages, grouping: str,
-    fractions: tuple[float, float] = (0.25, 0.25),
+    data: GroupedImages, fractions: tuple[float, float] = (0.25, 0.25),
 ) -> Splits:
   """Splits the groups into three: no group is in two splits.
 
   Args:
     data: whose groups are in a random order, as a packed store has them.
-    grouping: what a group is.
     fractions: of the groups that validation and test get, at least one each.
 
   Returns:
@@ -106,10 +102,5 @@ def split_groups(
       data.slice_groups(0, num_train),
       data.slice_groups(num_train, num_train + num_validation),
       data.slice_groups(num_groups - num_test, num_groups),
-      grouping, shares_groups=False)
+      shares_groups=False)
 
-
-def _gather(images, labels, names, grouping, parts, shares_groups) -> Splits:
-  return Splits(
-      *(GroupedImages.from_labels(images[rows], labels[rows], names)
-        for rows in parts), grouping, shares_groups)
