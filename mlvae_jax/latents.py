@@ -3,10 +3,12 @@
 Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
 of grouped factors (paper section 4): strategy 1 takes each image as its own
 group; strategy 2, with `group_ids`, accumulates the evidence of the group.
+Where there are several groupings, ids are a dict from factor name to `[N]`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 
 import jax
@@ -17,14 +19,16 @@ from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal
 
 Codes = dict[str, jax.Array]
+Ids = jax.Array | Mapping[str, jax.Array]  # Of all factors, or by factor.
+Sizes = int | Mapping[str, int]
 
 
 def posteriors(
     model: Model,
     params: Params,
     images: jax.Array,
-    group_ids: jax.Array | None = None,
-    num_groups: int | None = None,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
 ) -> dict[str, Normal]:
   """The posterior of every factor for every image.
 
@@ -32,8 +36,9 @@ def posteriors(
     model: static.
     params: its parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: `[N]` ints for strategy 2, None for strategy 1.
-    num_groups: static number of groups, with group_ids.
+    group_ids: for strategy 2 `[N]` ints, or a dict of them by factor; factors
+      that it leaves out follow strategy 1, as all do with None.
+    num_groups: static number of groups, with group_ids; one, or by factor.
 
   Returns:
     Normal of `[N, D]` per factor; members of a group have the same one of a
@@ -43,20 +48,20 @@ def posteriors(
     ValueError: on wrong shapes, dtypes, ranges or ids.
   """
   images = model.to_float(images)
-  if group_ids is not None:
-    if num_groups is None:
-      raise ValueError('expected num_groups with group_ids')
-    group_ids = check_group_ids(
-        group_ids, len(images), num_groups, None)
-  return _posteriors(model, params, images, group_ids, num_groups)
+  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
+  group_ids = {
+      name: check_group_ids(ids, len(images), num_groups[name], None)
+      for name, ids in group_ids.items()}
+  return _posteriors(
+      model, params, images, group_ids, tuple(num_groups.items()))
 
 
 def infer(
     model: Model,
     params: Params,
     images: jax.Array,
-    group_ids: jax.Array | None = None,
-    num_groups: int | None = None,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
     *,
     key: jax.Array | None = None,
 ) -> Codes:
@@ -66,7 +71,7 @@ def infer(
     model: static.
     params: its parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: `[N]` ints for strategy 2, None for strategy 1.
+    group_ids: as `posteriors` takes them: given for strategy 2.
     num_groups: static number of groups, with group_ids.
     key: optional; consumed.
 
@@ -96,8 +101,8 @@ def reconstruct(
     model: Model,
     params: Params,
     images: jax.Array,
-    group_ids: jax.Array | None = None,
-    num_groups: int | None = None,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
     *,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -199,15 +204,33 @@ def generate(
   return decode(model, params, drawn)
 
 
+def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
+               ) -> tuple[dict[str, jax.Array], dict[str, int]]:
+  """Ids and numbers of groups, both by name of grouped factor."""
+  if group_ids is None:
+    return {}, {}
+  if num_groups is None:
+    raise ValueError('expected num_groups with group_ids')
+  names = [f.name for f in model.grouped]
+  if not isinstance(group_ids, Mapping):
+    group_ids = dict.fromkeys(names, group_ids)
+  if not isinstance(num_groups, Mapping):
+    num_groups = dict.fromkeys(group_ids, num_groups)
+  for what, given in (('group_ids', group_ids), ('num_groups', num_groups)):
+    if not set(group_ids) <= set(given) <= set(names):
+      raise ValueError(
+          f'expected {what} of grouped factors {names}, the same in both, got '
+          f'{list(given)}')
+  return dict(group_ids), {name: num_groups[name] for name in group_ids}
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _posteriors(model, params, images, group_ids, num_groups):
   found = model.encode(params, images)
-  if group_ids is None:
-    return found
-  return {
-      f.name: found[f.name] if f.grouping is None else product_of_normals(
-          found[f.name], group_ids, num_groups).take(group_ids)
-      for f in model.factors}
+  for name, size in num_groups:
+    found[name] = product_of_normals(
+        found[name], group_ids[name], size).take(group_ids[name])
+  return found
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -104,3 +104,38 @@ def test_ids_without_their_number_are_refused():
 def test_images_of_another_size_are_refused():
   with pytest.raises(ValueError, match=r'\[N, 4, 4, 1\], got \[6, 5, 4, 1\]'):
     mlvae_jax.reconstruct(_MODEL, _PARAMS, np.zeros((6, 5, 4, 1), np.uint8))
+
+
+_SEVERAL = Model(
+    mlvae_jax.parse_factors('who:3:person,light:2:lamp,style:2'), (4, 4, 1),
+    Gaussian(0.1), MLP((8,)))
+_SEVERAL_PARAMS = _SEVERAL.init(jax.random.key(1))
+
+
+def test_every_factor_accumulates_over_its_own_groups():
+  lamp = np.array([1, 1, 0, 0, 1, 0])
+  found = mlvae_jax.posteriors(
+      _SEVERAL, _SEVERAL_PARAMS, _IMAGES, {'who': _IDS, 'light': lamp},
+      {'who': 3, 'light': 2})
+  alone = mlvae_jax.posteriors(_SEVERAL, _SEVERAL_PARAMS, _IMAGES)
+  for name, ids, size in (('who', _IDS, 3), ('light', lamp, 2)):
+    group = mlvae_jax.product_of_normals(alone[name], ids, size)
+    np.testing.assert_allclose(
+        found[name].mean, group.mean[ids], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(found['style'].mean, alone['style'].mean)
+
+
+def test_factors_without_ids_follow_strategy_1():
+  found = mlvae_jax.infer(
+      _SEVERAL, _SEVERAL_PARAMS, _IMAGES, {'who': _IDS}, {'who': 3})
+  alone = mlvae_jax.infer(_SEVERAL, _SEVERAL_PARAMS, _IMAGES)
+  np.testing.assert_allclose(found['light'], alone['light'])
+  assert np.abs(found['who'] - alone['who']).max() > 1e-4
+
+
+@pytest.mark.parametrize('ids, sizes', [
+    ({'style': _IDS}, {'style': 3}), ({'who': _IDS}, {'light': 3}),
+    ({'who': _IDS}, {'who': 3, 'mood': 2})])
+def test_ids_of_other_factors_are_refused(ids, sizes):
+  with pytest.raises(ValueError, match='of grouped factors'):
+    mlvae_jax.infer(_SEVERAL, _SEVERAL_PARAMS, _IMAGES, ids, sizes)
