@@ -168,7 +168,7 @@ def _check_same_run(workdir: str, config: presets.Config, model: Model
       raise UserError(
           f'{workdir} holds a run with {name}={before}, not {value}; choose '
           'another --workdir, or the same settings to resume it')
-  if old['model'] != json.loads(json.dumps(model.to_dict())):
+  if Model.from_dict(old['model']) != model:
     raise UserError(
         f'{workdir} holds a run of another model, for images of '
         f'{old["model"].get("image_shape")}; choose another --workdir')

@@ -4,6 +4,7 @@
   python -m experiments.train --dataset=mnist --data_dir=~/tensorflow_datasets
   python -m experiments.train --dataset=celeb --data_dir=FACES    # by identity
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
+  python -m experiments.train --dataset=shapes     # drawn; see --hold_out
 
 The data set's preset gives every setting, flags override it. The same command
 again resumes what the workdir holds. With 10 + 10 dimensions on the digits,
@@ -28,10 +29,10 @@ from experiments.datasets.splits import Splits
 from experiments.metrics_log import MetricsLog
 from mlvae_jax import checkpoint, training
 from mlvae_jax.batching import VISIT
+from mlvae_jax.group_posteriors import SAMPLE_PER
 from mlvae_jax.likelihoods import LIKELIHOODS
 from mlvae_jax.model import Model
 from mlvae_jax.networks import ACTIVATIONS, NETWORKS
-from mlvae_jax.objective import SAMPLE_PER
 from mlvae_jax.store import GroupedImages
 
 # Enough to see a curve; the evaluation takes more.
@@ -127,6 +128,12 @@ def define_flags() -> None:
       'Divide the images of each group into splits, or the groups.')
   flags.DEFINE_list(
       'split_fractions', None, 'Shares of the groups for validation and test.')
+  flags.DEFINE_integer(
+      'num_images', None, 'Images of --dataset=shapes, of all splits.',
+      lower_bound=1)
+  flags.DEFINE_string(
+      'hold_out', None, 'What --dataset=shapes trains never on, and tests on: '
+      'VALUE+VALUE,... as in triangle+purple,star; nothing if empty.')
   flags.DEFINE_integer(
       'eval_every', None, 'Steps between validations.', lower_bound=1)
   flags.DEFINE_integer(

@@ -42,12 +42,21 @@ class Batch(NamedTuple):
     rows: `[N]` int32, position of the row in the whole (global) minibatch. It
       names the row's noise, so that noise does not depend on how the
       minibatch is laid out over devices.
+    evidence: optional `[N]` bool, rows that the posteriors of their groups
+      are made of; by default all.
+    weights: optional `[N]`, how many rows the likelihood (and the code of
+      an ungrouped factor) of a row stands for; by default one.
+    shares: optional, per grouped factor `[N]`: which part of its group's KL a
+      row stands for; by default the rows present share one KL.
   """
 
   x: jax.Array
   group_ids: dict[str, jax.Array]
   mask: jax.Array
   rows: jax.Array
+  evidence: jax.Array | None = None
+  weights: jax.Array | None = None
+  shares: dict[str, jax.Array] | None = None
 
 
 def ml_vae(content_dim: int, style_dim: int, grouping: str = 'group'

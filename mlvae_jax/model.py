@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlvae_jax import factors as factors_lib
-from mlvae_jax.evidence import check_group_ids, product_of_normals
+from mlvae_jax import group_posteriors
+from mlvae_jax.evidence import check_group_ids
 from mlvae_jax.factors import Factor
+from mlvae_jax.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from mlvae_jax.networks import MLP, NETWORKS, Network
 from mlvae_jax.normal import Normal
@@ -34,12 +36,15 @@ class Model:
     image_shape: (height, width, channels).
     likelihood: p(x | z).
     network: what encoder and decoder look like.
+    group_posterior: how members make up their group's posterior, one of
+      `group_posteriors.GROUP_POSTERIORS`.
   """
 
   factors: tuple[Factor, ...]
   image_shape: tuple[int, int, int]
   likelihood: Likelihood = LearnedGaussian()
   network: Network = MLP()
+  group_posterior: str = 'product'
 
   def __post_init__(self):
     factors_lib.check_factors(self.factors)
@@ -47,6 +52,10 @@ class Model:
       raise ValueError(
           'expected image_shape (height, width, channels), got '
           f'{self.image_shape}')
+    if self.group_posterior not in GROUP_POSTERIORS:
+      raise ValueError(
+          f'expected group_posterior of {GROUP_POSTERIORS}, got '
+          f'{self.group_posterior!r}')
     _ = self._decoder  # Raises where the network cannot draw such images.
 
   @property
@@ -142,6 +151,7 @@ class Model:
         'image_shape': list(self.image_shape),
         'likelihood': _named(self.likelihood, LIKELIHOODS),
         'network': _named(self.network, NETWORKS),
+        'group_posterior': self.group_posterior,
     }
 
   @staticmethod
@@ -151,7 +161,8 @@ class Model:
         tuple(Factor(**f) for f in config['factors']),
         tuple(config['image_shape']),
         _build(config['likelihood'], LIKELIHOODS),
-        _build(config['network'], NETWORKS))
+        _build(config['network'], NETWORKS),
+        config.get('group_posterior', 'product'))
 
   @property
   def _encoder(self):
@@ -174,6 +185,9 @@ def encode_group(
     mask: jax.Array | None = None,
 ) -> Normal:
   """Encodes groups of images: q(C | X_G), the product of the members' Normals.
+
+  Of a model with group_posterior='mixture' the Normal of the mixture's mean
+  and variance.
 
   Args:
     model: static.
@@ -205,7 +219,8 @@ def encode_group(
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _encode_group(model, params, images, group_ids, num_groups, name, mask):
   q = model.encode(params, images)[name]
-  return product_of_normals(q, group_ids, num_groups, mask)
+  return group_posteriors.combine(
+      model.group_posterior, q, group_ids, num_groups, mask)
 
 
 def _named(value: Any, registry: dict[str, type]) -> dict[str, Any]:

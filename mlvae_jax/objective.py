@@ -16,13 +16,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.evidence import evidence
-from mlvae_jax.factors import Batch
+from mlvae_jax import group_posteriors
+from mlvae_jax.factors import Batch, Factor
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
 from mlvae_jax.penalties import contrast, leakage
-
-SAMPLE_PER = ('row', 'group')
 
 
 class ElboTerms(NamedTuple):
@@ -32,8 +30,8 @@ class ElboTerms(NamedTuple):
     log_lik: `[N]`, log p(x_i | z_i) for one sample z_i; 0 for padding.
     kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
     num_groups: how many groups of the first grouped factor are present (rows
-      where no factor is grouped).
-    num_rows: how many rows are real.
+      where no factor is grouped); with `batch.shares` the sum of shares.
+    num_rows: how many rows are real, or with `batch.weights` are stood for.
     contrast: per factor that was asked for `[N]`, see `penalties.contrast`.
     leakage: per factor that was asked for `[N]`, see `penalties.leakage`.
 
@@ -78,6 +76,7 @@ def elbo_terms(
     sample_per: str = 'row',
     contrast_of: tuple[str, ...] = (),
     leakage_of: tuple[str, ...] = (),
+    free: Mapping[str, Normal] | None = None,
     axis_name: str | None = None,
 ) -> ElboTerms:
   """Estimates the ELBO of every group in a batch with one sample.
@@ -95,6 +94,8 @@ def elbo_terms(
       no part of the ELBO.
     leakage_of: names of ungrouped factors whose leakage is wanted too, of
       the grouping of the first grouped factor.
+    free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
+      per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -103,51 +104,55 @@ def elbo_terms(
   Raises:
     ValueError: on another `sample_per`, or images that do not fit the model.
   """
-  if sample_per not in SAMPLE_PER:
-    raise ValueError(
-        f'expected sample_per of {SAMPLE_PER}, got {sample_per!r}')
   mask = batch.mask
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
-  posteriors = model.encode(params, x)
-  codes, kl, contrasts, leakages, group_share = {}, {}, {}, {}, None
+  weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
+      mask, batch.weights, 0.0)
+  encoded = model.encode(params, x) if free is None else free
+  codes, kl, contrasts, leakages = {}, {}, {}, {}
+  group_share = weights
   keys = jax.random.split(key, len(model.factors))
   for factor, factor_key in zip(model.factors, keys):
-    q = _mask_rows(posteriors[factor.name], mask)
+    name, q = factor.name, encoded[factor.name]
     if factor.grouping is None:
-      noise = row_noise(factor_key, batch.rows, factor.dim)
-      codes[factor.name] = q.reparameterize(noise)
-      kl[factor.name] = kl_divergence(q)
-      if factor.name in leakage_of:
-        leakages[factor.name] = leakage(
-            codes[factor.name], batch.group_ids[model.grouped[0].name], mask,
+      q = _mask_rows(q, mask)
+      codes[name] = q.reparameterize(
+          group_posteriors.row_noise(factor_key, batch.rows, factor.dim))
+      kl[name] = weights * kl_divergence(q)
+      if name in leakage_of:
+        leakages[name] = leakage(
+            codes[name], batch.group_ids[model.grouped[0].name], mask,
             axis_name=axis_name)
       continue
-    ids = batch.group_ids[factor.name]
-    if factor.name in contrast_of:
-      contrasts[factor.name] = contrast(
-          q.mean, ids, mask, axis_name=axis_name)
-    local = evidence(q, ids, num_groups[factor.name], mask)
-    whole = local if axis_name is None else local.psum(axis_name)
-    q_group = whole.to_normal()
-    # A group that straddles devices pays its KL in shares.
-    share = local.count / jnp.maximum(whole.count, 1)
-    kl[factor.name] = kl_divergence(q_group) * share
-    if group_share is None:
-      group_share = share
-    if sample_per == 'group':
-      noise = row_noise(
-          factor_key, jnp.arange(num_groups[factor.name]), factor.dim)[ids]
+    members = _members(batch, factor)
+    if free is None:
+      members = members._replace(q=_mask_rows(q, mask))
+      sampled = group_posteriors.sample_codes(
+          model.group_posterior, factor_key, members, num_groups[name],
+          sample_per=sample_per, axis_name=axis_name)
+      if name in contrast_of:
+        contrasts[name] = contrast(
+            q.mean, members.group_ids, mask, axis_name=axis_name)
     else:
-      noise = row_noise(factor_key, batch.rows, factor.dim)
-    codes[factor.name] = q_group.take(ids).reparameterize(noise)
+      sampled = group_posteriors.sample_from(
+          factor_key, q, members, sample_per, axis_name)
+    codes[name], kl[name] = sampled.codes, sampled.kl
+    if factor == model.grouped[0]:
+      group_share = sampled.share
   logits = model.decode(params, codes)
   log_lik = jnp.where(mask, model.likelihood.log_prob(logits, x), 0.0)
-  num_rows = jnp.sum(mask, dtype=log_lik.dtype)
   return ElboTerms(
-      log_lik, kl,
-      num_rows if group_share is None else jnp.sum(group_share), num_rows,
+      weights * log_lik, kl, jnp.sum(group_share), jnp.sum(weights),
       contrasts, leakages)
+
+
+def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:
+  """The rows as members of a factor's groups; their posteriors are to come."""
+  evidence = batch.mask if batch.evidence is None else batch.evidence
+  return group_posteriors.Members(
+      None, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
+      None if batch.shares is None else batch.shares[factor.name])
 
 
 def sum_terms(terms: ElboTerms) -> ElboSums:
@@ -163,12 +168,6 @@ def sum_terms(terms: ElboTerms) -> ElboSums:
 def warm_up(step: jax.Array, num_steps: int) -> jax.Array:
   """Linear warm-up from 1 / num_steps at step 0 to 1; 1 if num_steps is 0."""
   return jnp.minimum(1.0, (step + 1.0) / max(num_steps, 1))
-
-
-def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:
-  """Standard Normal noise `[N, dim]`, each row a function of (key, row)."""
-  row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-  return jax.vmap(lambda row_key: jax.random.normal(row_key, (dim,)))(row_keys)
 
 
 def _mask_rows(q: Normal, mask: jax.Array) -> Normal:

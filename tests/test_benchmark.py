@@ -16,7 +16,7 @@ import pytest
 
 from experiments import benchmark
 from experiments.benchmark import Row
-from mlvae_jax import objective, training
+from mlvae_jax import group_posteriors, objective, training
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.factors import Batch, Factor, ml_vae
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
@@ -101,7 +101,7 @@ def test_the_twin_encodes_and_decodes_the_same(torch_twin, name):
 
 def _zero_noise(monkeypatch):
   monkeypatch.setattr(
-      objective, 'row_noise', lambda key, rows, dim: jnp.zeros(
+      group_posteriors, 'row_noise', lambda key, rows, dim: jnp.zeros(
           (len(rows), dim)))
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.factors import Batch, Factor, ml_vae, vae
+from mlvae_jax.group_posteriors import row_noise
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
-from mlvae_jax.objective import elbo_terms, row_noise, sum_terms, warm_up
+from mlvae_jax.objective import elbo_terms, sum_terms, warm_up
 from mlvae_jax.penalties import contrast, leakage
 
 SHAPE = (8, 8, 1)
