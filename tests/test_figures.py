@@ -32,7 +32,9 @@ _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(8,),
     steps=2, groups_per_batch=2, max_group_size=4, chunk_steps=1,
     eval_every=1, checkpoint_every=2)
-_PICTURES = {'swap', 'generation', 'interpolation', 'reconstruction'}
+_SWAPPED = {'swap', 'generation', 'interpolation'}
+_PICTURES = {'reconstruction'} | _SWAPPED | {
+    f'{name}_strategy_1' for name in _SWAPPED}
 _PROBES = [
     {'code': code, 'source': source, 'k': k, 'accuracy': 0.5 + 0.04 * k,
      'conditional_entropy': 1 / k, 'chance': 0.25}
@@ -170,7 +172,8 @@ def test_failure_leaves_the_old_figure(trained, monkeypatch):
 
 def test_main_prints_the_paths(trained, monkeypatch, capsys):
   workdir, data, paths = trained
-  values = {'workdir': str(workdir), 'data_dir': 'moved', 'store_dir': None}
+  values = {'workdir': str(workdir), 'data_dir': 'moved', 'store_dir': None,
+            'only': None}
   monkeypatch.setattr(
       flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))
   monkeypatch.setattr(
@@ -186,11 +189,6 @@ def test_main_prints_the_paths(trained, monkeypatch, capsys):
 def test_images_of_another_shape_are_refused(trained):
   with pytest.raises(UserError, match='check --data_dir'):
     figures.draw_all(str(trained[0]), _data([3], (5, 4, 1)))
-
-
-def test_only_a_grouped_factor_is_swapped(trained):
-  with pytest.raises(ValueError, match=r"grouped factor of \['who'\]"):
-    figures.draw_all(str(trained[0]), trained[1], factor='how')
 
 
 def test_vae_has_samples_in_place_of_swaps(draw):
@@ -209,7 +207,8 @@ def test_groups_and_images_of_all_sizes(draw, sizes, shape):
 
 
 def test_one_image_is_not_interpolated(draw):
-  assert set(draw(_data([0, 1]))) == _PICTURES - {'interpolation'}
+  assert set(draw(_data([0, 1]))) == _PICTURES - {
+      'interpolation', 'interpolation_strategy_1'}
 
 
 def test_split_without_images(draw):
@@ -218,8 +217,11 @@ def test_split_without_images(draw):
 
 
 @pytest.mark.parametrize('factors, names', [
-    ('who:2:group,what:2:group', _PICTURES),
-    ('who:2:group', {'interpolation', 'reconstruction'}),
+    ('who:2:group,what:2:group', _PICTURES | {
+        f'{name}_what{ending}' for name in _SWAPPED
+        for ending in ('', '_strategy_1')}),
+    ('who:2:group', {
+        'interpolation', 'interpolation_strategy_1', 'reconstruction'}),
 ])
 def test_any_set_of_factors(draw, factors, names):
   assert set(draw(_data([3, 4]), factors=factors)) == names
@@ -231,53 +233,56 @@ def test_names_from_the_disk_are_shown_as_they_are(draw):
   assert set(draw(_data([2] * 4, names=names))) == _PICTURES
 
 
-def _subject(**fields):
-  """An untrained model, and groups of 30, 12 and 1 images."""
-  data = _data([30, 12, 1])
+def _subject(sizes=(30, 12, 1), **fields):
+  """An untrained model, and groups of such sizes."""
+  data = _data(sizes)
   model, params = _model(data)
-  values = {'model': model, 'params': params, 'images': data.test,
-            'grouping': 'group', 'factor': 'who'}
+  values = {'model': model, 'params': params, 'data': data, 'factor': 'who'}
   return subjects.Subject(**values | fields)
 
 
-def test_codes_have_the_evidence_of_ten_others():
-  subject = _subject()
-  images, seen = subject.images.images, []
+@pytest.mark.parametrize('strategy, count', [(1, 1), (2, 11)])
+def test_codes_have_the_evidence_of_ten_others(strategy, count):
+  subject = _subject(strategy=strategy)
+  test, seen = subject.images, []
   rows = np.array([35, 42])
-  for changed in range(len(images)):
-    dark = images.copy()
+  for changed in range(len(test)):
+    dark = test.images.copy()
     dark[changed] = 255 - dark[changed]
-    other = subject._replace(images=dataclasses.replace(
-        subject.images, images=dark))
+    other = subject._replace(data=dataclasses.replace(
+        subject.data, test=dataclasses.replace(test, images=dark)))
     first, second = (
-        subjects.sample_with_evidence(s, rows, jax.random.key(1))['who'][0]
+        subjects.infer_codes(s, rows, jax.random.key(1))['who'][0]
         for s in (subject, other))
     seen += [changed] if not np.allclose(first, second) else []
-  assert 35 in seen and len(seen) == 11
+  assert 35 in seen and len(seen) == count
   assert set(seen) <= set(range(30, 42))
 
 
 def test_members_are_the_furthest_two_and_the_nearest_two():
   subject = _subject()
-  images = subject.images.images[:30]
+  members = subjects.choose_members(subject, [0, 2])
+  rows = subject.groups.rows(0)
+  assert sorted(rows) == list(range(30))
+  images = subject.images.images[rows]
   alone = mlvae_jax.infer(subject.model, subject.params, images)['who']
   group = mlvae_jax.encode_group(
       subject.model, subject.params, images, np.zeros(30, np.int32), 1)
   order = np.argsort(-np.linalg.norm(alone - group.mean, axis=-1))
-  np.testing.assert_array_equal(
-      subjects.choose_members(subject, 0), order[[0, 1, -2, -1]])
-  np.testing.assert_array_equal(subjects.choose_members(subject, 2), [42])
+  np.testing.assert_array_equal(members[0], rows[order[[0, 1, -2, -1]]])
+  np.testing.assert_array_equal(members[1], [42])
 
 
 @pytest.mark.parametrize('sizes, count, expected', [
-    ([4, 4, 4], 10, [0, 1, 2, 4, 5, 6, 8, 9, 10]),
-    ([4, 0, 1], 4, [0, 1, 4]),
-    ([5], 3, [0, 1, 2]),
+    ([4, 4, 4], 10, [3, 3, 3]), ([4, 0, 1], 4, [2, 0, 1]), ([5], 3, [3]),
+    ([0, 0], 3, [0, 0]),
 ])
 def test_images_are_shared_out_among_groups(sizes, count, expected):
-  subject = _subject(images=_data(sizes).test)
-  np.testing.assert_array_equal(
-      subjects.choose_images(subject, count), expected)
+  subject = _subject(sizes)
+  rows = subjects.choose_images(subject, count)
+  assert len(set(rows)) == len(rows)
+  assert np.bincount(
+      subject.images.labels[rows], minlength=len(sizes)).tolist() == expected
 
 
 def _draw_recognition(folder, evaluation):
