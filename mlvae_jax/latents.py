@@ -14,7 +14,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.evidence import check_group_ids, product_of_normals
+from mlvae_jax.evidence import check_group_ids
+from mlvae_jax.group_posteriors import Members, combine, sample_codes
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal
 
@@ -42,7 +43,7 @@ def posteriors(
 
   Returns:
     Normal of `[N, D]` per factor; members of a group have the same one of a
-    grouped factor.
+    grouped factor. A mixture is given by its mean and variance.
 
   Raises:
     ValueError: on wrong shapes, dtypes, ranges or ids.
@@ -84,8 +85,12 @@ def infer(
   found = posteriors(model, params, images, group_ids, num_groups)
   if key is None:
     return {name: q.mean for name, q in found.items()}
-  keys = jax.random.split(key, len(found))
-  return {name: q.sample(k) for (name, q), k in zip(found.items(), keys)}
+  keys = dict(zip(found, jax.random.split(key, len(found))))
+  codes = {name: q.sample(keys[name]) for name, q in found.items()}
+  if model.group_posterior == 'mixture':
+    codes |= _sample_members(
+        model, params, images, group_ids, num_groups, keys)
+  return codes
 
 
 def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
@@ -228,9 +233,23 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
 def _posteriors(model, params, images, group_ids, num_groups):
   found = model.encode(params, images)
   for name, size in num_groups:
-    found[name] = product_of_normals(
-        found[name], group_ids[name], size).take(group_ids[name])
+    found[name] = combine(
+        model.group_posterior, found[name], group_ids[name], size
+    ).take(group_ids[name])
   return found
+
+
+def _sample_members(model, params, images, group_ids, num_groups, keys):
+  """Codes of the groups' mixtures, whose Normals only share their moments."""
+  alone = posteriors(model, params, images)
+  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
+  everyone = jnp.ones(len(images), bool)
+  return {
+      name: sample_codes(
+          model.group_posterior, keys[name], Members(
+              alone[name], ids, everyone, everyone, jnp.arange(len(images))),
+          num_groups[name]).codes
+      for name, ids in group_ids.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,5 +1,7 @@
 """Reconstruct, swap, interpolate, generate: which code goes where."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +141,21 @@ def test_factors_without_ids_follow_strategy_1():
 def test_ids_of_other_factors_are_refused(ids, sizes):
   with pytest.raises(ValueError, match='of grouped factors'):
     mlvae_jax.infer(_SEVERAL, _SEVERAL_PARAMS, _IMAGES, ids, sizes)
+
+
+def test_a_mixture_is_sampled_member_by_member():
+  model = dataclasses.replace(_MODEL, group_posterior='mixture')
+  alone = mlvae_jax.posteriors(model, _PARAMS, _IMAGES)['content']
+  both = mlvae_jax.posteriors(model, _PARAMS, _IMAGES, _IDS, 3)['content']
+  for group in range(3):
+    rows = np.flatnonzero(_IDS == group)
+    np.testing.assert_allclose(
+        both.mean[rows[0]], alone.mean[rows].mean(0), rtol=1e-5, atol=1e-6)
+  draws = jnp.stack([
+      mlvae_jax.infer(model, _PARAMS, _IMAGES, _IDS, 3, key=key)['content']
+      for key in jax.random.split(jax.random.key(1), 300)])
+  error = (draws.mean(0) - both.mean) / (both.std / np.sqrt(300))
+  assert jnp.abs(error).max() < 5
+  # Group 2 has one member only: the draw is of its own posterior.
+  np.testing.assert_allclose(
+      draws.std(0)[3], alone.std[3], rtol=0.25)
