@@ -6,7 +6,7 @@
 Drawn from test images: swap (paper fig. 4), generation (5a), interpolation
 (5b), reconstruction (6a, 6b) and generalisation (1); of a VAE samples in place
 of the first two. Drawn from the run's files, where they are there: evidence
-(6c) and recognition (both from evaluation.json) and curves (from
+(6c), factors and recognition (all from evaluation.json) and curves (from
 metrics.jsonl).
 
 swap.png shows the first grouped factor, swap_light.png a further one called
@@ -26,6 +26,7 @@ import matplotlib
 from experiments import (
     charts,
     cli,
+    factor_chart,
     generalisation,
     group_figures,
     recognition_chart,
@@ -50,6 +51,7 @@ _PICTURES = {
 # From the files of a run: each gives a drawing or None.
 _CHARTS = {
     'evidence': charts.draw_evidence,
+    'factors': factor_chart.draw_factors,
     'recognition': recognition_chart.draw_recognition,
     'curves': charts.draw_curves,
 }
