@@ -15,6 +15,7 @@ import numpy as np
 from experiments import report
 from experiments.metrics_log import read_metrics
 from experiments.sheets import BLUE, COLOURS, GREY, RED, Drawing
+from experiments.tables import by_label
 from mlvae_jax.factors import Factor
 from mlvae_jax.model import Model
 
@@ -39,12 +40,29 @@ _CURVES_CAPTION = (
 
 def draw_evidence(workdir: str, model: Model) -> Drawing | None:
   """Fig. 6c: what probes read off each code, against k."""
-  rows = report.read_evaluation(workdir).get('probes')
-  if not rows:
+  evaluation = report.read_evaluation(workdir)
+  labels = by_label(evaluation)
+  if not labels:
     return None
-  figure = Figure(figsize=(7.2, 2.9), layout='constrained')
-  axes = figure.subplots(1, 2)
-  looks = code_looks([row['code'] for row in rows], model)
+  looks = code_looks([row['code'] for row in evaluation['probes']], model)
+  figure = Figure(figsize=(7.2, 0.3 + 2.6 * len(labels)), layout='constrained')
+  axes = figure.subplots(len(labels), 2, squeeze=False)
+  for (label, rows), pair in zip(labels.items(), axes):
+    _draw_probes(pair, rows, looks, f' of {label}' if len(labels) > 1 else '')
+  legend = figure.legend(handles=[
+      *(Line2D([], [], label=code.replace('_', ' '), **look)
+        for code, look in looks.items()),
+      Line2D([], [], label='chance', **_CHANCE),
+      *(Line2D([], [], label=f'posterior {source}', color=GREY, linestyle=line)
+        for source, line in _SOURCES.items())], loc='outside right center')
+  for text in legend.get_texts():
+    text.set_parse_math(False)
+  return Drawing(figure, _EVIDENCE_CAPTION)
+
+
+def _draw_probes(axes: Sequence[Axes], rows: list[dict[str, Any]],
+                 looks: dict[str, dict], of_label: str) -> None:
+  """Draws accuracy and conditional entropy of one label against k."""
   for ax, key, scale in zip(axes, ('accuracy', 'conditional_entropy'),
                             (100, 1)):
     for (code, look), source in itertools.product(looks.items(), _SOURCES):
@@ -55,16 +73,11 @@ def draw_evidence(workdir: str, model: Model) -> Drawing | None:
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
   chance = dict(sorted((row['k'], 100 * row['chance']) for row in rows))
   axes[0].plot(chance.keys(), chance.values(), **_CHANCE)
-  axes[0].set(title='Accuracy', ylabel='test accuracy (%)', ylim=(-2, 102))
-  axes[1].set(title='Conditional entropy', ylabel='nats')
+  axes[0].set_title(f'Accuracy{of_label}', parse_math=False)
+  axes[0].set(ylabel='test accuracy (%)', ylim=(-2, 102))
+  axes[1].set_title(f'Conditional entropy{of_label}', parse_math=False)
+  axes[1].set(ylabel='nats')
   axes[1].set_ylim(bottom=0)
-  figure.legend(handles=[
-      *(Line2D([], [], label=code.replace('_', ' '), **look)
-        for code, look in looks.items()),
-      Line2D([], [], label='chance', **_CHANCE),
-      *(Line2D([], [], label=f'posterior {source}', color=GREY, linestyle=line)
-        for source, line in _SOURCES.items())], loc='outside right center')
-  return Drawing(figure, _EVIDENCE_CAPTION)
 
 
 def code_looks(codes: Sequence[str], model: Model) -> dict[str, dict]:

@@ -18,15 +18,22 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli, presets, recognition_tables, runs, tables, web
+from experiments import (
+    cli,
+    factor_tables,
+    presets,
+    recognition_tables,
+    runs,
+    tables,
+    web,
+)
 from experiments.cli import UserError
 from experiments.metrics_log import read_metrics
 import mlvae_jax
 from mlvae_jax.model import Model
 
-_SUMMARY_KS = (1, 2, 5, 10)
 # Figures that have a section of their own; all others follow in this order.
-_PLOTS = ('evidence', 'recognition', 'curves')
+_PLOTS = ('evidence', 'factors', 'recognition', 'curves')
 _PICTURES = (
     'swap', 'generation', 'interpolation', 'reconstruction', 'samples')
 _BAD_IMAGES = 'bad_images.jsonl'
@@ -96,9 +103,11 @@ def write(workdir: str) -> str:
       tables.probe_tables(model, evaluation) or _missing(
           'There is no evaluation of this run', 'evaluate', workdir),
       figures.get('evidence', ''),
+      factor_tables.section(model, evaluation, figures.get('factors', '')),
       recognition_tables.section(
           model, evaluation, figures.get('recognition', '')),
-      tables.elbo_table(evaluation), tables.further_tables(evaluation),
+      tables.elbo_table(evaluation), factor_tables.strategy_table(evaluation),
+      tables.further_tables(evaluation),
       '<h2>Training</h2>', _training(workdir, records, figures),
       '<h2>Pictures</h2>', _pictures(workdir, figures),
       _bad_images(workdir),
@@ -118,23 +127,16 @@ def summary(workdir: str) -> str:
     workdir: of the run.
 
   Returns:
-    Lines of at most 79 characters: accuracies in %, chance, numbers on groups
-    never seen, ELBO per image.
+    Lines of at most 79 characters: accuracies in %, chance, which code tells
+    which label, numbers on groups never seen, ELBO per image.
   """
   evaluation = read_evaluation(workdir)
-  table = tables.by_code(evaluation, 'accuracy', 100)
-  present = {k for values in table.values() for k in values}
-  ks = [k for k in _SUMMARY_KS if k in present]
-  width = min(max([24, *(len(code) for code, _ in table)]), 36)
-  lines = []
-  if table:
-    lines.append('test accuracy in %'.ljust(width + 7)
-                 + ''.join(f'{f"k={k}":>8}' for k in ks))
-    rows = [*table.items(), (('chance', ''), tables.chance_by_k(evaluation))]
-    for (code, source), values in rows:
-      lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
-          f'{values[k]:8.1f}' if k in values else f'{"-":>8}' for k in ks))
-  lines += recognition_tables.summary_lines(evaluation, width)
+  codes = [row['code'] for row in evaluation.get('probes') or []]
+  width = min(max([24, *map(len, codes)]), 36)
+  lines = [
+      *tables.summary_lines(evaluation, width),
+      *factor_tables.summary_lines(evaluation, width),
+      *recognition_tables.summary_lines(evaluation, width)]
   elbos = [f'{split} {value["elbo_per_image"]:.1f}'
            for split, value in evaluation.get('elbo', {}).items()]
   if elbos:

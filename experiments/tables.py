@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import statistics
 from typing import Any
 
@@ -9,24 +10,30 @@ from experiments import recognition_tables, web
 from mlvae_jax.model import Model
 
 # Sections of evaluation.json whose rows are shown in tables of their own.
-_OWN_SECTIONS = ('probes', 'verification', 'few_shot')
+_OWN_SECTIONS = ('probes', 'verification', 'few_shot', 'factors', 'strategies',
+                 'disentanglement')
+_SUMMARY_KS = (1, 2, 5, 10)
+
+Rows = list[dict[str, Any]]
 
 
 def key_numbers(model: Model, evaluation: dict[str, Any],
                 records: list[dict[str, Any]]) -> str:
   """The numbers to look at first."""
-  table, keys = by_code(evaluation, 'accuracy', 100), []
+  labels, keys = by_label(evaluation), []
   for factor in model.factors:
-    values = table.get((factor.name, 'mean'), {})
+    found = labels.get(factor.grouping) or next(iter(labels.values()), [])
+    values = by_code(found, 'accuracy', 100).get((factor.name, 'mean'), {})
     # Another image says nothing about the code of an ungrouped factor.
     ks = [min(values), max(values)] if values else []
     if factor.grouping is None and model.grouped:
       ks = ks[:1]
     keys += [(f'{factor.name} accuracy, k\xa0=\xa0{k}', f'{values[k]:.1f}\xa0%')
              for k in dict.fromkeys(ks)]
-  chance = chance_by_k(evaluation)
-  if chance:
-    keys.append(('chance', f'{chance[min(chance)]:.1f}\xa0%'))
+  for label, found in labels.items():
+    chance = chance_by_k(found)
+    keys.append((f'chance{_of(label, labels)}',
+                 f'{chance[min(chance)]:.1f}\xa0%'))
   auc = recognition_tables.by_score(evaluation.get('verification'), 'auc')
   keys += [(f'{f.name} verification AUC', f'{auc[f.name, "cosine"]:.3f}')
            for f in model.factors if (f.name, 'cosine') in auc]
@@ -54,19 +61,22 @@ def probe_tables(model: Model, evaluation: dict[str, Any]) -> str:
       '<p>A classifier reads the label off each code; k images of a label '
       f'accumulate their evidence. {wish}The rows in bold are the model\'s '
       'factors, the others are controls.</p>']
-  for heading, key, scale, digits in (
-      ('Test accuracy in %', 'accuracy', 100, 1),
-      ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
-    table = by_code(evaluation, key, scale)
-    ks = sorted({k for values in table.values() for k in values})
-    rows = [[code, source, *(_number(values.get(k), digits) for k in ks)]
-            for (code, source), values in table.items()]
-    if key == 'accuracy':
-      chance = chance_by_k(evaluation)
-      rows.append(['chance', '', *(_number(chance[k], digits) for k in ks)])
-    parts.append(f'<h3>{heading}</h3>' + web.table(
-        ['code', 'source', *(f'k={k}' for k in ks)], rows,
-        bold=[f.name for f in model.factors]))
+  labels = by_label(evaluation)
+  for label, found in labels.items():
+    for heading, key, scale, digits in (
+        ('Test accuracy in %', 'accuracy', 100, 1),
+        ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
+      table = by_code(found, key, scale)
+      ks = sorted({k for values in table.values() for k in values})
+      rows = [[code, source, *(_number(values.get(k), digits) for k in ks)]
+              for (code, source), values in table.items()]
+      if key == 'accuracy':
+        chance = chance_by_k(found)
+        rows.append(['chance', '', *(_number(chance[k], digits) for k in ks)])
+      parts.append(
+          f'<h3>{web.escape(heading + _of(label, labels))}</h3>' + web.table(
+              ['code', 'source', *(f'k={k}' for k in ks)], rows,
+              bold=[f.name for f in model.factors]))
   protocol = '; '.join(
       f'{name.replace("_", " ")}: {plain(value)}'
       for name, value in evaluation.get('protocol', {}).items())
@@ -106,20 +116,57 @@ def further_tables(evaluation: dict[str, Any]) -> str:
   return '\n'.join(parts)
 
 
-def by_code(evaluation: dict[str, Any], key: str, scale: float
+def by_label(evaluation: dict[str, Any]) -> dict[str | None, Rows]:
+  """The rows of "probes" by label; None where they do not name any."""
+  labels = {}
+  for row in evaluation.get('probes') or []:
+    labels.setdefault(row.get('label'), []).append(row)
+  return labels
+
+
+def by_code(rows: Rows, key: str, scale: float
             ) -> dict[tuple[str, str], dict[int, float]]:
-  """A number of the probes: {(code, source): {k: value}}."""
+  """A number of probes of one label: {(code, source): {k: value}}."""
   table = {}
-  for row in evaluation.get('probes', []):
+  for row in rows:
     values = table.setdefault((row['code'], row['source']), {})
     values[row['k']] = scale * row[key]
   return table
 
 
-def chance_by_k(evaluation: dict[str, Any]) -> dict[int, float]:
-  """Chance in % for each k."""
-  return {row['k']: 100 * row['chance']
-          for row in evaluation.get('probes', [])}
+def chance_by_k(rows: Rows) -> dict[int, float]:
+  """Chance in % for each k, of probes of one label."""
+  return {row['k']: 100 * row['chance'] for row in rows}
+
+
+def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
+  """What the probes say, for the terminal: accuracies in %, by label.
+
+  Args:
+    evaluation: the contents of evaluation.json.
+    width: characters for a code, 24 to 36.
+
+  Returns:
+    Lines of at most 79 characters.
+  """
+  lines, labels = [], by_label(evaluation)
+  for label, found in labels.items():
+    present = {row['k'] for row in found}
+    ks = [k for k in _SUMMARY_KS if k in present]
+    title = f'test accuracy in %{_of(label, labels)}'[:width + 7]
+    lines.append(title.ljust(width + 7)
+                 + ''.join(f'{f"k={k}":>8}' for k in ks))
+    rows = [*by_code(found, 'accuracy', 100).items(),
+            (('chance', ''), chance_by_k(found))]
+    for (code, source), values in rows:
+      lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
+          f'{values[k]:8.1f}' if k in values else f'{"-":>8}' for k in ks))
+  return lines
+
+
+def _of(label: str | None, labels: Mapping[str | None, Rows]) -> str:
+  """What to add to a heading where there are several labels."""
+  return f' of {label}' if len(labels) > 1 else ''
 
 
 def _number(value: float | None, digits: int) -> str:

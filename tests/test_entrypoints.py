@@ -68,7 +68,8 @@ def test_evaluation_has_the_plain_form(tiny):
   codes = {row['code'] for row in rows['probes']}
   assert {'content', 'style', 'untrained_content', 'pixels'} <= codes
   assert set(rows['probes'][0]) == {
-      'code', 'source', 'k', 'accuracy', 'conditional_entropy', 'chance'}
+      'code', 'label', 'strategy', 'source', 'k', 'accuracy',
+      'conditional_entropy', 'chance'}
 
 
 def test_same_command_again_resumes(tiny):
