@@ -2,10 +2,11 @@
 
   python -m experiments.prepare --dataset=celeb --data_dir=FACES
 
-FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, or what
-TFDS prepared. The same command goes on after an interruption, and says what
-is there once it is done; --verify reads the whole store against its
-checksums. `experiments.train` prepares by itself where it has to.
+FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, a
+manifest.csv that names images and their groups, or what TFDS prepared. The
+same command goes on after an interruption, and says what is there once it is
+done; --verify reads the whole store against its checksums.
+`experiments.train` prepares by itself where it has to.
 --tfds_dir=DIR also writes the images, encoded as they are, as a TFDS data set.
 """
 
@@ -37,6 +38,9 @@ def main() -> None:
   print(f'images of {" x ".join(map(str, data.images.shape[1:]))}, '
         f'{sizes.min()} to {sizes.max()} of a group, '
         f'{(sizes > 1).sum():,} groups of more than one')
+  for name, (ids, names) in data.others.items():
+    print(f'also grouped by {name}: {len(names):,} groups, {(ids < 0).sum():,} '
+          'images without')
   if config.split_by == 'group':
     _show_splits(config, data)
   if values['tfds_dir']:
@@ -59,7 +63,7 @@ def _write_tfds(config: presets.Config, tfds_dir: str) -> None:
 
   settings = folder.store_settings(config)
   builder = celeb_builder.write(
-      settings['data_dir'], tfds_dir, settings['top_k'])
+      settings['data_dir'], tfds_dir, settings['top_k'], settings['sort_by'])
   bad = builder.info.metadata['num_bad_images']
   print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
         f'{builder.data_dir}'
@@ -73,6 +77,9 @@ def define_flags() -> None:
   """Defines the flags of this entry point."""
   flags.DEFINE_enum(
       'dataset', 'celeb', list(folder.GROUPINGS), 'Data set, and its preset.')
+  flags.DEFINE_string(
+      'factors', None, 'Of the training to come: images are sorted by the '
+      'first grouping that is named, NAME:DIM:GROUPING,...')
   flags.DEFINE_bool('verify', False, 'Read the whole store to check it.')
   flags.DEFINE_string(
       'tfds_dir', None, 'Also write the source as a TFDS data set '

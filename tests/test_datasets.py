@@ -4,9 +4,10 @@ import dataclasses
 import io
 import os
 import pathlib
+import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 import pytest
 
 from experiments import datasets, presets
@@ -168,6 +169,51 @@ def test_photographs_are_turned_upright(tmp_path):
   image.save(tmp_path / 'x.png', exif=exif)
   pixels = images.read_image(str(tmp_path / 'x.png'), 8)
   assert pixels[0].max() == 0 and pixels[-1].min() == 255
+
+
+@pytest.mark.parametrize('extension', ['jpg', 'png', 'tif', 'webp'])
+@pytest.mark.parametrize('orientation', range(10))  # 1 to 8 mean something.
+def test_every_orientation_is_that_of_pil(tmp_path, extension, orientation):
+  pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
+  image = Image.fromarray(pixels).resize((24, 16), Image.Resampling.NEAREST)
+  exif = image.getexif()
+  exif[0x0112] = orientation
+  path = str(tmp_path / f'x.{extension}')
+  image.save(path, exif=exif)
+  with Image.open(path) as image:
+    expected = ImageOps.exif_transpose(image).resize(
+        (9, 9), Image.Resampling.LANCZOS)
+  np.testing.assert_array_equal(images.read_image(path, 9), expected)
+
+
+def _exif(*entries):
+  """EXIF data of (tag, type, count, four bytes)."""
+  rows = [struct.pack('<HHI', *entry[:3]) + entry[3] for entry in entries]
+  return b''.join([b'Exif\0\0II*\0', struct.pack('<IH', 8, len(rows)), *rows,
+                   bytes(4)])
+
+
+_UPSIDE_DOWN = (0x0112, 3, 1, struct.pack('<I', 3))
+
+
+@pytest.mark.filterwarnings('ignore:.*:UserWarning:PIL')
+@pytest.mark.parametrize('exif, is_turned', [
+    (b'Exif\0\0', False), (b'Exif\0\0II', False), (b'Exif\0\0text', False),
+    (b'Exif\0\0II*\0\xff\xff\xff\0', False),
+    (_exif((0x0112, 2, 4, b'3\0\0\0')), False),  # As text.
+    (_exif((0x0112, 3, 9999, bytes(4))), False),  # Beyond the end.
+    # A negative width; a type that does not exist; places beyond the end.
+    (_exif(_UPSIDE_DOWN, (0x0100, 9, 1, b'\xf0\xff\xff\xff')), True),
+    (_exif(_UPSIDE_DOWN, (0x010f, 77, 3, b'abcd')), True),
+    (_exif(_UPSIDE_DOWN, (0x011a, 5, 1, b'\xff\xff\0\0')), True),
+    (_exif(_UPSIDE_DOWN, (0x8769, 4, 1, b'\xff\xff\0\0')), True),
+])
+def test_odd_exif_data_are_no_matter(tmp_path, exif, is_turned):
+  pixels = np.arange(0, 256, 4).astype(np.uint8).reshape(8, 8)
+  Image.fromarray(pixels).save(tmp_path / 'x.jpg', exif=exif, quality=100)
+  found = images.read_image(str(tmp_path / 'x.jpg'), 8)[..., 0]
+  expected = pixels[::-1, ::-1] if is_turned else pixels
+  assert np.abs(found.astype(int) - expected).max() < 10
 
 
 def _encoded(kind):

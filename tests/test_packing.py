@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import UserError
-from experiments.datasets import packed, packing, sources
+from experiments.datasets import packed, packing, sources, spill
 from experiments.datasets.images import read_image
 
 SIZES = {'a b': 3, 'Zoë': 1, '<script>': 2}
@@ -281,22 +281,22 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
       patch.setattr(packed, '_BLOCK_BYTES', 1000)
       # The second block, so that the file is begun.
       blocks = iter([None, _no_space])
-      read = packing._SpilledRows.__getitem__
-      patch.setattr(packing._SpilledRows, '__getitem__', lambda self, rows: (
+      read = spill._SpilledRows.__getitem__
+      patch.setattr(spill._SpilledRows, '__getitem__', lambda self, rows: (
           (next(blocks) or read)(self, rows)))
     elif what == 'save':
-      patch.setattr(packing.np, 'savez', _no_space)
+      patch.setattr(np, 'savez', _no_space)
     elif what == 'folder':
       patch.setattr(packing.os, 'makedirs', _no_space)
     else:
-      add = packing._Spill.add
+      add = spill.Spill.add
 
       def add_some(spill, record, image):
         if spill.num_rows == 20:
           spill.save()
           _no_space()
         add(spill, record, image)
-      patch.setattr(packing._Spill, 'add', add_some)
+      patch.setattr(spill.Spill, 'add', add_some)
     with pytest.raises(UserError, match='^[^\n]*--store_dir[^\n]*$'):
       _prepare(path, tmp_path / 's')
   assert not list((tmp_path / 's').glob('x*/manifest.json'))
@@ -362,8 +362,8 @@ def test_a_changed_source_is_prepared_again(tmp_path):
 def test_a_source_that_changed_meanwhile_is_read_anew(tmp_path, monkeypatch):
   path = write_tsv(tmp_path / 'x.tsv', {'m.1': 5})
   with monkeypatch.context() as patch:
-    patch.setattr(packing._Spill, 'write_store', _no_space)
-    patch.setattr(packing._Spill, 'done', lambda spill, record: (
+    patch.setattr(spill.Spill, 'write_store', _no_space)
+    patch.setattr(spill.Spill, 'done', lambda spill, record: (
         setattr(spill, 'position', record.position), spill.save()))
     with pytest.raises(UserError):
       _prepare(path, tmp_path / 's')
@@ -435,7 +435,7 @@ def test_no_more_records_are_in_flight_than_allowed(tmp_path, monkeypatch):
   path = write_tsv(tmp_path / 'x.tsv', {'m': 40})
   monkeypatch.setattr(packing, '_IN_FLIGHT', 5)
   read, done, most = [], [], 0
-  records, mark = sources.TsvSource.records, packing._Spill.done
+  records, mark = sources.TsvSource.records, spill.Spill.done
 
   def counted(source, position=None):
     nonlocal most
@@ -444,7 +444,7 @@ def test_no_more_records_are_in_flight_than_allowed(tmp_path, monkeypatch):
       most = max(most, len(read) - len(done))
       yield record
   monkeypatch.setattr(sources.TsvSource, 'records', counted)
-  monkeypatch.setattr(packing._Spill, 'done', lambda spill, record: (
+  monkeypatch.setattr(spill.Spill, 'done', lambda spill, record: (
       done.append(record), mark(spill, record)))
   _prepare(path, tmp_path / 's')
   assert len(done) == 40 and most == 5
@@ -466,7 +466,7 @@ def _run(script, *args):
 # then in another child to the end. All saves are made at once.
 _KILLED = """
 import json, os, signal, sys
-from experiments.datasets import packed, packing
+from experiments.datasets import packed, packing, spill
 
 def child(work, out):
   pid = os.fork()
@@ -503,14 +503,14 @@ def counted(store_dir):
 source, top_k, root, points = sys.argv[1:]
 packing._IN_FLIGHT = 4
 packed._BLOCK_BYTES = 1000
-real_done, calls = packing._Spill.done, []
+real_done, calls = spill.Spill.done, []
 def done(spill, record):
   real_done(spill, record)
   calls.append(0)
   if len(calls) % 7 == 0:
     spill.save()
-packing._Spill.done = done
-owners = {'Spill': packing._Spill, 'Rows': packing._SpilledRows, 'os': os,
+spill.Spill.done = done
+owners = {'Spill': spill.Spill, 'Rows': spill._SpilledRows, 'os': os,
           'packed': packed, 'np': packed.np}
 for owner, name, call in json.loads(points):
   store_dir = f'{root}/{owner}.{name}.{call}'

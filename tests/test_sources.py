@@ -1,6 +1,7 @@
 """Sources of images: what is detected, what is read, what is bad."""
 
 import base64
+import hashlib
 import json
 import os
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import UserError
-from experiments.datasets import sources
+from experiments.datasets import records, sources, tfds_source
 
 SIZES = {'a b': 3, 'Zoë': 1, '<script>': 2}
 
@@ -92,7 +93,7 @@ def test_a_group_that_is_not_utf8_has_a_readable_name(tmp_path):
 
 
 def test_an_over_long_line_is_passed_over(tmp_path, monkeypatch):
-  monkeypatch.setattr(sources, '_MAX_LINE', 100)
+  monkeypatch.setattr(records, '_MAX_LINE', 100)
   short = line('m.1', 0, b'x')
   source = _tsv(tmp_path / 'x.tsv', short, line('m.2', 0, bytes(500)), short,
                 line('m.2', 0, bytes(500)).rstrip())
@@ -191,6 +192,41 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path, change):
   assert sources.detect(str(root)).fingerprint() != before
 
 
+@pytest.mark.parametrize('change', ['size', 'time', 'later'])
+def test_an_image_that_is_mended_in_place_is_noticed(
+    tmp_path, monkeypatch, change):
+  root = write_folder(tmp_path / 'faces', SIZES)
+  if change == 'later':  # Of more files, the first are looked at.
+    monkeypatch.setattr(records, 'MAX_STATED', 2)
+  path = root / 'a b' / '002.jpg'
+  os.utime(path, (1, 1))
+  os.utime(path.parent, (1, 1))
+  before = sources.detect(str(root)).fingerprint()
+  if change == 'size':
+    path.write_bytes(jpeg(0) + b'more')
+  os.utime(path, (1, 1 if change == 'size' else 2))
+  os.utime(path.parent, (1, 1))
+  after = sources.detect(str(root)).fingerprint()
+  assert (after != before) == (change != 'later')
+
+
+def test_fingerprints_of_tsv_files_stay_what_they_were(tmp_path):
+  path = write_tsv(tmp_path / 'x.tsv', SIZES)
+  os.utime(path, (7, 7))
+  expected = json.dumps([['x.tsv', path.stat().st_size, 7_000_000_000]])
+  assert sources.detect(str(path)).fingerprint() == (
+      hashlib.sha256(expected.encode()).hexdigest())
+
+
+@pytest.mark.parametrize('ranks, rank, top_k, expected', [
+    ([], 5, 0, 0), ([], 5, 2, 0), ([3], 5, 2, 1), ([3, 4], 5, 2, None),
+    ([3, 4], 4, 2, None), ([3, 4], 3, 2, 1), ([4, 3], 3, 2, 0),
+    ([4, 4], -1, 2, 1), ([1, 2, 3], 9, 0, 3)])
+def test_of_equal_ranks_the_image_that_came_first_is_kept(
+    ranks, rank, top_k, expected):
+  assert records.place(ranks, rank, top_k) == expected
+
+
 def test_a_changed_tsv_has_another_fingerprint(tmp_path):
   path = write_tsv(tmp_path / 'x.tsv', SIZES)
   before = sources.detect(str(path)).fingerprint()
@@ -203,20 +239,23 @@ def test_a_changed_tsv_has_another_fingerprint(tmp_path):
 
 def test_many_groups_are_not_listed_to_detect_them(tmp_path, monkeypatch):
   root = write_folder(tmp_path, {f'g{i}': 1 for i in range(5)})
-  monkeypatch.setattr(sources, '_MAX_DATA_SETS', 4)
+  monkeypatch.setattr(tfds_source, '_MAX_DATA_SETS', 4)
+  monkeypatch.setattr(records, 'MAX_STATED', 2)
   listed = []
   scandir = os.scandir
   monkeypatch.setattr(
       os, 'scandir', lambda path: listed.append(path) or scandir(path))
-  sources.detect(str(root)).fingerprint()
+  source = sources.detect(str(root))
   assert set(listed) == {str(root)}
+  source.fingerprint()
+  assert set(listed) == {str(root), str(root / 'g0'), str(root / 'g1')}
 
 
 @pytest.mark.parametrize('path, message', [
     (None, 'needs --data_dir'),
     ('none', 'no folder .*none; check --data_dir'),
     ('notes.txt', 'check --data_dir'),
-    ('vacant', 'holds no folders and no .tsv'),
+    ('vacant', 'holds no folders, no .tsv and no manifest.csv'),
 ])
 def test_a_path_without_images_names_the_remedy(tmp_path, path, message):
   (tmp_path / 'vacant').mkdir()

@@ -5,12 +5,13 @@
   Celeb(data_dir=TFDS, source_dir=FACES, top_k=10).download_and_prepare()
   tfds.data_source('celeb', data_dir=TFDS, split='train')[0]
 
-FACES is what `sources.detect` takes: MS-Celeb-1M's TSV files, or a folder per
-identity. The images go into array_record as they are, encoded. The splits are
-those of the packed store of the same source, and so is the order: identities
-by `packed.group_order`, the images of each by rank. Reading the source takes
-two passes: the first finds the images to keep, the second copies them; what is
-held in memory in between is their index.
+FACES is what `sources.detect` takes: MS-Celeb-1M's TSV files, a folder per
+identity, or a CSV file, of whose groupings one is kept. The images go into
+array_record as they are, encoded. The splits are those of the packed store of
+the same source, and so is the order: identities by `packed.group_order`, the
+images of each by rank. Reading the source takes two passes: the first finds
+the images to keep, the second copies them; what is held in memory in between
+is their index.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from experiments.cli import UserError
-from experiments.datasets import packed, sources, splits
+from experiments.datasets import packed, records, sources, splits
 from experiments.datasets.images import BadImageError, read_image
-from experiments.datasets.sources import Record, Source
+from experiments.datasets.records import Record, Source
 from experiments.presets import PRESETS
 from mlvae_jax.store import GroupedImages
 
@@ -59,9 +60,9 @@ _CITATION = """\
 class Celeb(tfds.core.GeneratorBasedBuilder):
   """TFDS builder of faces by identity.
 
-  `source_dir` and `top_k` are arguments of the constructor and no
+  `source_dir`, `top_k` and `sort_by` are arguments of the constructor and no
   BuilderConfig: a folder of the user's has no name that a config could have,
-  and `celeb` alone opens what is prepared. Neither is needed to read.
+  and `celeb` alone opens what is prepared. None is needed to read.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -71,22 +72,26 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
       'identity, into manual_dir, or pass source_dir to the builder.')
 
   def __init__(self, *, source_dir: str | os.PathLike | None = None,
-               top_k: int = 0, file_format: Any = None, **kwargs: Any):
+               top_k: int = 0, sort_by: str | None = None,
+               file_format: Any = None, **kwargs: Any):
     """Makes a builder.
 
     Args:
       source_dir: what `sources.detect` takes; None is TFDS's manual_dir.
       top_k: images kept of an identity of a TSV, those of the best search
         ranks; 0 keeps all, and so does a source without ranks.
+      sort_by: of the groupings of a CSV the one that is identity; None is the
+        first.
       file_format: None is array_record; most others need TensorFlow.
       **kwargs: of TFDS's builders: data_dir, version.
     """
     self._source_dir = source_dir and os.fspath(source_dir)
-    self._top_k = top_k
+    self._top_k, self._sort_by = top_k, sort_by
     super().__init__(file_format=file_format or 'array_record', **kwargs)
     # TFDS pickles a builder as its constructor's arguments.
     self._original_state.update(
-        source_dir=self._source_dir, top_k=top_k, file_format=file_format)
+        source_dir=self._source_dir, top_k=top_k, sort_by=sort_by,
+        file_format=file_format)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -104,7 +109,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
         metadata=tfds.core.MetadataDict())
 
   def _split_generators(self, dl_manager: Any) -> dict[str, _Examples]:
-    source = sources.detect(self._source_dir or str(dl_manager.manual_dir))
+    source = sources.detect(
+        self._source_dir or str(dl_manager.manual_dir), self._sort_by)
     index = _Index(self._top_k if source.has_ranks else 0)
     # TFDS has `data_dir` be a temporary folder until all is written.
     path = os.path.join(self.data_dir, packed.BAD_IMAGES)
@@ -158,13 +164,15 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
       bar.update()
 
 
-def write(source_dir: str | None, tfds_dir: str, top_k: int = 0) -> Celeb:
+def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
+          sort_by: str | None = None) -> Celeb:
   """Writes a source as a TFDS data set, unless that is done already.
 
   Args:
     source_dir: what `sources.detect` takes.
     tfds_dir: folder of TFDS data sets; `celeb` is put there.
     top_k: images kept of an identity of a TSV; 0 for all.
+    sort_by: of the groupings of a CSV the one that is identity.
 
   Returns:
     The builder, prepared.
@@ -172,13 +180,14 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0) -> Celeb:
   Raises:
     UserError: when the source cannot be used, or another one is there.
   """
-  source = sources.detect(source_dir)
+  source = sources.detect(source_dir, sort_by)
   tfds_dir = os.path.abspath(os.path.expanduser(tfds_dir))
   source_dir = os.path.abspath(os.path.expanduser(source_dir))
   if _is_inside(tfds_dir, source_dir):
     raise UserError(
         f'{tfds_dir} is in the source itself; choose another --tfds_dir')
-  builder = Celeb(data_dir=tfds_dir, source_dir=source_dir, top_k=top_k)
+  builder = Celeb(data_dir=tfds_dir, source_dir=source_dir, top_k=top_k,
+                  sort_by=sort_by)
   if not builder.is_prepared():
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -220,19 +229,21 @@ class _Index:
 
   def wants(self, record: Record) -> bool:
     """Whether an image of this rank would be kept."""
-    rows = self._rows.get(record.group, ())
-    return not self._top_k or len(rows) < self._top_k or (
-        record.rank < max(row.rank for row in rows))
+    return self._place(record.group, record.rank) is not None
 
   def add(self, row: _Row, num_bytes: int) -> None:
-    """Keeps an image, in place of its identity's worst where that is full."""
+    """Keeps an image that is wanted; where that is full, its worst goes."""
     self._num_added += 1
     self._num_bytes += num_bytes
     rows = self._rows.setdefault(row.identity, [])
-    if self._top_k and len(rows) == self._top_k:
-      # Of equal ranks the later one goes; rows stay in the source's order.
-      del rows[max(range(len(rows)), key=lambda i: (rows[i].rank, i))]
+    if self._top_k:
+      number = self._place(row.identity, row.rank)
+      del rows[number:number + 1]  # Rows stay in the source's order.
     rows.append(row)
+
+  def _place(self, identity: str, rank: int) -> int | None:
+    rows = self._rows.get(identity, ()) if self._top_k else ()
+    return records.place([row.rank for row in rows], rank, self._top_k)
 
   def in_order(self) -> tuple[list[str], list[list[_Row]]]:
     """The identities in their order, and the images of each by rank."""
@@ -257,7 +268,7 @@ class _Examples(Sequence):
     if isinstance(row.at, str):
       with open(row.at, 'rb') as file:
         image = file.read()
-      name = sources.readable(os.path.basename(row.at))
+      name = records.readable(os.path.basename(row.at))
     else:
       record = next(self._source.records(json.loads(row.at)), None)
       if record is None or record.problem or (

@@ -1,4 +1,4 @@
-"""Photographs by group: a folder of folders, TSV shards, or TFDS.
+"""Photographs by group: a folder of folders, a CSV, TSV shards, or TFDS.
 
 Data sets `folder`, `celeb`, `celeba` and `omniglot` are all read here: they
 differ in their presets. Whatever the source, the images come from its packed
@@ -7,12 +7,14 @@ store.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
+from experiments import cli
 from experiments.cli import UserError
-from experiments.datasets import packed, packing, splits
+from experiments.datasets import packed, packing, sources, splits
+from experiments.datasets.manifest import ManifestSource
 from experiments.presets import Config
+from mlvae_jax.factors import Factor, parse_factors
 from mlvae_jax.store import GroupedImages
 
 GROUPINGS = {
@@ -30,15 +32,17 @@ def load(config: Config) -> splits.Splits:
 
   Args:
     config: data_dir, store_dir, image_size, celeb_top_k, on_bad_image,
-      split_by and split_fractions are read.
+      model, factors, split_by and split_fractions are read.
 
   Returns:
     The splits: the groups are divided in the proportions split_fractions, or
-    with split_by='image' the images of each group.
+    with split_by='image' the images of each group. Of several groupings the
+    first factor's is meant; the groups of others may be in all splits.
 
   Raises:
     UserError: when the data cannot be used, or not be split.
   """
+  _check_columns(config)
   data = open_images(config)
   if config.split_by == 'group':
     return splits.split_groups(data, config.split_fractions)
@@ -56,9 +60,9 @@ def load(config: Config) -> splits.Splits:
 
 def open_images(config: Config) -> GroupedImages:
   """All the images of a configuration, from the packed store."""
-  data = packing.open_or_prepare(**store_settings(config),
-                                 on_bad_image=config.on_bad_image)
-  return dataclasses.replace(data, grouping=GROUPINGS[config.dataset])
+  return packing.open_or_prepare(
+      **store_settings(config), on_bad_image=config.on_bad_image,
+      grouping=GROUPINGS[config.dataset])
 
 
 def bad_images(config: Config) -> str | None:
@@ -79,7 +83,32 @@ def store_settings(config: Config) -> dict[str, object]:
   if config.dataset in _TFDS_NAMES:
     data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
   return {'data_dir': data_dir, 'image_size': config.image_size,
-          'top_k': config.celeb_top_k, 'store_dir': config.store_dir}
+          'top_k': config.celeb_top_k, 'store_dir': config.store_dir,
+          'sort_by': next((f.grouping for f in _grouped(config)), None)}
+
+
+def _grouped(config: Config) -> list[Factor]:
+  """The grouped factors of a configuration."""
+  try:
+    factors = parse_factors(config.factors)
+  except ValueError as error:
+    cli.bad_flag(str(error))
+  return [factor for factor in factors if factor.grouping]
+
+
+def _check_columns(config: Config) -> None:
+  """Says, before hours of preparing, that a CSV lacks a factor's grouping."""
+  csv_path = sources.find_csv(config.data_dir)
+  if csv_path is None or config.model == 'vae':
+    return
+  groupings = ManifestSource(csv_path).groupings
+  for factor in _grouped(config):
+    if factor.grouping not in groupings:
+      cli.bad_flag(
+          f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
+          f'{csv_path} has the groupings {", ".join(groupings)}; choose among '
+          f'them, as in --factors={factor.name}:{factor.dim}:{groupings[0]},'
+          'style:16')
 
 
 def _prepared_by_tfds(data_dir: str | None, name: str) -> str:

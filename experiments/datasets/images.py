@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 EXTENSIONS = (
     '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -17,6 +18,14 @@ _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
 _GREY_MODES = ('1', 'L', 'LA')
+# What makes an image upright again, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90}
+# PIL's on odd EXIF data, in the middle of a progress bar; pixels are not meant.
+warnings.filterwarnings('ignore', module=r'PIL\.TiffImagePlugin')
 
 
 class BadImageError(Exception):
@@ -48,7 +57,7 @@ def read_image(source: str | bytes, size: int) -> np.ndarray:
             f'{image.width}x{image.height} pixels, more than '
             f'{_MAX_PIXELS // 10**6} million')
       image.draft(None, (2 * size, 2 * size))  # Large JPEGs decode smaller.
-      pixels = _to_grey_or_rgb(ImageOps.exif_transpose(image))
+      pixels = _to_grey_or_rgb(_upright(image))
       pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
   except BadImageError:
     raise
@@ -59,6 +68,21 @@ def read_image(source: str | bytes, size: int) -> np.ndarray:
     raise BadImageError(f'cannot be decoded: {reason}') from error
   array = np.asarray(pixels, np.uint8)
   return array[..., None] if array.ndim == 2 else array
+
+
+def _upright(image: Image.Image) -> Image.Image:
+  """The image as its EXIF data say it is to be held, if they say it.
+
+  `ImageOps.exif_transpose` does so too, but rewrites those data afterwards,
+  and fails where they are odd.
+  """
+  image.load()  # What fails here is no matter of EXIF.
+  try:
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+  except Exception:  # PIL meets damaged data with any of them.
+    return image
+  return (image.transpose(_UPRIGHT[orientation])
+          if orientation in _UPRIGHT else image)
 
 
 def _to_grey_or_rgb(image: Image.Image) -> Image.Image:

@@ -1,14 +1,17 @@
 """The packed store: decoded images of one size in a memory-mapped file.
 
-A folder of five files. Rows are sorted by group; groups are in a random order
-that depends on their names and `ORDER_SEED` only, so that any split by group
-is a slice.
+A folder of five files, and two more for every further grouping. Rows are
+sorted by group; groups are in a random order that depends on their names and
+`ORDER_SEED` only, so that any split by group is a slice.
 
-  images.npy        uint8 [N, S, S, C], mapped into memory
-  offsets.npy       int64 [G + 1]; group g has the rows offsets[g]:offsets[g+1]
-  names.json        the names of the groups
-  bad_images.jsonl  what could not be used, and why
-  manifest.json     format, source, settings, counts and SHA-256 of the others
+  images.npy         uint8 [N, S, S, C], mapped into memory
+  offsets.npy        int64 [G + 1]; group g has rows offsets[g]:offsets[g+1]
+  names.json         the names of the groups
+  labels-NAME.npy    int32 [N], group of each row in the grouping NAME, or -1
+  names-NAME.json    the names of that grouping's groups
+  bad_images.jsonl   what could not be used, and why
+  manifest.json      format, source, settings, counts, names of the groupings
+                     where the source says them, SHA-256 of the other files
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.cli import UserError, write_atomically
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.store import GroupedImages, Labels
 
 FORMAT = 1
 ORDER_SEED = 1705
 IMAGES, OFFSETS, NAMES = 'images.npy', 'offsets.npy', 'names.json'
 BAD_IMAGES, MANIFEST = 'bad_images.jsonl', 'manifest.json'
-_INDEX_FILES = (OFFSETS, NAMES, BAD_IMAGES)
+# Of a further grouping.
+_LABELS, _LABEL_NAMES = 'labels-{}.npy', 'names-{}.json'
 _BLOCK_BYTES = 1 << 22
 
 
@@ -53,7 +57,7 @@ def read_manifest(path: str) -> dict[str, Any] | None:
   return manifest if is_ours else None
 
 
-def open_store(path: str) -> GroupedImages:
+def open_store(path: str, grouping: str = 'group') -> GroupedImages:
   """Opens a store; its images stay on disk, mapped into memory.
 
   The small files are checked against the manifest, the images' size only:
@@ -61,6 +65,7 @@ def open_store(path: str) -> GroupedImages:
 
   Args:
     path: folder of the store.
+    grouping: what its groups are, where it does not say that itself.
 
   Returns:
     The images.
@@ -72,18 +77,22 @@ def open_store(path: str) -> GroupedImages:
   if manifest is None:
     raise UserError(f'no packed store in {path}; prepare it again')
   try:
-    for name in _INDEX_FILES:
+    grouping, *others = manifest.get('groupings') or [grouping]
+    for name in _index_files(others):
       if file_digest(os.path.join(path, name)) != manifest['sha256'][name]:
         raise ValueError(f'the checksum of {name} is wrong')
     images = np.load(os.path.join(path, IMAGES), mmap_mode='r')
-    offsets = np.load(os.path.join(path, OFFSETS))
-    with open(os.path.join(path, NAMES), encoding='utf-8') as file:
-      names = tuple(json.load(file))
     if list(images.shape) != manifest['shape'] or images.dtype != np.uint8:
       raise ValueError(f'{IMAGES} has not the size of the manifest')
-  except (OSError, ValueError, KeyError, EOFError) as error:
+    offsets = np.load(os.path.join(path, OFFSETS))
+    names = _read_names(path, NAMES)
+    others = {
+        name: Labels(np.load(os.path.join(path, _LABELS.format(name))),
+                     _read_names(path, _LABEL_NAMES.format(name)))
+        for name in others}
+  except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
     raise _damaged(path, error) from error
-  return GroupedImages(images, offsets, names)
+  return GroupedImages(images, offsets, names, grouping, others)
 
 
 def verify_store(path: str) -> None:
@@ -116,6 +125,7 @@ def write_store(
     ranks: np.ndarray,
     names: Sequence[str],
     manifest: dict[str, Any],
+    others: Sequence[Labels] = (),
 ) -> None:
   """Writes the files of a store, the manifest last.
 
@@ -125,7 +135,9 @@ def write_store(
     labels: `[M]` ints, group of each row.
     ranks: `[M]` ints; a group's rows are put in this order.
     names: of the groups; those without rows are left out.
-    manifest: what to say of source and settings.
+    manifest: what to say of source and settings; where there are further
+      groupings, also the names of all, as 'groupings'.
+    others: the rows' labels in the further groupings.
   """
   count = np.bincount(labels, minlength=len(names))
   order = [g for g in group_order(names) if count[g]]
@@ -135,15 +147,19 @@ def write_store(
   digest = _write_images(os.path.join(path, IMAGES), rows, source_row)
   offsets = np.concatenate([[0], np.cumsum(count[order])])
   np.save(os.path.join(path, OFFSETS), offsets)
-  with open(os.path.join(path, NAMES), 'w', encoding='utf-8') as file:
-    json.dump([names[g] for g in order], file)
+  _write_names(path, NAMES, [names[g] for g in order])
+  other_names = manifest.get('groupings', [''])[1:]
+  for name, labels_of in zip(other_names, others):
+    np.save(os.path.join(path, _LABELS.format(name)),
+            labels_of.ids[source_row].astype(np.int32))
+    _write_names(path, _LABEL_NAMES.format(name), labels_of.names)
   manifest = {
       'format': FORMAT, 'order_seed': ORDER_SEED,
       'shape': list(rows.shape), 'num_images': len(labels),
       'num_groups': len(order), **manifest,
       'sha256': {IMAGES: digest} | {
           name: file_digest(os.path.join(path, name))
-          for name in _INDEX_FILES}}
+          for name in _index_files(other_names)}}
   write_atomically(
       os.path.join(path, MANIFEST), json.dumps(manifest, indent=1))
 
@@ -165,6 +181,22 @@ def _write_images(path: str, rows: Rows, order: np.ndarray) -> str:
     file.flush()
     os.fsync(file.fileno())
   return digest.hexdigest()
+
+
+def _index_files(others: Sequence[str]) -> list[str]:
+  """The small files of a store with these further groupings."""
+  return [OFFSETS, NAMES, BAD_IMAGES] + [
+      kind.format(name) for name in others for kind in (_LABELS, _LABEL_NAMES)]
+
+
+def _read_names(path: str, name: str) -> tuple[str, ...]:
+  with open(os.path.join(path, name), encoding='utf-8') as file:
+    return tuple(json.load(file))
+
+
+def _write_names(path: str, name: str, names: Sequence[str]) -> None:
+  with open(os.path.join(path, name), 'w', encoding='utf-8') as file:
+    json.dump(list(names), file)
 
 
 def _damaged(path: str, error: Exception | str) -> UserError:
