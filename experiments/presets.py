@@ -28,6 +28,8 @@ class Config:
     on_bad_image: 'skip' passes over images that cannot be used, 'fail' stops.
     split_by: 'image' divides the images of each group, 'group' the groups.
     split_fractions: of validation and test in a split by group.
+    num_images: drawn in all, of the data set shapes.
+    hold_out: VALUE+VALUE,... of shapes: what training never sees.
     model: 'mlvae' or 'vae'.
     factors: NAME:DIM[:GROUPING],...; a VAE joins their dimensions into one.
     likelihood: name in `LIKELIHOODS`.
@@ -68,6 +70,8 @@ class Config:
   on_bad_image: str = 'skip'
   split_by: str = 'image'
   split_fractions: tuple[float, float] = (0.25, 0.25)
+  num_images: int = 25_000
+  hold_out: str = ''
   model: str = 'mlvae'
   factors: str = 'content:10:digit,style:10'
   likelihood: str = 'learned_gaussian'
@@ -129,6 +133,15 @@ PRESETS = {
         groups_per_batch=32, max_group_size=8, visit='groups', batch_size=256,
         contrast='content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
+    'shapes': Config(
+        # Every shape and every colour is trained on with nine others.
+        dataset='shapes', image_size=32, hold_out=(
+            'circle+red,square+orange,triangle+purple,star+yellow,cross+green,'
+            'ring+blue,heart+pink,moon+cyan,arrow+brown,bar+black'),
+        factors='shape:8:shape,style:16', likelihood='bernoulli',
+        network='conv', channels=(32, 64, 128), hidden_sizes=(256,),
+        activation='silu', steps=3000, max_group_size=12, batch_size=128,
+        chunk_steps=25, checkpoint_every=1000),
 }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from experiments.cli import UserError
-from experiments.datasets import folder, mnist, mnist5k
+from experiments.datasets import folder, mnist, mnist5k, shapes
 from experiments.datasets.splits import Splits
 from experiments.presets import Config
 
 _LOADERS = {
     'mnist5k': mnist5k.load,
     'mnist': mnist.load,
+    'shapes': shapes.load,
     **{name: folder.load for name in folder.GROUPINGS},
 }
 

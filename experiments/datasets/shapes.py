@@ -1,0 +1,206 @@
+"""Drawn shapes of which every factor is known: the paper's figure 1.
+
+An RGB image shows one shape on white. Its shape, colour, size, position and
+rotation are drawn independently and uniformly, and each is a grouping.
+Position is one of nine places, from which an image is off by up to `JITTER`;
+that is all that varies continuously. Size is the area, the same for every
+shape; rotation is an angle, the same for every shape: classes 18 degrees
+apart, below the 72 degrees that bring the star back to itself. A circle and a
+ring would look the same at every angle; they have a notch and a gap.
+
+What `hold_out` names, by default ten combinations of shape and colour and the
+purple triangle among them, is never trained on and makes up the test split.
+(So a training image's shape tells a little of its colour: which it is not.)
+
+  from experiments.datasets import shapes
+  shapes.save_sheet('docs/shapes.png')  # All shapes in all colours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from experiments import cli
+from experiments.datasets.drawing import (
+    COLOURS,
+    FACTORS,
+    JITTER,
+    OUTLINES,
+    Scenes,
+    draw,
+)
+from experiments.datasets.splits import SPLIT_SEED, Splits
+from experiments.presets import PRESETS, Config
+from mlvae_jax.factors import parse_factors
+from mlvae_jax.store import GroupedImages, Labels
+
+_COLUMNS = {name: column for column, name in enumerate(FACTORS)}
+_MAX_BYTES = 4 << 30
+
+
+def load(config: Config) -> Splits:
+  """Draws the data set; it is always the same, whatever the run's seed.
+
+  Images with what is held out are the test split, a tenth of the others the
+  validation split. With nothing held out, validation and test are a tenth
+  each. The splits do not depend on the factors, nor on the image size.
+
+  `shares_groups` says that every test group is trained on: probes are then
+  fitted on training images and scored on the test split (where it has one
+  group only, accuracies are over that group and chance is 1). Hold out a
+  value of the grouping itself, and it is False: the test groups are treated
+  as new ones, with probes among them alone, verification and few-shot
+  recognition.
+
+  Args:
+    config: num_images, image_size, hold_out and factors are read. The images
+      are sorted by the grouping of the first grouped factor (by shape, where
+      there is none).
+
+  Returns:
+    The splits, with all five groupings.
+  """
+  grouping = _first_grouping(config)
+  try:
+    combinations = parse_hold_out(config.hold_out)
+  except ValueError as error:
+    cli.bad_flag(str(error))
+  num_bytes = 3 * config.num_images * config.image_size ** 2
+  if num_bytes > _MAX_BYTES:
+    cli.bad_flag(
+        f'{num_bytes / 1e9:.0f} GB of images are too many; lower --num_images '
+        'or --image_size')
+  scenes = sample(config.num_images)
+  parts = [scenes.take(rows) for rows in _split(scenes, combinations, config)]
+  column = _COLUMNS[grouping]
+  shares_groups = bool(np.isin(
+      parts[2].values[:, column], parts[0].values[:, column]).all())
+  splits = [
+      _grouped(part, grouping, config.image_size, keep_all=shares_groups)
+      for part in parts]
+  return Splits(*splits, shares_groups=shares_groups)
+
+
+def sample(num: int) -> Scenes:
+  """The first `num` scenes; the same ones, however many there are."""
+  random = np.random.default_rng(SPLIT_SEED).random((num, len(FACTORS) + 2))
+  count = [len(names) for names in FACTORS.values()]
+  values = (random[:, :len(count)] * count).astype(np.int32)
+  return Scenes(values, JITTER * (2 * random[:, len(count):] - 1))
+
+
+def parse_hold_out(text: str) -> list[dict[str, int]]:
+  """Parses VALUE+VALUE,...: combinations of values of different factors.
+
+  Args:
+    text: `triangle+purple,star`, say; spaces do not matter.
+
+  Returns:
+    Of each combination the number of the value by factor.
+
+  Raises:
+    ValueError: on what is no value, or a combination of two values of the
+      same factor.
+  """
+  combinations = []
+  for item in filter(None, map(str.strip, text.split(','))):
+    combination: dict[str, int] = {}
+    for value in map(str.strip, item.split('+')):
+      factor = next((f for f, names in FACTORS.items() if value in names), None)
+      if factor is None:
+        raise ValueError(
+            f'expected --hold_out as VALUE+VALUE,..., got {item!r}; the values '
+            'are ' + '; '.join(f'{name}: {", ".join(names)}'
+                               for name, names in FACTORS.items()))
+      number = FACTORS[factor].index(value)
+      if combination.setdefault(factor, number) != number:
+        raise ValueError(
+            f'no image has two values of {factor}, as {item!r} in --hold_out; '
+            'separate combinations by commas')
+    combinations.append(combination)
+  return combinations
+
+
+def held_out(scenes: Scenes, combinations: list[dict[str, int]]) -> np.ndarray:
+  """Which scenes show one of the combinations, `[N]` bool."""
+  held = np.zeros(len(scenes.values), bool)
+  for combination in combinations:
+    columns = [_COLUMNS[name] for name in combination]
+    held |= (scenes.values[:, columns] == list(combination.values())).all(1)
+  return held
+
+
+def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
+           ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Rows of training, validation and test, three masks `[N]`."""
+  held = held_out(scenes, combinations)
+  if held.all():
+    cli.bad_flag(
+        f'--hold_out={config.hold_out} leaves nothing to train on; name less')
+  turn = np.arange(len(held)) % 10  # Scenes are in no order.
+  test = held if combinations else turn == 8
+  validation = ~test & (turn == 9)
+  parts = ~test & ~validation, validation, test
+  for name, rows in zip(('training', 'validation', 'test'), parts):
+    if not rows.any():
+      cli.bad_flag(
+          f'none of the {len(held)} images is for {name}; raise --num_images')
+  return parts
+
+
+def _grouped(scenes: Scenes, grouping: str, image_size: int, keep_all: bool
+             ) -> GroupedImages:
+  """The images of a split, sorted; with `keep_all` also groups without any."""
+  labels = {
+      name: Labels(scenes.values[:, column], FACTORS[name])
+      for name, column in _COLUMNS.items()}
+  ids, names = labels.pop(grouping)
+  if not keep_all:
+    present, ids = np.unique(ids, return_inverse=True)
+    names = tuple(names[value] for value in present)
+  return GroupedImages.from_labels(
+      draw(scenes, image_size), ids, names, grouping, labels)
+
+
+def _first_grouping(config: Config) -> str:
+  """The grouping of the first grouped factor."""
+  groupings = [
+      f.grouping for f in parse_factors(config.factors) if f.grouping]
+  for grouping in groupings:
+    if grouping not in FACTORS:
+      cli.bad_flag(
+          f'shapes has no grouping {grouping!r}, see --factors; choose one of '
+          + ', '.join(FACTORS))
+  return groupings[0] if groupings else 'shape'
+
+
+def save_sheet(path: str) -> None:
+  """Writes a picture of all shapes in all colours, at random in the rest.
+
+  Args:
+    path: of the PNG. What the preset holds out is framed in red.
+  """
+  import matplotlib  # Slow to import: only to draw.
+
+  from experiments import sheets
+
+  grid = np.indices((len(OUTLINES), len(COLOURS))).reshape(2, -1).T
+  scenes = sample(len(grid))
+  scenes.values[:, :2] = grid
+  held = held_out(scenes, parse_hold_out(PRESETS['shapes'].hold_out))
+  images = draw(scenes, 42)
+  with matplotlib.rc_context(sheets.STYLE):
+    sheet = sheets.Sheet(images.shape[1:], *(len(v) for v in (
+        OUTLINES, COLOURS)))
+    for (row, column), image, out in zip(grid, images, held):
+      sheet.put(row, column, image, sheets.RED if out else None)
+    for row, name in enumerate(OUTLINES):
+      sheet.text(row + 0.5, -0.1, name, ha='right')
+    for column, name in enumerate(COLOURS):
+      sheet.text(-0.05, column + 0.5, name, ha='center', va='bottom')
+    sheets.save(sheets.Drawing(sheet.figure(), (
+        'All shapes in all colours; size, position and rotation at random. '
+        'Framed in red: never trained on.')), path)
+  with Image.open(path) as image:  # Few colours: a third of the bytes.
+    image.convert('RGB').quantize(128).save(path, optimize=True)
