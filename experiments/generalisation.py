@@ -7,7 +7,7 @@ are composed from the codes of training images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import itertools
 
 import jax
@@ -26,6 +26,7 @@ from experiments.subjects import (
 )
 from experiments.swap_figures import can_swap
 import mlvae_jax
+from mlvae_jax.latents import Codes
 from mlvae_jax.store import GroupedImages
 
 _NUM_SHOWN = 3  # Training images of each part.
@@ -97,12 +98,29 @@ def _training_ids(train: GroupedImages, test: GroupedImages, grouping: str
   return np.array([*(numbers.get(name, -1) for name in names), -1], int)[ids]
 
 
-def _evidence(subject: Subject, grouping: str, rows: np.ndarray
-              ) -> list[np.ndarray]:
-  """Rows of training images of each test image's group."""
-  groups = groups_of(subject.data.train, grouping)
-  ids = _training_ids(subject.data.train, subject.images, grouping)[rows]
-  return [groups.rows(group)[:NUM_EVIDENCE] for group in ids]
+def compose(subject: Subject, rows: np.ndarray, parts: Sequence[str]
+            ) -> tuple[Codes, dict[str, list[np.ndarray]]]:
+  """Codes of test images, some of them taken from training images.
+
+  Args:
+    subject: says which model and splits.
+    rows: `[N]` of the test images, at most `NUM_SETS`.
+    parts: groupings whose factors' codes come from training images of the
+      test image's group.
+
+  Returns:
+    `[N, D]` per factor, posterior means, and by grouping for each image the
+    rows of the training images, at most `NUM_EVIDENCE`.
+  """
+  train, test = subject.data.train, subject.images
+  codes, evidence = dict(encode(subject, [rows])), {}
+  for grouping in parts:
+    groups = groups_of(train, grouping)
+    evidence[grouping] = [
+        groups.rows(group)[:NUM_EVIDENCE]
+        for group in _training_ids(train, test, grouping)[rows]]
+    codes |= group_codes(subject, evidence[grouping], grouping, images=train)
+  return codes, evidence
 
 
 def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
@@ -110,24 +128,20 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
   """A row per test image: it, its reconstruction, and what is composed."""
   model, train, test = subject.model, subject.data.train, subject.images
   parts = [grouping for grouping in pair if grouping in groupings(model)]
-  evidence = {g: _evidence(subject, g, rows) for g in parts}
-  alone = encode(subject, [rows])
-  composed = dict(alone)
-  for grouping, members in evidence.items():
-    composed |= group_codes(subject, members, grouping, images=train)
+  composed, evidence = compose(subject, rows, parts)
   columns = jax.device_get([
-      _decode(model, subject.params, codes) for codes in (alone, composed)])
+      _decode(model, subject.params, codes)
+      for codes in (encode(subject, [rows]), composed)])
   sheet = Sheet(model.image_shape, len(rows), 3 + 3.5 * len(parts))
+  names = [groups_of(test, grouping) for grouping in pair]
   for i, (row, *made) in enumerate(zip(rows, *columns)):
-    image = test.images[row]
-    names = [shorten(groups_of(test, g).name(test.labels_of(g).ids[row]))
-             for g in pair]
-    sheet.text(i + 0.5, -0.1, '\n'.join(names), ha='right')
+    sheet.text(i + 0.5, -0.1, '\n'.join(
+        shorten(groups.name(groups.ids[row])) for groups in names), ha='right')
     for j, (tile, colour) in enumerate(
-        zip((image, *made), (GREEN, BLUE, RED))):
+        zip((test.images[row], *made), (GREEN, BLUE, RED))):
       sheet.put(i, j, tile, colour)
     for part, grouping in enumerate(parts):
-      near = _nearest(image, train.images[evidence[grouping][i]])
+      near = _nearest(test.images[row], train.images[evidence[grouping][i]])
       for j, tile in enumerate(near[:_NUM_SHOWN]):
         sheet.put(i, 3.5 * (part + 1) + j, tile, GREEN)
   for part, grouping in enumerate(parts):

@@ -1,7 +1,6 @@
 """Figures: every one is a whole PNG, whatever the model and the groups."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import types
@@ -10,7 +9,7 @@ from absl import flags
 import jax
 import matplotlib
 import numpy as np
-from PIL import Image
+import pictures
 import pytest
 
 from experiments import (
@@ -71,12 +70,7 @@ def _data(sizes, shape=(4, 4, 1), names=None):
 def _model(data, **changes):
   """An untrained model with its parameters, as `mlvae_jax.load` gives it."""
   model = runs.make_model(dataclasses.replace(_CONFIG, **changes), data)
-  return model, _init(model)
-
-
-@functools.cache
-def _init(model):
-  return jax.jit(model.init)(jax.random.key(0))
+  return model, pictures.init(model)
 
 
 @pytest.fixture
@@ -85,20 +79,8 @@ def draw(tmp_path, monkeypatch):
   def call(data, **changes):
     monkeypatch.setattr(
         runs, 'load_model', lambda workdir: _model(data, **changes))
-    return _open(figures.draw_all(str(tmp_path), data))
+    return pictures.read(figures.draw_all(str(tmp_path), data))
   return call
-
-
-def _open(paths):
-  """The images by name, which are PNGs of a sane size with a caption."""
-  found = {}
-  for path in paths:
-    with Image.open(path, formats=['PNG']) as image:
-      image.load()
-      assert 50 < min(image.size) and max(image.size) < 3000, image.size
-      assert len(image.text['Description']) > 60
-      found[path.rpartition('/')[2].removesuffix('.png')] = image
-  return found
 
 
 def _count(image, colour):
@@ -108,11 +90,9 @@ def _count(image, colour):
 
 
 @pytest.fixture(scope='module', autouse=True)
-def compile_fast():
-  """Next to nothing is computed here: compiling takes the time."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
+def _fast():
+  with pictures.fast():
+    yield
 
 
 @pytest.fixture(scope='module')
@@ -129,12 +109,13 @@ def trained(tmp_path_factory):
 
 def test_every_figure_is_drawn(trained):
   workdir, _, paths = trained
-  assert set(_open(paths)) == _PICTURES | {'evidence', 'recognition', 'curves'}
+  assert set(pictures.read(paths)) == _PICTURES | {
+      'evidence', 'recognition', 'curves'}
   assert sorted(paths) == sorted(map(str, (workdir / 'figures').iterdir()))
 
 
 def test_frames_say_what_an_image_is(trained):
-  drawn = _open(trained[2])
+  drawn = pictures.read(trained[2])
   for name in ('swap', 'interpolation', 'reconstruction'):
     for colour in (sheets.GREEN, sheets.BLUE, sheets.RED):
       assert _count(drawn[name], colour) > 500, (name, colour)
@@ -142,11 +123,11 @@ def test_frames_say_what_an_image_is(trained):
 
 
 def test_captions_name_the_model_s_factors(trained):
-  for name, image in _open(trained[2]).items():
+  for name, image in pictures.read(trained[2]).items():
     caption = image.text['Description']
     assert name in ('evidence', 'recognition', 'curves') or 'who' in caption
     assert 'style' not in caption
-  assert 'chosen to show the benefit' in _open(trained[2])[
+  assert 'chosen to show the benefit' in pictures.read(trained[2])[
       'reconstruction'].text['Description']
 
 
@@ -292,7 +273,7 @@ def _draw_recognition(folder, evaluation):
         str(folder), _model(_data([3]))[0])
     if drawing is not None:
       sheets.save(drawing, str(folder / 'recognition.png'))
-      _open([str(folder / 'recognition.png')])
+      pictures.read([str(folder / 'recognition.png')])
   return drawing
 
 
