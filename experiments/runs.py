@@ -15,6 +15,7 @@ from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
+from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model, Params
 from mlvae_jax.store import Feed, GroupedImages
 
@@ -29,34 +30,44 @@ _FREE_TO_CHANGE = (
 def make_model(config: presets.Config, data: Splits) -> Model:
   """The model of a configuration for a data set's images."""
   model = presets.make_model(config, data.train.images.shape[1:])
+  known = data.train.groupings
   for factor in model.grouped:
-    if factor.grouping != data.grouping:
+    if factor.grouping not in known:
       cli.bad_flag(
           f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
-          f'{config.dataset} is grouped by {data.grouping!r}; see --factors')
+          f'{config.dataset} is grouped by {", ".join(known)}; give --factors '
+          f'as NAME:DIM:{known[0]},...')
   return model
 
 
 def make_stream(model: Model, images: GroupedImages, config: presets.Config,
-                shuffle: bool = True) -> IndexStream:
+                shuffle: bool = True) -> IndexStream | MixedStream:
   """The index stream of a split; a VAE's groups are single images.
 
-  Without `shuffle`, for evaluation, it visits all images.
+  Factors of several groupings get a mixed one. Without `shuffle`, for
+  evaluation, it visits all images.
   """
   row_multiple = jax.local_device_count()
   if not model.grouped:
     return IndexStream(
         range(len(images) + 1), groups_per_batch=config.batch_size,
         seed=config.seed, row_multiple=row_multiple, shuffle=shuffle)
-  settings = {}
+  settings = {
+      'groups_per_batch': config.groups_per_batch,
+      'max_group_size': config.max_group_size, 'seed': config.seed,
+      'row_multiple': row_multiple, 'shuffle': shuffle}
   if shuffle:
-    settings = {
+    settings |= {
         'min_group_size': config.min_group_size, 'visit': config.visit}
+  groupings = tuple(dict.fromkeys(f.grouping for f in model.grouped))
   try:
-    return IndexStream(
-        images.offsets, groups_per_batch=config.groups_per_batch,
-        max_group_size=config.max_group_size, seed=config.seed,
-        row_multiple=row_multiple, shuffle=shuffle, **settings)
+    if groupings != (images.grouping,):
+      return MixedStream(
+          {name: images.labels_of(name).ids for name in groupings},
+          **settings)
+    if shuffle:
+      settings['subsampling'] = config.subsampling
+    return IndexStream(images.offsets, **settings)
   except ValueError as error:
     raise UserError(f'{config.dataset}: {error}') from error
 

@@ -16,6 +16,13 @@ That is `visit='images'`. With `visit='groups'` an epoch is one pass over the
 uneven (faces: one person has 530 images, most have two), no group then
 outweighs the others.
 
+A group that is cut gives the paper's estimate of its ELBO, which is biased:
+a piece of it pays a whole KL. `subsampling='unbiased'` takes from a large
+group two independent random halves of a piece instead: one for the evidence,
+the other for the likelihood, where each image stands for n / size of it. For
+any evidence that is a bound on the whole group's log p(X_G), and the estimate
+of the bound has no bias.
+
 A batch is a pure function of (seed, step), so a run resumes by its step
 number. Everything is padded to one static shape.
 """
@@ -35,23 +42,35 @@ class IndexBatch(NamedTuple):
     rows: `[..., N]` int32 rows of the data set; 0 for padding.
     group_ids: `[..., N]` int32 in `[0, groups_per_batch)`.
     mask: `[..., N]` bool, False for padding, which comes last.
+    groups: `[..., G]` int32, number of each group in the data set; -1 for
+      groups that a batch does not have.
+    evidence, weights, shares: as in `factors.Batch`, or None.
+
+  Of several groupings, `group_ids`, `groups` and `shares` are dicts by
+  grouping.
   """
 
   rows: np.ndarray
   group_ids: np.ndarray
   mask: np.ndarray
+  groups: np.ndarray | None = None
+  evidence: np.ndarray | None = None
+  weights: np.ndarray | None = None
+  shares: np.ndarray | None = None
 
 
 class _Epoch(NamedTuple):
-  """One epoch's plan: `order` of rows, and pieces by batch."""
+  """One epoch's plan: order of rows, the pieces, and order of batches."""
 
   row_order: np.ndarray | None
+  piece_group: np.ndarray
   piece_start: np.ndarray
   piece_size: np.ndarray
   batch_order: np.ndarray
 
 
 VISIT = ('images', 'groups')
+SUBSAMPLING = ('paper', 'unbiased')
 
 
 class IndexStream:
@@ -72,6 +91,8 @@ class IndexStream:
       max_group_size: int | None = None,
       min_group_size: int = 1,
       visit: str = 'images',
+      subsampling: str = 'paper',
+      whole_shares: bool = False,
       seed: int = 0,
       row_multiple: int = 1,
       shuffle: bool = True,
@@ -84,6 +105,10 @@ class IndexStream:
       max_group_size: larger groups are cut; None keeps all whole.
       min_group_size: smaller groups are left out.
       visit: what an epoch visits once, 'images' or 'groups'.
+      subsampling: 'paper', or 'unbiased', which needs visit='groups' and a
+        max_group_size of at least 2.
+      whole_shares: a piece of a group stands for its share of the group, for
+        posteriors that are the whole group's (SVI), instead of for a group.
       seed: of the order of groups and rows.
       row_multiple: rows_per_batch is rounded up to a multiple of it (the
         number of devices).
@@ -105,6 +130,15 @@ class IndexStream:
           f'row_multiple of at least 1, got {sizes}')
     if visit not in VISIT:
       raise ValueError(f'expected visit of {VISIT}, got {visit!r}')
+    if subsampling not in SUBSAMPLING:
+      raise ValueError(
+          f'expected subsampling of {SUBSAMPLING}, got {subsampling!r}')
+    self._unbiased = subsampling == 'unbiased'
+    if self._unbiased and (visit != 'groups' or max_group_size == 1):
+      raise ValueError(
+          'unbiased subsampling needs visit=groups, and a max_group_size of '
+          'at least 2')
+    self._whole_shares = whole_shares
     self._starts, self._sizes = offsets[:-1], np.diff(offsets)
     self._all_sizes = self._sizes
     keep = self._sizes >= min_group_size
@@ -112,6 +146,7 @@ class IndexStream:
       raise ValueError(
           f'no group has the {min_group_size} images of min_group_size')
     self._starts, self._sizes = self._starts[keep], self._sizes[keep]
+    self._numbers = np.flatnonzero(keep).astype(np.int32)
     self._seed, self._shuffle = seed, shuffle
     num_groups = len(self._sizes)
     self.groups_per_batch = min(groups_per_batch, num_groups)
@@ -128,7 +163,7 @@ class IndexStream:
         self._pieces.max()))
     if self.groups_per_batch == num_groups:
       self._pieces = np.minimum(self._drawn, self.steps_per_epoch)
-    self._is_cut = bool(
+    self._is_cut = not self._unbiased and bool(
         np.any(self._pieces > 1) or np.any(self._drawn < self._sizes))
     self._balance = shuffle and visit == 'groups'
     largest = np.sort(_ceil_div(self._drawn, self._pieces))[::-1]
@@ -139,14 +174,25 @@ class IndexStream:
 
   def batch(self, step: int) -> IndexBatch:
     """The batch `[N]` of a step."""
-    return IndexBatch(*(value[0] for value in self.batches(step, step + 1)))
+    return IndexBatch(*(
+        None if value is None else value[0]
+        for value in self.batches(step, step + 1)))
+
+  def size_of(self, grouping: str) -> int:
+    """Static number of groups in a batch; there is one grouping."""
+    del grouping
+    return self.groups_per_batch
 
   def batches(self, start: int, stop: int) -> IndexBatch:
     """The batches of steps start to stop, stacked to `[stop - start, N]`."""
     shape = (stop - start, self.rows_per_batch)
     result = IndexBatch(
         np.zeros(shape, np.int32), np.zeros(shape, np.int32),
-        np.zeros(shape, bool))
+        np.zeros(shape, bool),
+        np.full((shape[0], self.groups_per_batch), -1, np.int32),
+        np.zeros(shape, bool) if self._unbiased else None,
+        np.zeros(shape, np.float32) if self._unbiased else None,
+        np.zeros(shape, np.float32) if self._whole_shares else None)
     for i, step in enumerate(range(start, stop)):
       self._fill(step, result, i)
     return result
@@ -158,16 +204,50 @@ class IndexStream:
     # Pieces of one group are neighbours in the plan. Dealing the plan out
     # like cards puts them into different batches.
     dealt = slice(plan.batch_order[within], None, self.steps_per_epoch)
-    start, size = plan.piece_start[dealt], plan.piece_size[dealt]
-    num_rows = int(size.sum())
-    ids = np.repeat(np.arange(len(size), dtype=np.int32), size)
-    offset = np.cumsum(size) - size
-    rows = np.arange(num_rows) - offset[ids] + start[ids]
+    group, start, size = (value[dealt] for value in (
+        plan.piece_group, plan.piece_start, plan.piece_size))
+    if self._unbiased:
+      rows, size = self._draw_halves(step, group, result, i)
+      num_rows = len(rows)
+      ids = np.repeat(np.arange(len(size), dtype=np.int32), size)
+    else:
+      num_rows = int(size.sum())
+      ids = np.repeat(np.arange(len(size), dtype=np.int32), size)
+      offset = np.cumsum(size) - size
+      rows = np.arange(num_rows) - offset[ids] + start[ids]
     if plan.row_order is not None:
       rows = plan.row_order[rows]
     result.rows[i, :num_rows] = rows
     result.group_ids[i, :num_rows] = ids
     result.mask[i, :num_rows] = True
+    result.groups[i, :len(group)] = self._numbers[group]
+    if self._whole_shares:
+      result.shares[i, :num_rows] = 1.0 / self._sizes[group][ids]
+
+  def _draw_halves(self, step: int, groups: np.ndarray, result: IndexBatch,
+                   i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and numbers of rows of groups, each evidence, likelihood or both.
+
+    Also writes evidence and weights into row i of `result`.
+    """
+    rng = np.random.Generator(np.random.PCG64([self._seed, step, 1]))
+    rows, sizes, end = [], [], 0
+    for group in groups:
+      size, drawn = int(self._sizes[group]), int(self._drawn[group])
+      if drawn == size:
+        chosen, is_evidence, weight = np.arange(size), True, 1.0
+      else:
+        halves = [rng.choice(size, count, replace=False)
+                  for count in (drawn - drawn // 2, drawn // 2)]
+        chosen = np.unique(np.concatenate(halves))
+        is_evidence, is_likely = (np.isin(chosen, half) for half in halves)
+        weight = is_likely * (size / (drawn // 2))
+      rows.append(self._starts[group] + chosen)
+      sizes.append(len(chosen))
+      here = slice(end, end + len(chosen))
+      result.evidence[i, here], result.weights[i, here] = is_evidence, weight
+      end = here.stop
+    return np.concatenate(rows), np.array(sizes)
 
   def _plan_epoch(self, epoch: int) -> _Epoch:
     rng = np.random.Generator(np.random.PCG64([self._seed, epoch]))
@@ -191,8 +271,8 @@ class IndexStream:
       batch_order = rng.permutation(self.steps_per_epoch)
       if self._is_cut:
         row_order = self._shuffle_within_groups(rng)
-    return _Epoch(
-        row_order, self._starts[group] + begin, end - begin, batch_order)
+    return _Epoch(row_order, group, self._starts[group] + begin, end - begin,
+                  batch_order)
 
   def _shuffle_within_groups(self, rng: np.random.Generator) -> np.ndarray:
     # Rows are sorted by group, so a sort by (group + a random fraction)

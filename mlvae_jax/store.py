@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mlvae_jax.batching import IndexBatch, IndexStream
+from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model
 
 DEVICES = 'devices'  # Name of the axis over which a batch is spread.
@@ -157,11 +158,11 @@ class Feed:
     num_groups: static number of groups per grouped factor.
   """
 
-  def __init__(self, model: Model, data: GroupedImages, stream: IndexStream,
-               *, on_device: bool = True):
+  def __init__(self, model: Model, data: GroupedImages,
+               stream: IndexStream | MixedStream, *, on_device: bool = True):
     self.stream = stream
     self.num_groups = {
-        f.name: stream.groups_per_batch for f in model.grouped}
+        f.name: stream.size_of(f.grouping) for f in model.grouped}
     self._num_devices = jax.local_device_count()
     if stream.rows_per_batch % self._num_devices:
       raise ValueError(
@@ -172,7 +173,9 @@ class Feed:
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
     """Steps start to stop as (all images, indices, gathered pixels)."""
-    index = IndexBatch(*map(self._split, self.stream.batches(start, stop)))
+    batches = self.stream.batches(start, stop)
+    # Every device holds the numbers of all groups, but its own rows only.
+    index = jax.tree.map(self._split, batches._replace(groups=None))
     pixels = None if self._on_device is not None else self._images[index.rows]
     index, pixels = jax.device_put((index, pixels), _sharding(DEVICES))
     return self._on_device, index, pixels

@@ -300,9 +300,16 @@ def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
   num_rows = index.rows.shape[0]
   x = images[index.rows] if pixels is None else pixels
   first = jax.lax.axis_index(DEVICES) * num_rows
+
+  def by_factor(values):
+    """Of a single grouping, or of several by name: to factors."""
+    return {f.name: values[f.grouping] if isinstance(values, dict) else values
+            for f in model.grouped}
+
   return Batch(
-      x, {f.name: index.group_ids for f in model.grouped}, index.mask,
-      first + jnp.arange(num_rows))
+      x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
+      index.evidence, index.weights,
+      None if index.shares is None else by_factor(index.shares))
 
 
 def _chunk_bounds(start: int, stop: int, chunk_steps: int

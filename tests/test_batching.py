@@ -3,6 +3,7 @@
 All in NumPy: nothing here is traced.
 """
 
+import jax
 import numpy as np
 import pytest
 
@@ -59,8 +60,17 @@ def _groups_of(sizes, rows):
 
 
 def _assert_same(first, second):
-  for a, b in zip(first, second):
-    np.testing.assert_array_equal(a, b)
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _step_of(batches, i):
+  """One of stacked batches."""
+  return jax.tree.map(lambda value: value[i], batches)
+
+
+def _parts(batches):
+  """Their rows, group ids and masks."""
+  return batches[:3]
 
 
 # What an epoch holds.
@@ -70,14 +80,14 @@ def _assert_same(first, second):
 @each_case
 def test_every_image_is_in_an_epoch_exactly_once(name, epoch):
   sizes = CASES[name][0]
-  rows, _, mask = _epoch(_stream(name), epoch)
+  rows, _, mask = _parts(_epoch(_stream(name), epoch))
   np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(sizes.sum()))
 
 
 @each_case
 def test_no_group_is_twice_in_a_batch_and_ids_tell_groups_apart(name):
   sizes = CASES[name][0]
-  for rows, ids, mask in zip(*_epoch(_stream(name), 1)):
+  for rows, ids, mask in zip(*_parts(_epoch(_stream(name), 1))):
     pairs = np.stack([_groups_of(sizes, rows[mask]), ids[mask]])
     pairs = np.unique(pairs, axis=1)
     for values in pairs:  # One id per group, and one group per id.
@@ -87,7 +97,7 @@ def test_no_group_is_twice_in_a_batch_and_ids_tell_groups_apart(name):
 @each_case
 def test_batches_have_one_shape_and_keep_to_their_sizes(name):
   sizes, stream = CASES[name][0], _stream(name)
-  rows, ids, mask = batches = _epoch(stream, 2)
+  rows, ids, mask = batches = _parts(_epoch(stream, 2))
   shape = (stream.steps_per_epoch, stream.rows_per_batch)
   assert all(value.shape == shape for value in batches)
   assert (rows.dtype, ids.dtype, mask.dtype) == (np.int32, np.int32, bool)
@@ -98,7 +108,7 @@ def test_batches_have_one_shape_and_keep_to_their_sizes(name):
 
 @each_case
 def test_padding_is_last_and_zero(name):
-  rows, ids, mask = _epoch(_stream(name))
+  rows, ids, mask = _parts(_epoch(_stream(name)))
   assert np.all(mask[:, :-1] >= mask[:, 1:])
   np.testing.assert_array_equal(rows[~mask], 0)
   np.testing.assert_array_equal(ids[~mask], 0)
@@ -107,14 +117,14 @@ def test_padding_is_last_and_zero(name):
 @pytest.mark.parametrize(
     'name', [name for name, case in CASES.items() if case[2] is not None])
 def test_no_group_of_a_batch_exceeds_the_maximum(name):
-  for _, ids, mask in zip(*_epoch(_stream(name))):
+  for _, ids, mask in zip(*_parts(_epoch(_stream(name)))):
     assert np.bincount(ids[mask]).max() <= CASES[name][2]
 
 
 @pytest.mark.parametrize('name', ['faces uncut', 'one huge group uncut'])
 def test_groups_stay_whole_without_a_maximum(name):
   sizes = CASES[name][0]
-  for rows, ids, mask in zip(*_epoch(_stream(name))):
+  for rows, ids, mask in zip(*_parts(_epoch(_stream(name)))):
     count = np.bincount(ids[mask])
     group = _groups_of(sizes, rows[mask])
     np.testing.assert_array_equal(count[ids[mask]], sizes[group])
@@ -125,7 +135,7 @@ def test_pieces_of_a_group_are_nearly_equal():
   stream = IndexStream(
       _offsets(sizes), groups_per_batch=2, max_group_size=64)
   pieces = {0: [], 1: [], 2: []}
-  for rows, ids, mask in zip(*_epoch(stream)):
+  for rows, ids, mask in zip(*_parts(_epoch(stream))):
     for i in np.unique(ids[mask]):
       piece = rows[mask & (ids == i)]
       pieces[_groups_of(sizes, piece[0])].append(len(piece))
@@ -141,7 +151,7 @@ def test_where_all_groups_fit_every_batch_holds_a_piece_of_each():
   assert stream.groups_per_batch == 4
   counts = np.array([
       np.bincount(_groups_of(sizes, rows[mask]), minlength=4)
-      for rows, _, mask in zip(*_epoch(stream))])
+      for rows, _, mask in zip(*_parts(_epoch(stream)))])
   assert stream.steps_per_epoch == 5
   assert np.all(counts[:, [0, 1, 3]] >= 8)
   assert counts[:, 2].sum() == 2 and counts[:, 2].max() == 1
@@ -150,7 +160,7 @@ def test_where_all_groups_fit_every_batch_holds_a_piece_of_each():
 def test_a_million_groups_of_one():
   stream = IndexStream(np.arange(1_000_001), groups_per_batch=4096)
   assert (stream.steps_per_epoch, stream.rows_per_batch) == (245, 4096)
-  rows, _, mask = _epoch(stream)
+  rows, _, mask = _parts(_epoch(stream))
   np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
 
 
@@ -158,7 +168,7 @@ def test_one_group_of_a_million():
   stream = IndexStream(
       [0, 1_000_000], groups_per_batch=8, max_group_size=128)
   assert (stream.groups_per_batch, stream.rows_per_batch) == (1, 128)
-  rows, ids, mask = _epoch(stream)
+  rows, ids, mask = _parts(_epoch(stream))
   np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
   np.testing.assert_array_equal(ids, 0)
 
@@ -170,8 +180,8 @@ def test_rows_divide_over_devices_without_changing_the_batches(row_multiple):
   assert padded.rows_per_batch % row_multiple == 0
   assert 0 <= extra < row_multiple
   _assert_same(
-      [value[:, :plain.rows_per_batch] for value in _epoch(padded)],
-      _epoch(plain))
+      [value[:, :plain.rows_per_batch] for value in _parts(_epoch(padded))],
+      list(_parts(_epoch(plain))))
   assert not _epoch(padded).mask[:, plain.rows_per_batch:].any()
 
 
@@ -187,7 +197,7 @@ def test_a_batch_depends_on_its_step_alone(name):
   for step in (stop - 1, start, start + 1, start):  # In any order.
     single = stream.batch(step)
     assert single.rows.shape == (stream.rows_per_batch,)
-    _assert_same(single, [value[step - start] for value in together])
+    _assert_same(single, _step_of(together, step - start))
     stream.batch(step + 3 * steps)  # Another epoch in between.
 
 
@@ -214,7 +224,7 @@ def test_groups_are_cut_anew_in_every_epoch():
   stream = IndexStream([0, 64, 128], groups_per_batch=2, max_group_size=8)
   partners = []
   for epoch in range(2):
-    rows, ids, mask = _epoch(stream, epoch)
+    rows, ids, mask = _parts(_epoch(stream, epoch))
     step, place = np.argwhere(rows == 5)[0]
     same = mask[step] & (ids[step] == ids[step, place])
     partners.append(set(rows[step, same].tolist()))
@@ -228,7 +238,7 @@ def test_without_shuffling_every_epoch_is_the_same(name):
   _assert_same(batches, _epoch(stream, 3))
   np.testing.assert_array_equal(
       np.sort(batches.rows[batches.mask]), np.arange(sizes.sum()))
-  for rows, ids, mask in zip(*batches):  # In the order of the data.
+  for rows, ids, mask in zip(*_parts(batches)):  # In the order of the data.
     assert np.all(np.diff(rows[mask]) > 0)
     assert np.all(np.diff(ids[mask]) >= 0)
 
@@ -242,7 +252,7 @@ def test_groups_below_the_minimum_are_left_out(name, visit):
   sizes = CASES[name][0]
   stream = _stream(name, min_group_size=3, visit=visit)
   for epoch in range(2):
-    rows, _, mask = _epoch(stream, epoch)
+    rows, _, mask = _parts(_epoch(stream, epoch))
     assert np.all(mask.any(axis=1))
     group = _groups_of(sizes, rows[mask])
     np.testing.assert_array_equal(
@@ -265,7 +275,7 @@ def test_an_epoch_over_groups_meets_each_once(name, min_group_size, shuffle):
   expected[sizes < min_group_size] = 0
   for epoch in (0, 3):
     count, meetings = np.zeros_like(sizes), np.zeros_like(sizes)
-    for rows, ids, mask in zip(*_epoch(stream, epoch)):
+    for rows, ids, mask in zip(*_parts(_epoch(stream, epoch))):
       real = rows[mask]
       assert len(np.unique(real)) == len(real) > 0
       group = _groups_of(sizes, real)
@@ -293,7 +303,7 @@ def test_batches_of_epochs_over_groups_depend_on_the_step_alone(name):
   other.batch(5 * steps)  # Has another past.
   for step in (stop - 1, start):  # In any order.
     _assert_same(
-        other.batch(step), [value[step - start] for value in together])
+        other.batch(step), _step_of(together, step - start))
 
 
 def test_rows_of_other_epochs_are_others():
@@ -302,7 +312,7 @@ def test_rows_of_other_epochs_are_others():
   seen = [set(), set(), set(), set()]
   first = _epoch(stream, 0)
   for epoch in range(40):
-    rows, _, mask = _epoch(stream, epoch)
+    rows, _, mask = _parts(_epoch(stream, epoch))
     for row in rows[mask]:
       seen[_groups_of(sizes, row)].add(int(row))
   assert not np.array_equal(first.rows, _epoch(stream, 1).rows)
@@ -322,7 +332,7 @@ def test_groups_of_all_sizes_share_a_batch():
   assert (stream.steps_per_epoch, stream.rows_per_batch) == (8, 8)
   orders = []
   for epoch in range(2):
-    rows, _, mask = _epoch(stream, epoch)
+    rows, _, mask = _parts(_epoch(stream, epoch))
     assert mask.all()
     groups = _groups_of(sizes, rows)
     np.testing.assert_array_equal(np.sort(sizes[groups])[:, :3], [

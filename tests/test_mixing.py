@@ -1,0 +1,165 @@
+"""The index stream of several groupings."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import presets, runs
+from experiments.datasets.splits import Splits
+from mlvae_jax import training
+from mlvae_jax.mixing import MixedStream, fill_unknown
+from mlvae_jax.store import GroupedImages, Labels
+
+_RNG = np.random.default_rng(0)
+_WHO = np.repeat(np.arange(30), 6)  # 30 people of six images.
+_LAMP = _RNG.permutation(np.arange(180) % 60)  # 60 lamps of three.
+_LABELS = {'who': _WHO, 'lamp': _LAMP}
+
+
+def _stream(labels=None, **settings):
+  return MixedStream(labels or _LABELS, **{
+      'groups_per_batch': 8, 'max_group_size': 4, **settings})
+
+
+def _present(batch, grouping):
+  """Numbers of members, by group, in a batch."""
+  return np.bincount(batch.group_ids[grouping][batch.mask])
+
+
+def test_a_batch_has_groups_of_several_members_in_every_grouping():
+  stream = _stream()
+  for step in range(20):
+    batch = stream.batches(step, step + 1)
+    for grouping in _LABELS:
+      assert (_present(batch, grouping) > 1).sum() >= 3
+
+
+def test_drawn_by_one_grouping_the_other_would_be_alone():
+  batch = _stream({'who': _WHO}).batches(0, 1)
+  shared = np.bincount(_LAMP[batch.rows[batch.mask]])
+  assert (shared > 1).sum() < 3  # What mixing is for.
+
+
+def test_ids_and_numbers_are_those_of_the_rows():
+  batch = _stream().batches(0, 3)
+  for grouping, labels in _LABELS.items():
+    for i in range(3):
+      mask = batch.mask[i]
+      ids, rows = batch.group_ids[grouping][i][mask], batch.rows[i][mask]
+      np.testing.assert_array_equal(
+          batch.groups[grouping][i][ids], labels[rows])
+      num = len(set(ids))
+      assert np.all(batch.groups[grouping][i][num:] == -1)
+      assert len(set(rows)) == len(rows)
+
+
+def test_an_epoch_pays_each_group_of_another_grouping_once():
+  # All images are drawn once by each of the two groupings, save repeats.
+  stream = _stream({'who': _WHO, 'lamp': _LAMP}, groups_per_batch=4)
+  steps = stream.steps_per_epoch
+  batch = stream.batches(0, steps)
+  paid = np.zeros(60)
+  seen = np.zeros(180)
+  np.add.at(paid, _LAMP[batch.rows[batch.mask]],
+            batch.shares['lamp'][batch.mask])
+  np.add.at(seen, batch.rows[batch.mask], 1)
+  assert seen.min() >= 1
+  np.testing.assert_allclose(
+      paid, np.bincount(_LAMP, seen) / 3, rtol=1e-5)  # Share 1/3 per visit.
+  only = _stream(shuffle=False)
+  batch = only.batches(0, only.steps_per_epoch)
+  paid = np.bincount(_LAMP[batch.rows[batch.mask]],
+                     batch.shares['lamp'][batch.mask])
+  np.testing.assert_allclose(paid, 1, rtol=1e-5)
+
+
+def test_whole_groups_of_the_first_grouping_count_once():
+  stream = _stream(max_group_size=None, shuffle=False)
+  batch = stream.batches(0, stream.steps_per_epoch)
+  assert batch.mask.sum() == 180
+  np.testing.assert_allclose(
+      np.bincount(_WHO[batch.rows[batch.mask]],
+                  batch.shares['who'][batch.mask]), 1, rtol=1e-5)
+
+
+def test_rows_of_unknown_group_are_alone():
+  lamp = np.where(np.arange(180) < 90, -1, _LAMP)
+  filled = fill_unknown(lamp)
+  assert len(set(filled[:90])) == 90 and filled[:90].min() > 59
+  np.testing.assert_array_equal(filled[90:], lamp[90:])
+  stream = _stream({'who': _WHO, 'lamp': lamp})
+  for step in range(5):
+    batch = stream.batches(step, step + 1)
+    alone = batch.mask & (lamp[batch.rows] < 0)
+    sizes = _present(batch, 'lamp')
+    assert np.all(sizes[batch.group_ids['lamp'][alone]] == 1)
+    np.testing.assert_array_equal(batch.shares['lamp'][alone], 1)
+
+
+def test_nobody_shares_a_group():
+  stream = _stream({'who': np.arange(20), 'lamp': np.full(20, -1)},
+                   groups_per_batch=7)
+  assert stream.batches(0, 3).mask.sum() == 20
+
+
+def test_batches_are_functions_of_seed_and_step():
+  first, again, other = (
+      _stream(seed=seed, row_multiple=4).batches(2, 4) for seed in (1, 1, 2))
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+  assert not np.array_equal(first.rows, other.rows)
+  assert first.rows.shape[1] % 4 == 0
+
+
+@pytest.mark.parametrize('posterior', ['product', 'mixture'])
+def test_training_is_the_same_on_any_number_of_devices(posterior):
+  """Several groupings through the feed and the pmapped steps."""
+  data = GroupedImages.from_labels(
+      _RNG.integers(0, 256, (180, 4, 4, 1), np.uint8), _WHO,
+      tuple(map(str, range(30))), 'who',
+      {'lamp': Labels(_LAMP, tuple(map(str, range(60))))})
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], factors='who:2:who,lamp:2:lamp,rest:1',
+      hidden_sizes=(8,), groups_per_batch=8, max_group_size=4,
+      group_posterior=posterior)
+  model = runs.make_model(config, Splits(data, data, data, True))
+  settings = presets.make_train_config(config, model)
+  feed = runs.make_feed(model, data, config)
+  chunk = training.make_chunk(model, settings, feed.num_groups)
+  state, metrics = chunk(
+      training.init_state(model, settings), *feed.chunk(0, 6))
+
+  take = jax.jit(lambda state, batch: training.train_step(
+      model, settings, feed.num_groups, state, batch))
+
+  def one_by_one(state):
+    for step in range(6):
+      _, index, _ = feed.chunk(step, step + 1)
+      index = jax.tree.map(
+          lambda v: v.swapaxes(0, 1).reshape(-1), jax.device_get(index))
+      batch = training.Batch(
+          data.images[index.rows],
+          {f.name: index.group_ids[f.grouping] for f in model.grouped},
+          index.mask, np.arange(len(index.rows)), shares={
+              f.name: index.shares[f.grouping] for f in model.grouped})
+      state, found = take(state, batch)
+    return state, found
+
+  alone, found = one_by_one(training.init_state(model, settings))
+  np.testing.assert_allclose(
+      found.sums.log_lik, metrics.sums.log_lik[-1], rtol=1e-4)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+      alone.params, state.params)
+  assert training.summarize(metrics.sums)['kl']['lamp'] > 0
+
+
+def test_unknown_groupings_are_named():
+  data = GroupedImages.from_labels(
+      np.zeros((4, 4, 4, 1), np.uint8), np.array([0, 0, 1, 1]), 'ab', 'who',
+      {'lamp': Labels(np.array([0, 1, 0, -1]), ('on', 'off'))})
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], factors='who:2:who,mood:2:mood')
+  with pytest.raises(SystemExit):
+    runs.make_model(config, Splits(data, data, data, True))
