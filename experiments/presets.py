@@ -44,6 +44,8 @@ class Config:
     max_group_size: larger groups are visited in pieces of at most this size.
     min_group_size: smaller groups are left out of training.
     visit: what an epoch visits once, 'images' or 'groups'.
+    subsampling: of groups that are cut: 'paper', or 'unbiased'.
+    group_posterior: 'product' of the members' Normals, or their 'mixture'.
     batch_size: images a step of a VAE, whose groups are single images. For
       other models the two above determine it.
     learning_rate: of Adam.
@@ -86,6 +88,8 @@ class Config:
   max_group_size: int = 29
   min_group_size: int = 1
   visit: str = 'images'
+  subsampling: str = 'paper'
+  group_posterior: str = 'product'
   batch_size: int = 256
   learning_rate: float = 1e-3
   kl_weights: str = ''
@@ -161,7 +165,14 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   factors = factors_lib.parse_factors(config.factors)
   if config.model == 'vae':
     factors = factors_lib.vae(sum(f.dim for f in factors))
-  return Model(factors, image_shape, _likelihood(config), _network(config))
+  if config.subsampling == 'unbiased':
+    if len({f.grouping for f in factors} - {None}) != 1:
+      raise ValueError('subsampling=unbiased is for a single grouping')
+    if config.visit != 'groups' or config.max_group_size < 2:
+      raise ValueError('subsampling=unbiased needs visit=groups and a '
+                       'max_group_size of at least 2')
+  return Model(factors, image_shape, _likelihood(config), _network(config),
+               config.group_posterior)
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:

@@ -28,8 +28,8 @@ from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from experiments.metrics_log import MetricsLog
 from mlvae_jax import checkpoint, training
-from mlvae_jax.batching import VISIT
-from mlvae_jax.group_posteriors import SAMPLE_PER
+from mlvae_jax.batching import SUBSAMPLING, VISIT
+from mlvae_jax.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
 from mlvae_jax.likelihoods import LIKELIHOODS
 from mlvae_jax.model import Model
 from mlvae_jax.networks import ACTIVATIONS, NETWORKS
@@ -101,6 +101,13 @@ def define_flags() -> None:
   flags.DEFINE_enum(
       'visit', None, list(VISIT),
       'What an epoch visits once: every image, or every group.')
+  flags.DEFINE_enum(
+      'subsampling', None, list(SUBSAMPLING),
+      'Of groups that are cut to --max_group_size: as the paper does, or '
+      'without bias.')
+  flags.DEFINE_enum(
+      'group_posterior', None, list(GROUP_POSTERIORS),
+      'What the posteriors of a group\'s members make up.')
   flags.DEFINE_integer(
       'batch_size', None,
       'Images a step; of grouped models --groups_per_batch times '
