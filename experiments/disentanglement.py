@@ -1,9 +1,8 @@
 """MIG and DCI: how single dimensions of the codes share out known factors.
 
-Both look at the posterior means of all factors of a model side by side, each
-image encoded alone, and at labels of several groupings, the known factors.
-They know nothing of which dimensions make up which code; that is what the
-matrix of `factor_matrix.py` is for.
+Both look at the posterior means of all factors side by side, each image
+encoded alone, and at labels of several groupings, the known factors. What
+whole codes tell is in the matrix of `factor_matrix.py`.
 
 - MIG, the mutual information gap: Chen, Li, Grosse, Duvenaud 2018, Isolating
   sources of disentanglement in variational autoencoders (arXiv 1802.04942).
@@ -97,13 +96,12 @@ def importance(train: tuple[np.ndarray, np.ndarray],
                test: tuple[np.ndarray, np.ndarray]) -> Importance:
   """Predicts a known factor with a random forest (DCI).
 
-  As in Eastwood & Williams, the depth of the trees is the one that does best
-  on validation.
+  As in Eastwood & Williams, the trees are as deep as is best on validation.
 
   Args:
-    train: codes `[N, D]` and labels `[N]`.
-    validation: likewise, to choose by.
-    test: likewise, held out.
+    train: codes `[N, D]` and labels `[N]`; so are the next two.
+    validation: to choose by.
+    test: held out.
 
   Returns:
     The forest's importances, and its error on test.
@@ -114,8 +112,8 @@ def importance(train: tuple[np.ndarray, np.ndarray],
   from sklearn.ensemble import RandomForestClassifier  # Slow to import.
 
   _check(*train)
-  # All dimensions compete for every split: were only some of them looked at,
-  # those that tell nothing would get a share whenever the right one is out.
+  # All dimensions compete for every split: of a random few, one that tells
+  # nothing would get a share whenever the right one is not among them.
   forests = [
       RandomForestClassifier(
           _NUM_TREES, max_depth=depth, max_features=None, n_jobs=1,
@@ -127,8 +125,8 @@ def importance(train: tuple[np.ndarray, np.ndarray],
 def disentanglement(weights: np.ndarray) -> float:
   """D of DCI: does a dimension tell of one factor only?
 
-  Of each dimension, 1 less the entropy, to base K, of its importances over
-  the factors; averaged over dimensions by their shares of all importance.
+  1 less the entropy, to base K, of each dimension's importances over the
+  factors; averaged over dimensions by their shares of all importance.
 
   Args:
     weights: `[D, K]` importances of D dimensions for K >= 2 factors.
@@ -224,8 +222,8 @@ def _means(encoded: Encoded, part: Part) -> tuple[np.ndarray, np.ndarray]:
 def _unseen(chosen: Labelled) -> Part:
   """Images that the model was not trained on, with labels as in training.
 
-  These are validation images: a test split may hold combinations that were
-  left out on purpose, in which one factor gives away another.
+  Validation images: a test split may be of combinations that were held out,
+  in which one factor gives away another.
   """
   if chosen.parts[1].split != 'test':
     return chosen.parts[1]

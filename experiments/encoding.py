@@ -92,8 +92,8 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
   Args:
     model: static.
     params: its parameters.
-    images: `[N, H, W, C]` uint8; may be a file mapped into memory.
-    rows: which of them, `[M]`; None for all.
+    images: `[N, H, W, C]` uint8, N > 0; may be a file mapped into memory.
+    rows: which of them, `[M]`, M > 0; None for all.
 
   Returns:
     Per factor a Normal of `[M, D]` NumPy arrays.
@@ -101,8 +101,7 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
   encode = jax.jit(model.encode)
   count = len(images if rows is None else rows)
   parts = []
-  # At least one part, so that no images are arrays of no rows.
-  for start in range(0, max(count, 1), _ENCODE_ROWS):
+  for start in range(0, count, _ENCODE_ROWS):
     which = slice(start, start + _ENCODE_ROWS)
     parts.append(jax.device_get(encode(
         params, images[which if rows is None else rows[which]])))

@@ -397,6 +397,59 @@ def test_summary_of_few_groups(tmp_path):
   assert lines[-1].split() == ['chance', '8.3', '14.3']
 
 
+_TWO_LABELS = {
+    'probes': [
+        _probe('who', 'mean', 1, 0.5) | {'label': 'who', 'strategy': 1},
+        _probe('who', 'mean', 5, 0.75) | {'label': 'who', 'strategy': 2},
+        _probe('how', 'mean', 1, 0.25) | {'label': 'who', 'strategy': 1},
+        _probe('light', 'mean', 1, 0.625) | {
+            'label': _EVIL, 'strategy': 1, 'chance': 0.5}],
+    'factors': [
+        {'code': 'who', 'label': label, 'strategy': 1, 'source': 'mean',
+         'accuracy': 0.5, 'conditional_entropy': 1.5, 'chance': 0.125}
+        for label in ('who', _EVIL)],
+    'disentanglement': [], 'strategies': [
+        {'strategy': 2, 'split': 'test', 'images': 9, 'set_size': 11,
+         'elbo_per_image': -5.25, 'log_lik': -4.5, 'kl': {'who': 0.75},
+         'log_lik_of_means': -4.0, 'squared_error': 0.25}]}
+
+
+def test_several_labels_are_told_apart(tmp_path):
+  workdir = _workdir(
+      tmp_path, _TWO_LABELS, factors=f'who:3:who,light:2:{_EVIL},how:2')
+  for name in ('evidence', 'factors', 'swap'):
+    _add_figure(tmp_path, name, f'How to read {name}.')
+  page = _read(workdir)
+  top = page.text[:page.text.index('What each code tells')]
+  for number in ('who accuracy, k\xa0=\xa0575.0', 'chance of who12.5',
+                 'light accuracy, k\xa0=\xa0162.5',
+                 f'chance of {_EVIL}50.0'):
+    assert number in top, number
+  assert f'Test accuracy in % of {_EVIL}' in page.text
+  assert ['chance', '', '50.0'] in page.rows  # There is one k of that label.
+  assert 'script' not in page.tags
+  places = [page.text.index(text) for text in (
+      'How to read evidence.', 'Which code tells which label',
+      'How to read factors.', 'Two strategies', 'How to read swap.')]
+  assert places == sorted(places)
+  # Sections that have a table of their own are not shown twice.
+  assert 'Factors' not in [row[0] for row in page.rows]
+  assert page.text.count('Which code tells') == 1
+  assert '<h2>Strategies' not in page.text and '<h2>Factors' not in page.text
+
+
+def test_summary_of_several_labels(tmp_path):
+  lines = report.summary(_workdir(tmp_path, _TWO_LABELS)).splitlines()
+  assert max(map(len, lines)) <= 79
+  assert [line.split() for line in lines[:4]] == [
+      ['test', 'accuracy', 'in', '%', 'of', 'who', 'k=1', 'k=5'],
+      ['who', 'mean', '50.0', '75.0'], ['how', 'mean', '25.0', '-'],
+      ['chance', '12.5', '12.5']]
+  assert lines[4].split()[-1] == 'k=1' and lines[4].startswith(
+      'test accuracy in % of <script>')
+  assert lines[7].startswith('which code tells which, %')
+
+
 def test_summary_without_evaluation(tmp_path):
   assert report.summary(str(tmp_path)) == 'not evaluated yet'
 
