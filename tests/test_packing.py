@@ -297,8 +297,9 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
           _no_space()
         add(spill, record, image)
       patch.setattr(spill.Spill, 'add', add_some)
-    with pytest.raises(UserError, match='^[^\n]*--store_dir[^\n]*$'):
+    with pytest.raises(UserError, match='^[^\n]*--store_dir[^\n]*$') as error:
       _prepare(path, tmp_path / 's')
+    assert what == 'folder' or 'goes on from the last save' in str(error.value)
   assert not list((tmp_path / 's').glob('x*/manifest.json'))
   decoded = []
   monkeypatch.setattr(packing, 'read_image', lambda image, size: (
@@ -357,6 +358,16 @@ def test_a_changed_source_is_prepared_again(tmp_path):
       _groups(data)['Zoë'][1], read_image(jpeg(7), 8))
   np.testing.assert_array_equal(first.images, images)  # Still open.
   assert sorted(_contents(tmp_path / 's')) == _FILES
+
+
+def test_an_image_that_is_mended_in_place_is_prepared_again(tmp_path):
+  root = write_folder(tmp_path / 'x', SIZES)
+  (root / 'Zoë' / '000.jpg').write_bytes(jpeg(0)[:-60])
+  assert set(_prepare(root, tmp_path / 's').names) == {'a b', '<script>'}
+  (root / 'Zoë' / '000.jpg').write_bytes(jpeg(0))
+  np.testing.assert_array_equal(
+      _groups(_prepare(root, tmp_path / 's'))['Zoë'], _pixels([jpeg(0)]))
+  assert not _bad(tmp_path / 's')
 
 
 def test_a_source_that_changed_meanwhile_is_read_anew(tmp_path, monkeypatch):

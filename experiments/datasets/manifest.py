@@ -54,7 +54,7 @@ class ManifestSource:
     Raises:
       UserError: when the file cannot be read, or its header not be used.
     """
-    self._path, self._folder = path, os.path.dirname(path)
+    self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
     self._columns, self._start = _read_header(path)
     names = [name for name in self._columns if name != PATH]
     if sort_by in names:
@@ -134,14 +134,14 @@ class ManifestSource:
     if not path.strip():
       return _Row(line, 'no path', groups)
     # Whatever the folders between are links to: what is said is what counts.
-    full = os.path.normpath(os.path.join(self._folder, path))
-    if not full.startswith(os.path.join(self._folder, '')):
+    full = os.path.normpath(os.path.join(self._inside, path))
+    if not full.startswith(self._inside):
       return _Row(
           line, f'path {path!r} leads out of the folder of {NAME}', groups)
     return _Row(line, None, groups, full)
 
   def _relative(self, path: str | None) -> str:
-    return readable(path[len(os.path.join(self._folder, '')):]) if path else ''
+    return readable(path[len(self._inside):]) if path else ''
 
 
 class _Row(NamedTuple):

@@ -197,7 +197,7 @@ def _told_when_full(path: str) -> Iterator[None]:
       raise UserError(
           f'no space left for the packed store in {os.path.dirname(path)}; '
           'free some, or choose another disk with --store_dir; the same '
-          'command goes on from what was saved last, about half a minute ago'
+          'command goes on from the last save, about half a minute ago'
       ) from error
     raise
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 NO_GROUP = 'empty identity'
 # Files whose size and time a fingerprint looks at; of more, the first.
-MAX_STATED = 100_000
+MAX_STATED = 50_000
 _MAX_LINE = 1 << 26  # Bytes; more than any face, encoded.
 TOO_LONG = f'more than {_MAX_LINE >> 20} MB in a line'
 

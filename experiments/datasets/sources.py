@@ -6,11 +6,11 @@ import os
 
 from experiments.cli import UserError
 from experiments.datasets import manifest, tfds_source
-from experiments.datasets.folders import FolderSource
+from experiments.datasets.folder_source import FolderSource
 from experiments.datasets.manifest import ManifestSource
 from experiments.datasets.records import Source
 from experiments.datasets.tfds_source import TfdsSource
-from experiments.datasets.tsv import TsvSource
+from experiments.datasets.tsv_source import TsvSource
 
 
 def detect(data_dir: str | None, sort_by: str | None = None) -> Source:

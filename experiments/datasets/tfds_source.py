@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from experiments.cli import UserError
-from experiments.datasets import folders, records
+from experiments.datasets import folder_source, records
 from experiments.datasets.records import Record, file_state, readable
 
 _INFO = 'dataset_info.json'
@@ -121,7 +121,8 @@ def _group_feature(features: Any) -> tuple[str, ...] | None:
 
 def _subfolders(folder: str) -> list[str]:
   try:
-    return [entry.path for entry in os.scandir(folder)
-            if not entry.name.startswith('.') and folders.is_folder(entry)]
+    return [
+        entry.path for entry in os.scandir(folder)
+        if not entry.name.startswith('.') and folder_source.is_folder(entry)]
   except OSError:
     return []
