@@ -145,7 +145,8 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
       for j, tile in enumerate(near[:_NUM_SHOWN]):
         sheet.put(i, 3.5 * (part + 1) + j, tile, GREEN)
   for part, grouping in enumerate(parts):
-    sheet.text(-0.1, 3.5 * (part + 1), f'{grouping} from', va='bottom')
+    sheet.text(-0.1, 3.5 * (part + 1), f'{grouping} from training',
+               va='bottom')
   title, caption = _describe(subject, pair, parts)
   sheet.head(title, ('image', 'reconstruction', 'composed'), space=0.5)
   return Drawing(sheet.figure(), caption)

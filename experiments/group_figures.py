@@ -17,11 +17,14 @@ from experiments.subjects import (
     choose_members,
     encode,
     group_codes,
+    groupings,
     variants,
 )
 from experiments.swap_figures import can_swap
 import mlvae_jax
+from mlvae_jax.latents import Codes
 
+_NUM_MEASURED = 512  # Images that say how codes are spread.
 # Compiled whole: op by op, drawing a run would compile for seconds.
 _decode = jax.jit(mlvae_jax.decode, static_argnums=0)
 _generate = jax.jit(mlvae_jax.generate, static_argnums=(0, 4))
@@ -29,10 +32,14 @@ _generate = jax.jit(mlvae_jax.generate, static_argnums=(0, 4))
 
 def generations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
   """Fig. 5a for every grouped factor, by both strategies."""
-  if can_swap(subject.model):
-    names = [f.name for f in subject.model.grouped]
-    for ending, shown in variants(subject, names):
-      yield f'generation{ending}', _draw_generation(shown)
+  if not can_swap(subject.model):
+    return
+  rows = np.random.default_rng(SEED).permutation(len(subject.images))
+  # Samples, so that codes are spread as the prior should be.
+  codes = encode(subject, [rows[:_NUM_MEASURED]], jax.random.key(SEED))
+  names = [f.name for f in subject.model.grouped]
+  for ending, shown in variants(subject, names):
+    yield f'generation{ending}', _draw_generation(shown, codes)
 
 
 def reconstructions(subject: Subject) -> Iterator[tuple[str, Drawing]]:
@@ -51,8 +58,11 @@ def samples(subject: Subject) -> Iterator[tuple[str, Drawing]]:
     yield 'samples', _draw_samples(subject)
 
 
-def _draw_generation(subject: Subject) -> Drawing:
-  """A group's mean code of one factor; all others drawn from the prior."""
+def _draw_generation(subject: Subject, codes: Codes) -> Drawing:
+  """A group's mean code of one factor; all others drawn from the prior.
+
+  How far `codes` of test images are from the prior is said in the caption.
+  """
   model, factor, images = subject.model, subject.factor, subject.images
   groups = subject.groups
   if subject.strategy == 1:
@@ -73,7 +83,7 @@ def _draw_generation(subject: Subject) -> Drawing:
       sheet.put(i, width + 0.5 + j, made[i, j], RED)
   title, caption = _describe_generation(subject)
   sheet.head(title, ('test image', None, 'generated'))
-  return Drawing(sheet.figure(), caption)
+  return Drawing(sheet.figure(), caption + _describe_spread(subject, codes))
 
 
 def _describe_generation(subject: Subject) -> tuple[str, str]:
@@ -93,8 +103,27 @@ def _describe_generation(subject: Subject) -> tuple[str, str]:
       f'{drawn} from the prior', (
           f'Generation. In each row: left (green) {left}, right (red) images '
           f'of the same {factor} whose {drawn} is drawn from the prior '
-          f'N(0, I), independently of {factor}, and so not like any one test '
-          f'image\'s. {evidence}'))
+          f'N(0, I). {evidence}'))
+
+
+def _describe_spread(subject: Subject, codes: Codes) -> str:
+  """How the images' own codes are spread, of factors that are drawn."""
+  drawn = {f.name: np.atleast_2d(np.cov(codes[f.name], rowvar=False))
+           for f in subject.model.factors
+           if f.name != subject.factor and len(codes[f.name]) > 2}
+  spreads = []
+  for name, covariance in drawn.items():
+    std = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+    between = np.abs(np.triu(covariance / np.outer(std, std), 1)).max()
+    spreads.append(
+        f'{name} has standard deviations of {std.min():.1f} to '
+        f'{std.max():.1f} and correlations of up to {between:.1f} between its '
+        'dimensions')
+  if not spreads:
+    return ''
+  return (f' In single test images, {"; ".join(spreads)}. The prior has 1 and '
+          '0: the further from these, the less what is drawn from it is like '
+          'what images have, and the more it changes a picture.')
 
 
 def _draw_reconstruction(subject: Subject) -> Drawing:
@@ -133,6 +162,8 @@ def _describe_reconstruction(subject: Subject
         f'from posterior means (blue), by {grouping}.')
   shared = ' and one '.join(
       f.name for f in subject.model.grouped if f.grouping == grouping)
+  rest = (', all other codes from each image alone'
+          if len(groupings(subject.model)) > 1 else '')
   return (
       f'Reconstruction, strategies 1 and 2: {factor} from each image alone, '
       f'or from all shown of its {grouping}',
@@ -140,8 +171,8 @@ def _describe_reconstruction(subject: Subject
       f'Accumulating evidence. Of each {grouping}: test images (green), their '
       'reconstructions when each is encoded alone (blue, strategy 1), and '
       f'when the images shown of one {grouping} accumulate their evidence into '
-      f'one {shared} (red, strategy 2), all from posterior means. The images '
-      'are chosen to show the benefit: first the two whose own mean '
+      f'one {shared} (red, strategy 2{rest}); all from posterior means. The '
+      'images are chosen to show the benefit: first the two whose own mean '
       f'{factor} is furthest from that of their {grouping} (of up to '
       f'{MAX_MEMBERS} test images), then the two nearest to it.')
 

@@ -35,7 +35,8 @@ from mlvae_jax.model import Model
 # Figures that have a section of their own; all others follow in this order.
 _PLOTS = ('evidence', 'factors', 'recognition', 'curves')
 _PICTURES = (
-    'swap', 'generation', 'interpolation', 'reconstruction', 'samples')
+    'swap', 'generation', 'interpolation', 'reconstruction', 'generalisation',
+    'samples')
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
 _MAX_BAD_IMAGES = 20  # So many are named.
@@ -172,8 +173,10 @@ def _training(workdir: str, records: list[dict[str, Any]],
 
 
 def _pictures(workdir: str, figures: dict[str, str]) -> str:
-  names = [name for name in _PICTURES if name in figures]
-  names += sorted(set(figures) - {*_PICTURES, *_PLOTS})
+  order = {kind: i for i, kind in enumerate(_PICTURES)}
+  names = sorted(set(figures) - {*_PLOTS}, key=lambda name: (
+      order.get(name.partition('_')[0], len(order)),
+      name.endswith('_strategy_1'), name))
   return '\n'.join(figures[name] for name in names) or _missing(
       'There are no pictures of this run', 'figures', workdir)
 

@@ -101,11 +101,11 @@ class Subject(NamedTuple):
       return ''
     if self.strategy == 1:
       return 'Strategy 1: every code is inferred from its image alone.'
-    shared = ', '.join(
-        f'{f.name} the other images of its {f.grouping}'
-        for f in self.model.grouped)
-    return (f'Strategy 2: codes that groups share have the evidence of the '
-            f'image and of up to {NUM_EVIDENCE} others: {shared}.')
+    shared = '; '.join(
+        f'{f.name}: of its {f.grouping}' for f in self.model.grouped)
+    return ('Strategy 2: a code that a group shares has the evidence of the '
+            f'image and of up to {NUM_EVIDENCE} others of the group '
+            f'({shared}).')
 
 
 def variants(subject: Subject, names: Sequence[str | None],

@@ -11,7 +11,9 @@ import pytest
 from experiments import (
     figures,
     generalisation,
+    group_figures,
     presets,
+    report,
     runs,
     subjects,
     swap_figures,
@@ -114,6 +116,14 @@ def test_each_code_has_the_evidence_of_its_own_grouping(factor, seen):
   assert changed == seen
 
 
+def test_mixture_posteriors_are_drawn(draw, monkeypatch):
+  make_model = presets.make_model
+  monkeypatch.setattr(presets, 'make_model', lambda *args: dataclasses.replace(
+      make_model(*args), group_posterior='mixture'))
+  only = ['swap', 'reconstruction', 'generalisation']
+  assert 'swap_lamp' in draw(only=only)
+
+
 def test_strategy_1_takes_each_image_alone():
   subject = _subject(strategy=1)
   rows = np.array([0, 7, 21])
@@ -144,6 +154,18 @@ def test_images_differ_in_every_grouping():
     assert test.labels[first] != test.labels[second]
     lamps = test.labels_of('lamp').ids
     assert lamps[first] != lamps[second]
+
+
+def test_generation_says_how_far_codes_are_from_the_prior():
+  x = np.random.default_rng(0).normal(size=(2000, 1))
+  codes = {'who': x, 'lamp': np.hstack([x, 2 * x, -3 * x]), 'how': 0.5 * x}
+  said = group_figures._describe_spread(_subject(), codes)
+  assert 'lamp has standard deviations of 1.0 to 3.0 and correlations of up '\
+      'to 1.0' in said
+  assert 'how has standard deviations of 0.5 to 0.5' in said
+  assert 'who' not in said
+  few = {name: code[:2] for name, code in codes.items()}
+  assert not group_figures._describe_spread(_subject(), few)
 
 
 def test_variants_name_what_is_not_the_first():
@@ -231,6 +253,15 @@ def test_what_is_composed_is_said(draw, factors, words):
 def test_nothing_new_in_the_test_split(factors, data):
   subject = _subject(factors, data)
   assert not list(generalisation.generalisations(subject))
+
+
+def test_the_report_has_pictures_of_a_kind_together():
+  names = ['zebra', 'swap_strategy_1', 'curves', 'swap_lamp', 'samples',
+           'generalisation', 'swap_lamp_strategy_1', 'swap', 'generation']
+  shown = report._pictures('run', {name: name for name in names})
+  assert shown.split() == [
+      'swap', 'swap_lamp', 'swap_lamp_strategy_1', 'swap_strategy_1',
+      'generation', 'generalisation', 'samples', 'zebra']
 
 
 # Bad input.
