@@ -30,7 +30,7 @@ class Config:
     split_fractions: of validation and test in a split by group.
     num_images: drawn in all, of the data set shapes.
     hold_out: VALUE+VALUE,... of shapes: what training never sees.
-    model: 'mlvae' or 'vae'.
+    model: 'mlvae', 'vae', or 'svi': free posteriors instead of an encoder.
     factors: NAME:DIM[:GROUPING],...; a VAE joins their dimensions into one.
     likelihood: name in `LIKELIHOODS`.
     sigma: standard deviation of likelihood 'gaussian'.
@@ -49,6 +49,7 @@ class Config:
     batch_size: images a step of a VAE, whose groups are single images. For
       other models the two above determine it.
     learning_rate: of Adam.
+    table_learning_rate: of the free posteriors of model 'svi'.
     kl_weights: NAME:WEIGHT,...
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
       single images tell their group.
@@ -92,6 +93,7 @@ class Config:
   group_posterior: str = 'product'
   batch_size: int = 256
   learning_rate: float = 1e-3
+  table_learning_rate: float = 0.05
   kl_weights: str = ''
   contrast: str = ''
   leakage: str = ''
@@ -172,7 +174,8 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
       raise ValueError('subsampling=unbiased needs visit=groups and a '
                        'max_group_size of at least 2')
   return Model(factors, image_shape, _likelihood(config), _network(config),
-               config.group_posterior)
+               config.group_posterior,
+               'svi' if config.model == 'svi' else 'encoder')
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:
@@ -188,6 +191,8 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   Raises:
     ValueError: on weights that cannot be read, or unknown names.
   """
+  if config.model == 'svi' and config.contrast:
+    raise ValueError('contrast is about an encoder, and model=svi has none')
   penalties = {}
   for what, wants_grouped in (('contrast', True), ('leakage', False)):
     weights = parse_weights(what, getattr(config, what), model)
@@ -202,7 +207,8 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
       config.learning_rate, config.seed,
       parse_weights('kl_weights', config.kl_weights, model),
       config.kl_warmup_steps, config.sample_per,
-      augment=parse_augment(config.augment), **penalties)
+      augment=parse_augment(config.augment),
+      table_learning_rate=config.table_learning_rate, **penalties)
 
 
 def parse_weights(what: str, text: str, model: Model

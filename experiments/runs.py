@@ -60,6 +60,8 @@ def make_stream(model: Model, images: GroupedImages, config: presets.Config,
     settings |= {
         'min_group_size': config.min_group_size, 'visit': config.visit}
   groupings = tuple(dict.fromkeys(f.grouping for f in model.grouped))
+  if shuffle:
+    settings['whole_shares'] = model.inference == 'svi'
   try:
     if groupings != (images.grouping,):
       return MixedStream(

@@ -37,6 +37,7 @@ from mlvae_jax.store import GroupedImages
 
 # Enough to see a curve; the evaluation takes more.
 _MAX_VALIDATION_IMAGES = 10_000
+_MAX_VALIDATION_IMAGES_SVI = 1000  # Each takes an optimisation.
 
 
 def main() -> None:
@@ -69,7 +70,9 @@ def define_flags() -> None:
   prepare.define_store_flags()
   flags.DEFINE_string(
       'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
-  flags.DEFINE_enum('model', None, ['mlvae', 'vae'], 'Kind of model.')
+  flags.DEFINE_enum(
+      'model', None, ['mlvae', 'vae', 'svi'],
+      'Kind of model; svi has free posteriors in place of an encoder.')
   flags.DEFINE_string(
       'factors', None, 'Latent factors: NAME:DIM[:GROUPING],...')
   flags.DEFINE_enum('likelihood', None, list(LIKELIHOODS), 'p(x | z).')
@@ -114,6 +117,9 @@ def define_flags() -> None:
       '--max_group_size.', lower_bound=1)
   flags.DEFINE_float(
       'learning_rate', None, 'Of Adam.', lower_bound=1e-9)
+  flags.DEFINE_float(
+      'table_learning_rate', None, 'Of the posteriors of --model=svi.',
+      lower_bound=1e-9)
   flags.DEFINE_string(
       'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...')
   flags.DEFINE_string(
@@ -167,7 +173,8 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
       given[name] = _numbers(name, given[name], int)
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
-  if given.get('model') == 'vae':  # The preset's penalties need groups.
+  if given.get('model') in ('vae', 'svi'):
+    # The preset's penalties need groups, and an encoder.
     given = {'contrast': '', 'leakage': ''} | given
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
@@ -221,7 +228,8 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits
   feed = runs.make_feed(model, data.train, config)
   validate = _validator(model, data.validation, config)
   checkpoints = checkpoint.Checkpoints(workdir)
-  first = _first_state(training.init_state(model, settings), checkpoints)
+  first = _first_state(
+      training.init_state(model, settings, feed.table_sizes), checkpoints)
   if first.step:
     print(f'resuming {workdir} at step {int(first.step)} of {config.steps}')
   step = int(first.step)
@@ -293,9 +301,11 @@ def _validator(model: Model, images: GroupedImages, config: presets.Config):
   """Function from params to the validation record."""
   feed = runs.make_feed(model, images, config, shuffle=False)
   evaluate = training.make_evaluate(model, feed.num_groups)
+  limit = _MAX_VALIDATION_IMAGES
+  if model.inference == 'svi':
+    limit = _MAX_VALIDATION_IMAGES_SVI
   return lambda params: training.evaluate_elbo(
-      model, params, feed, evaluate=evaluate,
-      max_images=_MAX_VALIDATION_IMAGES)
+      model, params, feed, evaluate=evaluate, max_images=limit)
 
 
 def _is_due(previous: int, step: int, every: int, last: int) -> bool:

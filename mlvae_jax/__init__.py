@@ -16,6 +16,7 @@ from mlvae_jax.evidence import (
 from mlvae_jax.factors import Batch, Factor, ml_vae, parse_factors, vae
 from mlvae_jax.latents import (
     decode,
+    encode_group,
     generate,
     infer,
     interpolate,
@@ -24,7 +25,7 @@ from mlvae_jax.latents import (
     swap,
 )
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
-from mlvae_jax.model import Model, encode_group
+from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP, Conv
 from mlvae_jax.normal import Normal, kl_divergence, standard_normal
 from mlvae_jax.objective import elbo_terms, sum_terms

@@ -42,9 +42,9 @@ class Checkpoints:
   def save(self, state: TrainState) -> None:
     """Starts to save a state; returns once the state may change."""
     state = jax.device_get(state)
-    self._manager.save(int(state.step), args=ocp.args.Composite(
-        params=ocp.args.StandardSave(state.params),
-        opt_state=ocp.args.StandardSave(state.opt_state)))
+    self._manager.save(int(state.step), args=ocp.args.Composite(**{
+        name: ocp.args.StandardSave(item)
+        for name, item in _items(state).items()}))
 
   def restore(self, like: TrainState) -> TrainState:
     """Restores the newest checkpoint into the form of `like`.
@@ -60,10 +60,8 @@ class Checkpoints:
     """
     like = jax.device_get(like)
     step = self.latest_step
-    restored = self._restore(
-        params=like.params, opt_state=like.opt_state)
-    return TrainState(
-        like.step.dtype.type(step), restored['params'], restored['opt_state'])
+    restored = self._restore(**_items(like))
+    return like._replace(step=like.step.dtype.type(step), **restored)
 
   def restore_params(self, like: Params) -> Params:
     """As `restore`, but the parameters alone."""
@@ -88,6 +86,12 @@ class Checkpoints:
             f'the checkpoint of step {self.latest_step} is of another model: '
             f'{name} have shapes {found}, expected {expected}')
     return restored
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+  """What a checkpoint holds of a state, apart from its step."""
+  return {name: value for name, value in state._asdict().items()
+          if name != 'step' and value is not None}
 
 
 def load(workdir: str | os.PathLike) -> tuple[Model, Params]:

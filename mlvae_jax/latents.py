@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mlvae_jax import svi
 from mlvae_jax.evidence import check_group_ids
 from mlvae_jax.group_posteriors import Members, combine, sample_codes
 from mlvae_jax.model import Model, Params
@@ -22,6 +23,59 @@ from mlvae_jax.normal import Normal
 Codes = dict[str, jax.Array]
 Ids = jax.Array | Mapping[str, jax.Array]  # Of all factors, or by factor.
 Sizes = int | Mapping[str, int]
+
+
+def encode_group(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: jax.Array,
+    num_groups: int,
+    *,
+    factor: str | None = None,
+    mask: jax.Array | None = None,
+) -> Normal:
+  """Encodes groups of images: q(C | X_G), the product of the members' Normals.
+
+  Of a model with group_posterior='mixture' the Normal of the mixture's mean
+  and variance; of an SVI model what optimisation finds.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: `[N]` integers in `[0, num_groups)`, in any order.
+    num_groups: static int, G.
+    factor: which factor; by default the only grouped one.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+
+  Returns:
+    Normal of `[G, D]`; N(0, I) for a group without rows.
+
+  Raises:
+    ValueError: on wrong shapes, dtypes, ranges or ids.
+  """
+  name = model.factor(factor).name
+  images = jnp.asarray(images)
+  if mask is not None and images.ndim == 4:
+    mask = jnp.asarray(mask)
+    check_group_ids(group_ids, len(images), num_groups, mask)
+    images = jnp.where(mask[:, None, None, None], images, 0)
+  images = model.to_float(images)
+  check_group_ids(group_ids, len(images), num_groups, mask)
+  return _encode_group(
+      model, params, images, group_ids, num_groups, name, mask)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _encode_group(model, params, images, group_ids, num_groups, name, mask):
+  if model.inference == 'svi':
+    ids, sizes = _all_ids(model, len(images), {name: group_ids},
+                          {name: num_groups})
+    return svi.infer(model, params, images, ids, sizes, mask=mask)[name]
+  q = model.encode(params, images)[name]
+  return combine(
+      model.group_posterior, q, group_ids, num_groups, mask)
 
 
 def posteriors(
@@ -87,7 +141,7 @@ def infer(
     return {name: q.mean for name, q in found.items()}
   keys = dict(zip(found, jax.random.split(key, len(found))))
   codes = {name: q.sample(keys[name]) for name, q in found.items()}
-  if model.group_posterior == 'mixture':
+  if model.group_posterior == 'mixture' and model.inference == 'encoder':
     codes |= _sample_members(
         model, params, images, group_ids, num_groups, keys)
   return codes
@@ -231,12 +285,24 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _posteriors(model, params, images, group_ids, num_groups):
+  if model.inference == 'svi':
+    ids, sizes = _all_ids(model, len(images), group_ids, dict(num_groups))
+    found = svi.infer(model, params, images, ids, sizes)
+    return {name: q.take(ids[name]) if name in ids else q
+            for name, q in found.items()}
   found = model.encode(params, images)
   for name, size in num_groups:
     found[name] = combine(
         model.group_posterior, found[name], group_ids[name], size
     ).take(group_ids[name])
   return found
+
+
+def _all_ids(model, num_images, group_ids, num_groups):
+  """Ids and sizes of all grouped factors; images alone where none are given."""
+  ids = {f.name: jnp.arange(num_images) for f in model.grouped}
+  sizes = dict.fromkeys(ids, num_images)
+  return ids | dict(group_ids), sizes | dict(num_groups)
 
 
 def _sample_members(model, params, images, group_ids, num_groups, keys):

@@ -8,7 +8,6 @@ through `jit`, `vmap`, `grad` and `pmap` with the model closed over or static.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -16,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlvae_jax import factors as factors_lib
-from mlvae_jax import group_posteriors
-from mlvae_jax.evidence import check_group_ids
 from mlvae_jax.factors import Factor
 from mlvae_jax.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from mlvae_jax.networks import MLP, NETWORKS, Network
 from mlvae_jax.normal import Normal
 
+INFERENCE = ('encoder', 'svi')
 Params = dict[str, Any]
 
 
@@ -38,6 +36,8 @@ class Model:
     network: what encoder and decoder look like.
     group_posterior: how members make up their group's posterior, one of
       `group_posteriors.GROUP_POSTERIORS`.
+    inference: 'encoder', or 'svi' for a model without one, whose posteriors
+      are found by optimisation (see `svi`).
   """
 
   factors: tuple[Factor, ...]
@@ -45,6 +45,7 @@ class Model:
   likelihood: Likelihood = LearnedGaussian()
   network: Network = MLP()
   group_posterior: str = 'product'
+  inference: str = 'encoder'
 
   def __post_init__(self):
     factors_lib.check_factors(self.factors)
@@ -52,10 +53,11 @@ class Model:
       raise ValueError(
           'expected image_shape (height, width, channels), got '
           f'{self.image_shape}')
-    if self.group_posterior not in GROUP_POSTERIORS:
-      raise ValueError(
-          f'expected group_posterior of {GROUP_POSTERIORS}, got '
-          f'{self.group_posterior!r}')
+    for name, known in (('group_posterior', GROUP_POSTERIORS),
+                        ('inference', INFERENCE)):
+      if getattr(self, name) not in known:
+        raise ValueError(
+            f'expected {name} of {known}, got {getattr(self, name)!r}')
     _ = self._decoder  # Raises where the network cannot draw such images.
 
   @property
@@ -87,14 +89,17 @@ class Model:
     return self.grouped[0]
 
   def init(self, key: jax.Array) -> Params:
-    """Initial parameters {'encoder': phi, 'decoder': theta}."""
+    """Initial parameters {'encoder': phi, 'decoder': theta}.
+
+    Without an encoder of the decoder alone.
+    """
     encoder_key, decoder_key = jax.random.split(key)
     x = jnp.zeros((1, *self.image_shape))
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
-    return {
-        'encoder': self._encoder.init(encoder_key, x)['params'],
-        'decoder': self._decoder.init(decoder_key, z)['params'],
-    }
+    params = {'decoder': self._decoder.init(decoder_key, z)['params']}
+    if self.inference == 'encoder':
+      params['encoder'] = self._encoder.init(encoder_key, x)['params']
+    return params
 
   def encode(self, params: Params, images: jax.Array) -> dict[str, Normal]:
     """Encodes each image alone: q(z_f | x_i) for every factor f.
@@ -107,8 +112,13 @@ class Model:
       Normal of `[N, D_f]` per factor name.
 
     Raises:
-      ValueError: on a wrong shape, dtype or (where concrete) range.
+      ValueError: on a wrong shape, dtype or (where concrete) range, or where
+        the model has no encoder.
     """
+    if self.inference != 'encoder':
+      raise ValueError(
+          'the model has no encoder; infer its posteriors, as '
+          'mlvae_jax.posteriors does')
     x = self.to_float(images)
     heads = self._encoder.apply({'params': params['encoder']}, x)
     posteriors, start = {}, 0
@@ -152,6 +162,7 @@ class Model:
         'likelihood': _named(self.likelihood, LIKELIHOODS),
         'network': _named(self.network, NETWORKS),
         'group_posterior': self.group_posterior,
+        'inference': self.inference,
     }
 
   @staticmethod
@@ -162,7 +173,8 @@ class Model:
         tuple(config['image_shape']),
         _build(config['likelihood'], LIKELIHOODS),
         _build(config['network'], NETWORKS),
-        config.get('group_posterior', 'product'))
+        config.get('group_posterior', 'product'),
+        config.get('inference', 'encoder'))
 
   @property
   def _encoder(self):
@@ -172,55 +184,6 @@ class Model:
   def _decoder(self):
     return self.network.decoder(
         self.likelihood.num_outputs, self.image_shape)
-
-
-def encode_group(
-    model: Model,
-    params: Params,
-    images: jax.Array,
-    group_ids: jax.Array,
-    num_groups: int,
-    *,
-    factor: str | None = None,
-    mask: jax.Array | None = None,
-) -> Normal:
-  """Encodes groups of images: q(C | X_G), the product of the members' Normals.
-
-  Of a model with group_posterior='mixture' the Normal of the mixture's mean
-  and variance.
-
-  Args:
-    model: static.
-    params: its parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: `[N]` integers in `[0, num_groups)`, in any order.
-    num_groups: static int, G.
-    factor: which factor; by default the only grouped one.
-    mask: optional `[N]` bool; False drops a row, even one of NaN.
-
-  Returns:
-    Normal of `[G, D]`; N(0, I) for a group without rows.
-
-  Raises:
-    ValueError: on wrong shapes, dtypes, ranges or ids.
-  """
-  name = model.factor(factor).name
-  images = jnp.asarray(images)
-  if mask is not None and images.ndim == 4:
-    mask = jnp.asarray(mask)
-    check_group_ids(group_ids, len(images), num_groups, mask)
-    images = jnp.where(mask[:, None, None, None], images, 0)
-  images = model.to_float(images)
-  check_group_ids(group_ids, len(images), num_groups, mask)
-  return _encode_group(
-      model, params, images, group_ids, num_groups, name, mask)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _encode_group(model, params, images, group_ids, num_groups, name, mask):
-  q = model.encode(params, images)[name]
-  return group_posteriors.combine(
-      model.group_posterior, q, group_ids, num_groups, mask)
 
 
 def _named(value: Any, registry: dict[str, type]) -> dict[str, Any]:

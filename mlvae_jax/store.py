@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlvae_jax.batching import IndexBatch, IndexStream
-from mlvae_jax.mixing import MixedStream
+from mlvae_jax.mixing import MixedStream, fill_unknown
 from mlvae_jax.model import Model
 
 DEVICES = 'devices'  # Name of the axis over which a batch is spread.
@@ -156,6 +156,7 @@ class Feed:
   Attributes:
     stream: the index stream.
     num_groups: static number of groups per grouped factor.
+    table_sizes: of an SVI model: per factor how many posteriors there are.
   """
 
   def __init__(self, model: Model, data: GroupedImages,
@@ -169,13 +170,21 @@ class Feed:
           f'{stream.rows_per_batch} rows per batch do not divide over '
           f'{self._num_devices} devices; pass row_multiple to the stream')
     self._images = data.images
+    self._keeps_groups = model.inference == 'svi'
+    self.table_sizes = {
+        f.name: len(data) if f.grouping is None
+        else int(fill_unknown(data.labels_of(f.grouping).ids).max()) + 1
+        for f in model.factors} if self._keeps_groups else {}
     self._on_device = replicate(data.images) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
     """Steps start to stop as (all images, indices, gathered pixels)."""
     batches = self.stream.batches(start, stop)
-    # Every device holds the numbers of all groups, but its own rows only.
     index = jax.tree.map(self._split, batches._replace(groups=None))
+    if self._keeps_groups:  # Every device has the numbers of all groups.
+      index = index._replace(groups=jax.tree.map(
+          lambda value: np.stack([value] * self._num_devices),
+          batches.groups))
     pixels = None if self._on_device is not None else self._images[index.rows]
     index, pixels = jax.device_put((index, pixels), _sharding(DEVICES))
     return self._on_device, index, pixels

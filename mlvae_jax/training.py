@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mlvae_jax import objective
+from mlvae_jax import objective, svi
 from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch
 from mlvae_jax.factors import Batch
@@ -35,11 +35,13 @@ class TrainState(NamedTuple):
     step: int32, number of steps taken.
     params: {'encoder': phi, 'decoder': theta}.
     opt_state: state of the optax optimiser.
+    tables: of an SVI model, the free posteriors per factor; else None.
   """
 
   step: jax.Array
   params: Params
   opt_state: Any
+  tables: dict[str, svi.Table] | None = None
 
 
 class Metrics(NamedTuple):
@@ -63,6 +65,7 @@ class TrainConfig:
       less weight times `penalties.contrast`, summed over images.
     leakage_weights: likewise of `penalties.leakage`.
     augment: what is done to the images, by default nothing.
+    table_learning_rate: of the free posteriors of an SVI model.
   """
 
   learning_rate: float = 1e-3
@@ -73,6 +76,7 @@ class TrainConfig:
   contrast_weights: tuple[tuple[str, float], ...] = ()
   leakage_weights: tuple[tuple[str, float], ...] = ()
   augment: Augment = Augment()
+  table_learning_rate: float = 0.05
 
 
 class DivergedError(RuntimeError):
@@ -84,12 +88,26 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
   return optax.adam(config.learning_rate)
 
 
-def init_state(model: Model, config: TrainConfig) -> TrainState:
-  """The state before the first step."""
+def init_state(model: Model, config: TrainConfig,
+               table_sizes: Mapping[str, int] | None = None) -> TrainState:
+  """The state before the first step.
+
+  Args:
+    model: static.
+    config: whose seed counts.
+    table_sizes: of an SVI model, see `Feed.table_sizes`.
+
+  Returns:
+    The state.
+  """
   key = jax.random.fold_in(jax.random.key(config.seed), _INIT)
   params = jax.jit(model.init)(key)
+  tables = None
+  if model.inference == 'svi':
+    tables = svi.init_tables(model, jax.random.fold_in(key, 1), table_sizes)
   return TrainState(
-      jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+      jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
+      tables)
 
 
 def train_step(
@@ -99,6 +117,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     axis_name: str | None = None,
+    places: Mapping[str, jax.Array] | None = None,
 ) -> tuple[TrainState, Metrics]:
   """One step of Adam up the average group ELBO (paper eq. 5).
 
@@ -109,6 +128,8 @@ def train_step(
     state: before the step.
     batch: the rows, or this device's share of them.
     axis_name: mapped axis over which the batch is spread, if any.
+    places: of an SVI model, where in `state.tables` the batch's posteriors
+      are, as `svi.gather` takes it.
 
   Returns:
     The state after the step, and the metrics of the whole batch before it.
@@ -125,12 +146,13 @@ def train_step(
   for name, weight in config.kl_weights:
     kl_weights[name] = weight * warm
 
-  def total_loss(params):
+  def total_loss(params, free):
     terms = objective.elbo_terms(
         model, params, key, batch, num_groups,
         sample_per=config.sample_per,
         contrast_of=tuple(name for name, _ in config.contrast_weights),
         leakage_of=tuple(name for name, _ in config.leakage_weights),
+        free=None if free is None else svi.as_normals(free),
         axis_name=axis_name)
     sums = objective.sum_terms(terms)
     penalty = sum(
@@ -140,15 +162,21 @@ def train_step(
         for name, weight in weights)
     return penalty - sums.elbo(kl_weights), sums
 
-  (_, sums), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+  tables = state.tables
+  free = None if tables is None else svi.gather(tables, places)
+  (_, sums), (grads, free_grads) = jax.value_and_grad(
+      total_loss, argnums=(0, 1), has_aux=True)(state.params, free)
   if axis_name is not None:
     grads, sums = jax.lax.psum((grads, sums), axis_name)
-  scale = 1.0 / jnp.maximum(sums.num_groups, 1.0)
-  grads = jax.tree.map(lambda g: g * scale, grads)
+  scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
+  grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
+  if tables is not None:
+    tables = svi.update(model, tables, places, free_grads,
+                        config.table_learning_rate, axis_name)
   updates, opt_state = make_optimizer(config).update(
       grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  return (TrainState(state.step + 1, params, opt_state),
+  return (TrainState(state.step + 1, params, opt_state, tables),
           Metrics(sums, optax.tree.norm(grads)))
 
 
@@ -164,7 +192,11 @@ def make_chunk(
   def run(state, images, index, pixels):
     def step(state, inputs):
       batch = _local_batch(model, images, *inputs)
-      return train_step(model, config, num_groups, state, batch, DEVICES)
+      places = None
+      if state.tables is not None:
+        places = _places(model, inputs[0])
+      return train_step(
+          model, config, num_groups, state, batch, DEVICES, places)
 
     return jax.lax.scan(step, state, (index, pixels))
 
@@ -178,14 +210,20 @@ def make_evaluate(
 ) -> Callable[..., ElboSums]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
-  Terms are those of the unweighted ELBO, with one sample per image.
+  Terms are those of the unweighted ELBO, with one sample per image. For an
+  SVI model the posteriors are inferred batch by batch.
   """
 
   def run(params, key, start, images, index, pixels):
     def step(number, inputs):
       batch = _local_batch(model, images, *inputs)
+      step_key, free = jax.random.fold_in(key, number), None
+      if model.inference == 'svi':
+        free = svi.fit(
+            model, params, jax.random.fold_in(step_key, 1), batch,
+            tuple(num_groups.items()), axis_name=DEVICES)
       terms = objective.elbo_terms(
-          model, params, jax.random.fold_in(key, number), batch, num_groups,
+          model, params, step_key, batch, num_groups, free=free,
           axis_name=DEVICES)
       return number + 1, jax.lax.psum(objective.sum_terms(terms), DEVICES)
 
@@ -281,7 +319,7 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
   """
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
-  groups, rows = max(total.num_groups, 1.0), max(total.num_rows, 1.0)
+  groups, rows = total.num_groups or 1.0, total.num_rows or 1.0
   result = {
       'elbo': float(total.elbo()) / groups,
       'elbo_per_image': float(total.elbo()) / rows,
@@ -310,6 +348,15 @@ def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
       x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
       index.evidence, index.weights,
       None if index.shares is None else by_factor(index.shares))
+
+
+def _places(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
+  """Where the posteriors of a step are in the tables."""
+  rows = jnp.where(index.mask, index.rows, -1)
+  return {
+      f.name: rows if f.grouping is None else (
+          index.groups[f.grouping] if isinstance(index.groups, dict)
+          else index.groups) for f in model.factors}
 
 
 def _chunk_bounds(start: int, stop: int, chunk_steps: int

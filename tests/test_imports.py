@@ -9,10 +9,10 @@ LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
 
 # From the ground up: a module imports only what stands before it.
 ROOMS = (
-    'normal', 'augment', 'evidence', 'posteriors', 'factors', 'likelihoods',
-    'convolution', 'networks', 'model', 'penalties', 'objective', 'batching',
-    'store', 'training', 'checkpoint', 'svi', 'latents', 'bounds', 'probes',
-    'recognition', '__init__')
+    'normal', 'augment', 'evidence', 'group_posteriors', 'factors',
+    'likelihoods', 'convolution', 'networks', 'model', 'penalties',
+    'objective', 'svi', 'batching', 'mixing', 'store', 'training',
+    'checkpoint', 'latents', 'bounds', 'probes', 'recognition', '__init__')
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (
     'experiments', 'absl', 'matplotlib', 'PIL', 'tensorflow', 'tqdm',

@@ -1,0 +1,233 @@
+"""Stochastic variational inference for groups (paper fig. 3a).
+
+The model is that of the ML-VAE, without the encoder: every group and every
+observation has a posterior of its own, free to move. In training these lie in
+tables beside the decoder. The posteriors of new images are found by
+optimisation, with the decoder held fixed.
+
+A posterior is a row of 2 D numbers, mean and log-variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mlvae_jax.factors import Batch
+from mlvae_jax.model import Model, Params
+from mlvae_jax.normal import Normal
+from mlvae_jax.objective import elbo_terms, sum_terms
+
+_START_LOGVAR = -2.0  # From the prior's 0 on, codes would drown in noise.
+_START_STD = 0.1
+_DECAY_FIRST, _DECAY_SECOND, _EPSILON = 0.9, 0.999, 1e-8  # As optax.adam has.
+# Of inference: enough for MNIST, see `experiments.svi_comparison`.
+NUM_STEPS = 100
+LEARNING_RATE = 0.1
+
+Free = dict[str, jax.Array]  # `[G or N, 2 D]` per factor.
+
+
+class Table(NamedTuple):
+  """The free posteriors of a factor, with the state of their optimiser.
+
+  Attributes:
+    value: `[T, 2 D]`, mean and log-variance.
+    first, second: `[T, 2 D]`, Adam's moments.
+    count: `[T]` int32, how often a row was updated.
+  """
+
+  value: jax.Array
+  first: jax.Array
+  second: jax.Array
+  count: jax.Array
+
+
+def init_tables(model: Model, key: jax.Array, sizes: Mapping[str, int]
+                ) -> dict[str, Table]:
+  """Tables of free posteriors.
+
+  Args:
+    model: static.
+    key: consumed.
+    sizes: rows T per factor: the number of groups, or of images.
+
+  Returns:
+    A table per factor.
+  """
+  tables = {}
+  for f, factor_key in zip(
+      model.factors, jax.random.split(key, len(model.factors))):
+    shape = (sizes[f.name], f.dim)
+    value = jnp.concatenate([
+        _START_STD * jax.random.normal(factor_key, shape),
+        jnp.full(shape, _START_LOGVAR)], axis=1)
+    # Zeros of their own each: the state is donated, and no buffer twice.
+    tables[f.name] = Table(value, jnp.zeros_like(value), jnp.zeros_like(
+        value), jnp.zeros(sizes[f.name], jnp.int32))
+  return tables
+
+
+def as_normals(free: Mapping[str, jax.Array]) -> dict[str, Normal]:
+  """Rows `[M, 2 D]` per factor as Normals of `[M, D]`."""
+  return {name: Normal(*jnp.split(value, 2, axis=-1))
+          for name, value in free.items()}
+
+
+def gather(tables: Mapping[str, Table], places: Mapping[str, jax.Array]
+           ) -> Free:
+  """The rows of a batch; zeros, the prior, where there is no place.
+
+  Args:
+    tables: per factor.
+    places: per factor `[G or N]` ints, rows of its table; -1 for none.
+
+  Returns:
+    `[G or N, 2 D]` per factor.
+  """
+  return {
+      name: jnp.where(
+          places[name][:, None] >= 0, table.value[places[name]], 0.0)
+      for name, table in tables.items()}
+
+
+def update(model: Model, tables: Mapping[str, Table],
+           places: Mapping[str, jax.Array], grads: Free, learning_rate: float,
+           axis_name: str | None = None) -> dict[str, Table]:
+  """A step of Adam on the rows of a batch, which leaves the others alone.
+
+  Args:
+    model: static.
+    tables: per factor.
+    places: as in `gather`; no row twice.
+    grads: of the loss, `[G or N, 2 D]` per factor.
+    learning_rate: of Adam.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    The new tables, the same on every device.
+  """
+  new = {}
+  for factor in model.factors:
+    name, place, grad = factor.name, places[factor.name], grads[factor.name]
+    if axis_name is not None:
+      if factor.grouping is not None:  # Devices share the batch's groups.
+        grad = jax.lax.psum(grad, axis_name)
+      else:
+        place, grad = jax.lax.all_gather(
+            (place, grad), axis_name, tiled=True)
+    new[name] = _adam(tables[name], place, grad, learning_rate)
+  return new
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4),
+                   static_argnames=('num_steps', 'learning_rate', 'axis_name'))
+def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
+        num_groups: tuple[tuple[str, int], ...], *,
+        num_steps: int = NUM_STEPS, learning_rate: float = LEARNING_RATE,
+        axis_name: str | None = None) -> dict[str, Normal]:
+  """Infers the posteriors of a batch, with the decoder held fixed.
+
+  Adam climbs the batch's ELBO, with new noise at every step and a learning
+  rate that decays to 0 along a cosine.
+
+  Args:
+    model: static.
+    params: of which only the decoder's are used.
+    key: consumed.
+    batch: the rows, or this device's share of them.
+    num_groups: static (factor name, number of groups) pairs.
+    num_steps: of Adam.
+    learning_rate: at the start.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one.
+  """
+  sizes = dict(num_groups)
+  rows = batch.mask.shape[0]
+  start = {
+      f.name: jnp.concatenate([
+          jnp.zeros((sizes.get(f.name, rows), f.dim)),
+          jnp.full((sizes.get(f.name, rows), f.dim), _START_LOGVAR)], axis=1)
+      for f in model.factors}
+  optimizer = optax.adam(
+      optax.cosine_decay_schedule(learning_rate, num_steps))
+  shared = [f.name for f in model.grouped]
+
+  def loss(free: Free, step_key: jax.Array) -> jax.Array:
+    return -sum_terms(elbo_terms(
+        model, params, step_key, batch, sizes, free=as_normals(free),
+        axis_name=axis_name)).elbo()
+
+  def step(carry: Any, step_key: jax.Array) -> Any:
+    free, opt_state = carry
+    grads = jax.grad(loss)(free, step_key)
+    if axis_name is not None:
+      grads |= jax.lax.psum({name: grads[name] for name in shared}, axis_name)
+    updates, opt_state = optimizer.update(grads, opt_state)
+    return (optax.apply_updates(free, updates), opt_state), None
+
+  (free, _), _ = jax.lax.scan(
+      step, (start, optimizer.init(start)), jax.random.split(key, num_steps))
+  return as_normals(free)
+
+
+def infer(model: Model, params: Params, images: jax.Array,
+          group_ids: Mapping[str, jax.Array],
+          num_groups: Mapping[str, int], *,
+          mask: jax.Array | None = None, num_steps: int = NUM_STEPS,
+          seed: int = 0) -> dict[str, Normal]:
+  """Posteriors of images and of their groups, by optimisation.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`.
+    group_ids: per grouped factor `[N]` ints.
+    num_groups: per grouped factor.
+    mask: optional `[N]` bool; False drops a row.
+    num_steps: of the optimisation.
+    seed: of its noise.
+
+  Returns:
+    Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one; N(0,
+    I) for groups and rows that are not there.
+  """
+  num_rows = len(images)
+  mask = jnp.ones(num_rows, bool) if mask is None else mask
+  found = fit(
+      model, params, jax.random.key(seed),
+      Batch(images, {name: jnp.asarray(ids) for name, ids in
+                     group_ids.items()}, mask, jnp.arange(num_rows)),
+      tuple(sorted(num_groups.items())), num_steps=num_steps)
+  present = {
+      name: jax.ops.segment_max(mask.astype(jnp.int32), group_ids[name],
+                                num_groups[name]) > 0
+      for name in group_ids}
+  return {
+      name: Normal(*(jnp.where(present.get(name, mask)[:, None], value, 0.0)
+                     for value in q)) for name, q in found.items()}
+
+
+def _adam(table: Table, place: jax.Array, grad: jax.Array,
+          learning_rate: float) -> Table:
+  """Adam on some rows; each counts its own updates for the bias correction."""
+  target = jnp.where(place >= 0, place, table.count.shape[0])  # Then dropped.
+  count = table.count[place] + 1
+  first = _DECAY_FIRST * table.first[place] + (1 - _DECAY_FIRST) * grad
+  second = _DECAY_SECOND * table.second[place] + (
+      1 - _DECAY_SECOND) * jnp.square(grad)
+  correct_first, correct_second = (
+      (1 - decay ** count.astype(jnp.float32))[:, None]
+      for decay in (_DECAY_FIRST, _DECAY_SECOND))
+  value = table.value[place] - learning_rate * (first / correct_first) / (
+      jnp.sqrt(second / correct_second) + _EPSILON)
+  return Table(*(
+      old.at[target].set(new, mode='drop')
+      for old, new in zip(table, (value, first, second, count))))
