@@ -98,7 +98,7 @@ def _grouped(config: Config) -> list[Factor]:
 
 def _check_columns(config: Config) -> None:
   """Says, before hours of preparing, that a CSV lacks a factor's grouping."""
-  csv_path = sources.find_csv(config.data_dir)
+  csv_path = sources.find_csv(store_settings(config)['data_dir'])
   if csv_path is None or config.model == 'vae':
     return
   groupings = ManifestSource(csv_path).groupings

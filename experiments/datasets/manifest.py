@@ -38,7 +38,7 @@ class ManifestSource:
 
   The first of its `groupings` is the one that a model's first factor asks
   for, or the first column. There an image without a group has a group of its
-  own, named by its path.
+  own, named by its path: do not call a group like an image.
   """
 
   unit = 'image'
