@@ -20,8 +20,9 @@ _CAPTION = (
     'of each code (rows), every image encoded alone. Colour: accuracy over '
     'chance, from white (chance) to blue (every label is right). Above the '
     'line are the model\'s factors, below it are controls. A frame marks the '
-    'label that a factor is grouped by: there it should be blue, and '
-    'everywhere else in its row white.')
+    'label that a factor is grouped by: of the columns with a frame, its row '
+    'should be blue in that one only, and white in the others. What has no '
+    'frame belongs in the factors that no group shares.')
 
 
 def draw_factors(workdir: str, model: Model) -> Drawing | None:

@@ -11,13 +11,16 @@ from typing import Any
 from experiments import web
 from mlvae_jax.model import Model
 
-_COLUMN = 10  # Characters of a label's column in the terminal.
+_COLUMN = 9  # Characters of a label's column in the terminal.
 _STRATEGIES = {1: '1: each image alone', 2: '2: evidence of its group'}
 _MATRIX_TEXT = (
     '<p>The data have several groupings. A classifier reads the labels of each'
     ' off each code, every image encoded alone (strategy 1). A factor should '
-    'tell the label that it is grouped by and no other; one that no group '
-    'shares should tell none (chance).</p>')
+    'tell the label that it is grouped by, and none that another is grouped '
+    'by (chance); labels that no factor is grouped by belong in the factors '
+    'that no group shares. Where the test split is of combinations of labels '
+    'never trained on, who goes by the wrong label does worse than chance.'
+    '</p>')
 _DISENTANGLEMENT_TEXT = (
     '<p>These look at single dimensions of all codes side by side, whichever '
     'factor they belong to; all but the error are between 0 and 1, and 1 is '
@@ -104,7 +107,7 @@ def _disentanglement(rows: Rows | None) -> str:
       '<h3>Dimension by dimension: MIG and DCI</h3>' + _DISENTANGLEMENT_TEXT
       + web.table(
           ['codes', 'label', 'MIG', 'disentanglement', 'completeness',
-           'error, %', 'best dimension', 'tells, % of the entropy'], cells,
+           'error, %', 'best dimension', 'tells, %'], cells,
           bold=['all']))
 
 
