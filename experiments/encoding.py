@@ -1,22 +1,26 @@
 """Codes of many images, for the evaluation: alone, or accumulated in sets.
 
-All that the evaluation knows of posteriors goes through `Encoded`. Pixels,
+All that the evaluation knows of posteriors goes through `Encoded`. A model
+without an encoder (SVI) infers them by optimisation instead. Pixels,
 the control beside every code, are here too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+import functools
 
 import jax
 import numpy as np
 
+import mlvae_jax
 from mlvae_jax.factors import Factor
 from mlvae_jax.group_posteriors import combine
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal
 
 _ENCODE_ROWS = 1024
+_INFER_ROWS = 2048
 
 
 class Encoded:
@@ -42,6 +46,7 @@ class Encoded:
     self._images = images
     self._rows = rows
     self._posteriors = {}
+    self._inferred = (None, None)  # What was inferred last, and for whom.
 
   @property
   def factors(self) -> tuple[Factor, ...]:
@@ -81,8 +86,17 @@ class Encoded:
     Returns:
       Normal of `[S, D]` (paper eqs. 6-7); of a mixture its mean and variance.
     """
-    return combine(self.model.group_posterior,
-                   self.alone(split, factor, rows), set_ids, num_sets)
+    if (self.model.inference == 'encoder'
+        or self.model.factor(factor).grouping is None):
+      return combine(self.model.group_posterior,
+                     self.alone(split, factor, rows), set_ids, num_sets)
+    # Means and samples are asked for in turn.
+    asked = (split, factor, rows.tobytes(), set_ids.tobytes())
+    if self._inferred[0] != asked:
+      self._inferred = (asked, _infer_sets(
+          self.model, self._params, factor, self._images[split], rows,
+          set_ids, num_sets))
+    return self._inferred[1]
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray,
@@ -99,6 +113,8 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     Per factor a Normal of `[M, D]` NumPy arrays.
   """
   encode = jax.jit(model.encode)
+  if model.inference == 'svi':
+    encode = functools.partial(mlvae_jax.posteriors, model)
   count = len(images if rows is None else rows)
   parts = []
   for start in range(0, count, _ENCODE_ROWS):
@@ -106,6 +122,30 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     parts.append(jax.device_get(encode(
         params, images[which if rows is None else rows[which]])))
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+
+def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
+                rows: np.ndarray, set_ids: np.ndarray, num_sets: int
+                ) -> Normal:
+  """The posteriors of sets, by optimisation, some whole sets at a time."""
+  order = np.argsort(set_ids, kind='stable')
+  end = np.cumsum(np.bincount(set_ids, minlength=num_sets))
+  parts, first = [], 0
+  while first < num_sets:
+    start = end[first - 1] if first else 0
+    last = max(first + 1, int(np.searchsorted(
+        end, start + _INFER_ROWS, side='right')))
+    chosen = order[start:end[last - 1]]
+    # One shape, to compile once; what fills it up is one more set.
+    size = max(_INFER_ROWS, len(chosen))
+    ids = np.full(size, last - first, np.int32)
+    ids[:len(chosen)] = set_ids[chosen] - first
+    q = mlvae_jax.encode_group(
+        model, params, images[rows[np.resize(chosen, size)]], ids,
+        _INFER_ROWS + 1, factor=factor, mask=np.arange(size) < len(chosen))
+    parts.append(jax.device_get(q.take(slice(0, last - first))))
+    first = last
+  return Normal(*map(np.concatenate, zip(*parts)))
 
 
 def mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:

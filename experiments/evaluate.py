@@ -44,6 +44,9 @@ from mlvae_jax.store import GroupedImages
 
 KS = tuple(range(1, 11))  # As in fig. 6c.
 _MAX_ELBO_IMAGES = 50_000  # Enough of a large data set.
+# Each image takes an optimisation: fewer have to be enough.
+_SVI_PROBE_IMAGES = (4000, 1000, 1000)
+_SVI_ELBO_IMAGES = 5000
 _SEED = 0  # Of everything random in the evaluation.
 
 Models = Mapping[str, tuple[Model, Params]]
@@ -105,7 +108,7 @@ def evaluate(
   models = _load_models(workdir, vae_workdir)
   config, _ = runs.read_run(workdir)
   first = labelled.probe_splits(data)
-  rows = _first_probes(models, first, ks, probe_steps)
+  rows, examples = _first_probes(models, first, ks, probe_steps)
   further, sections = _further(models, data, ks, probe_steps)
   result = {
       'probes': rows + further,
@@ -118,7 +121,7 @@ def evaluate(
               workdir, read_only=True).latest_step,
           'classifier': 'two hidden layers of 256 units',
           'probe_steps': probe_steps, 'seed': _SEED,
-          'examples': [len(split) for split in first],
+          'examples': examples,
           'vae_workdir': vae_workdir,
           'unseen_groups': not data.shares_groups,
       },
@@ -132,8 +135,9 @@ def evaluate(
 def _load_models(workdir: str, vae_workdir: str | None) -> Models:
   """The trained model, the same untrained, and the VAE if there is one."""
   model, params = runs.load_model(workdir)
-  models = {'trained': (model, params),
-            'untrained': (model, model.init(jax.random.key(_SEED)))}
+  models = {'trained': (model, params)}
+  if model.inference == 'encoder':  # Nothing is inferred from no decoder.
+    models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
     models['vae'] = runs.load_model(vae_workdir)
     shape = models['vae'][0].image_shape
@@ -146,17 +150,22 @@ def _load_models(workdir: str, vae_workdir: str | None) -> Models:
 
 def _first_probes(models: Models, splits: tuple[GroupedImages, ...],
                   ks: tuple[int, ...], probe_steps: int
-                  ) -> list[dict[str, Any]]:
-  """Rows of "probes" for the first grouping."""
-  chosen = labelled.of_splits(splits)
+                  ) -> tuple[list[dict[str, Any]], list[int]]:
+  """Rows of "probes" for the first grouping, and how many images they had."""
+  is_slow = models['trained'][0].inference == 'svi'
+  chosen = labelled.of_splits(
+      splits, _SVI_PROBE_IMAGES if is_slow else (None,) * 3)
   images = {name: split.images
             for name, split in zip(labelled.SPLITS, splits)}
-  codes = {name: Encoded(*model, images) for name, model in models.items()}
+  rows = {part.split: part.rows for part in chosen.parts}
+  codes = {name: Encoded(*model, images, rows)
+           for name, model in models.items()}
   # Where no label has k images there is nothing to say of k.
   ks = tuple(k for k in ks if k <= chosen.max_evidence)
-  return list(probe_rows.run_probes(
+  found = probe_rows.run_probes(
       chosen, probe_rows.first_codes(codes, images, chosen.grouping, ks),
-      probe_steps))
+      probe_steps)
+  return list(found), [len(part.rows) for part in chosen.parts]
 
 
 def _further(models: Models, data: Splits, ks: tuple[int, ...],
@@ -185,8 +194,9 @@ def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
   """The sections on recognition of the test groups."""
   test = labelled.first_groups(test)
   codes = encode_rows(*models['trained'], test.images)
-  codes |= {f'untrained_{name}': q for name, q in encode_rows(
-      *models['untrained'], test.images).items()}
+  if 'untrained' in models:
+    codes |= {f'untrained_{name}': q for name, q in encode_rows(
+        *models['untrained'], test.images).items()}
   if 'vae' in models:
     codes['vae'] = next(iter(encode_rows(
         *models['vae'], test.images).values()))
@@ -200,11 +210,13 @@ def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
 def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
            ) -> dict[str, Any]:
   """The ELBO of each split, in batches like those of training."""
+  is_slow = model.inference == 'svi'
   return {
       name: training.evaluate_elbo(
           model, params,
           runs.make_feed(model, getattr(data, name), config, shuffle=False),
-          seed=_SEED, max_images=_MAX_ELBO_IMAGES)
+          seed=_SEED,
+          max_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
       for name in ('train', 'validation', 'test')}
 
 

@@ -68,11 +68,22 @@ class Labelled(NamedTuple):
                for p in self.parts)
 
 
-def of_splits(splits: Sequence[GroupedImages]) -> Labelled:
-  """All images of three splits that share groups, by their first grouping."""
-  return Labelled(splits[0].grouping, splits[0].num_groups, tuple(
-      Part(name, np.arange(len(split)), split.labels)
-      for name, split in zip(SPLITS, splits)))
+def of_splits(splits: Sequence[GroupedImages],
+              limits: Sequence[int | None] = (None,) * 3) -> Labelled:
+  """The images of three splits that share groups, by their first grouping.
+
+  Args:
+    splits: to train, choose and score on.
+    limits: of each so many images, at random; None for all.
+
+  Returns:
+    The images.
+  """
+  parts = []
+  for name, split, limit in zip(SPLITS, splits, limits):
+    rows = np.sort(_shuffled(len(split))[:limit])
+    parts.append(Part(name, rows, split.labels[rows]))
+  return Labelled(splits[0].grouping, splits[0].num_groups, tuple(parts))
 
 
 def probe_splits(data: Splits

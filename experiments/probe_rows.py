@@ -83,9 +83,10 @@ def factor_codes(codes: Mapping[str, Encoded], factor: str,
   for source in _SOURCES:
     yield Code(factor, source, code_features(codes['trained'], factor, source),
                ks, repeat_ks)
-  yield Code(
-      f'untrained_{factor}', 'mean',
-      code_features(codes['untrained'], factor, 'mean'), ks, repeat_ks)
+  if 'untrained' in codes:
+    yield Code(
+        f'untrained_{factor}', 'mean',
+        code_features(codes['untrained'], factor, 'mean'), ks, repeat_ks)
 
 
 def control_codes(codes: Mapping[str, Encoded],
