@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from experiments.sheets import BLUE, GREEN, RED, Drawing, Sheet, shorten
+from experiments.sheets import (
+    BLUE,
+    GREEN,
+    LIGHT,
+    RED,
+    Drawing,
+    Sheet,
+    shorten,
+)
 from experiments.subjects import (
     MAX_MEMBERS,
     NUM_SETS,
@@ -89,7 +97,6 @@ def _draw_generation(subject: Subject, codes: Codes) -> Drawing:
 def _describe_generation(subject: Subject) -> tuple[str, str]:
   """Its title and its caption."""
   factor, grouping, drawn = subject.factor, subject.grouping, subject.others
-  of = f'one {grouping}' if subject.strategy == 2 else 'one image'
   evidence = (
       f'Strategy 2: the {factor} code is the mean of the posterior that '
       f'accumulates the test images of the {grouping} (at most {MAX_MEMBERS}).'
@@ -99,8 +106,8 @@ def _describe_generation(subject: Subject) -> tuple[str, str]:
   left = (f'some of the test images of one {grouping}'
           if subject.strategy == 2 else 'a test image')
   return (
-      f'Generation, strategy {subject.strategy}: the {factor} of {of}, '
-      f'{drawn} from the prior', (
+      f'Generation, strategy {subject.strategy}: a row keeps its {factor}, '
+      f'with {drawn} from the prior', (
           f'Generation. In each row: left (green) {left}, right (red) images '
           f'of the same {factor} whose {drawn} is drawn from the prior '
           f'N(0, I). {evidence}'))
@@ -184,7 +191,7 @@ def _draw_samples(subject: Subject) -> Drawing:
       model, subject.params, {}, jax.random.key(SEED), size * size))[0]
   sheet = Sheet(model.image_shape, size, size)
   for i, image in enumerate(made):
-    sheet.put(i // size, i % size, image)
+    sheet.put(i // size, i % size, image, LIGHT)
   sheet.head('Samples from the prior')
   return Drawing(sheet.figure(), (
       'Samples: the expected images of codes that are drawn from the prior.'))

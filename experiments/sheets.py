@@ -20,7 +20,7 @@ _TILE_INCHES = 0.42
 # three frame images as in the paper: data, reconstructed, made up.
 GREEN, BLUE, RED = '#009E73', '#0072B2', '#D55E00'
 COLOURS = (BLUE, RED, GREEN, '#CC79A7', '#E69F00', '#56B4E9', '#000000')
-GREY = '#777777'
+GREY, LIGHT = '#777777', '#dddddd'
 STYLE = {
     'font.family': 'DejaVu Sans', 'font.size': 7, 'axes.titlesize': 8,
     'axes.titleweight': 'bold', 'axes.titlelocation': 'left',

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from experiments.sheets import BLUE, GREEN, RED, Drawing, Sheet
+from experiments.sheets import BLUE, GREEN, LIGHT, RED, Drawing, Sheet
 from experiments.subjects import (
     NUM_SETS,
     SEED,
@@ -108,7 +108,7 @@ def _draw_grids(subject: Subject) -> Drawing:
     corners = {(0, 0): BLUE, (0, size - 1): RED,
                (size - 1, 0): RED, (size - 1, size - 1): BLUE}
     for r, c in np.ndindex(size, size):
-      sheet.put(r + 1.1, left + c, grid[r, c], corners.get((r, c)))
+      sheet.put(r + 1.1, left + c, grid[r, c], corners.get((r, c), LIGHT))
     images = subject.images.images[rows[[i, i + half]]]
     sheet.put(0, left, images[0], GREEN)
     sheet.put(size + 1.2, right, images[1], GREEN)
@@ -142,7 +142,7 @@ def _draw_lines(subject: Subject) -> Drawing:
         factor=model.factors[0].name))
     for c in range(size):
       sheet.put(i, c + 1.2, grid[c, c],
-                BLUE if c in (0, size - 1) else None)
+                BLUE if c in (0, size - 1) else LIGHT)
     sheet.put(i, 0, subject.images.images[rows[i]], GREEN)
     sheet.put(i, size + 1.4, subject.images.images[rows[i + half]], GREEN)
   strategy = f', strategy {subject.strategy}' if model.grouped else ''
