@@ -53,8 +53,8 @@ class Config:
     kl_weights: NAME:WEIGHT,...
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
       single images tell their group.
-    leakage: NAME:WEIGHT,... of the penalty on what an ungrouped factor's code
-      tells of the group.
+    leakage: NAME:WEIGHT,... of the penalty on what a factor's code of single
+      images tells of the groups of other factors.
     augment: 'flip,shift:PIXELS', or a part of it, of training images.
     kl_warmup_steps: linear warm-up of the KL terms.
     sample_per: 'row' or 'group': one draw of a group's code per image, as in
@@ -194,14 +194,16 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   if config.model == 'svi' and config.contrast:
     raise ValueError('contrast is about an encoder, and model=svi has none')
   penalties = {}
-  for what, wants_grouped in (('contrast', True), ('leakage', False)):
+  groupings = {f.grouping for f in model.grouped}
+  for what in ('contrast', 'leakage'):
     weights = parse_weights(what, getattr(config, what), model)
-    if weights and not model.grouped:
-      raise ValueError(f'{what} needs a model with a grouped factor')
     for name, _ in weights:
-      if (model.factor(name).grouping is not None) != wants_grouped:
-        kind = 'a grouped' if wants_grouped else 'an ungrouped'
-        raise ValueError(f'{what} needs {kind} factor, got {name!r}')
+      own = {model.factor(name).grouping} - {None}
+      if what == 'contrast' and not own:
+        raise ValueError(f'contrast needs a grouped factor, got {name!r}')
+      if what == 'leakage' and not groupings - own:
+        raise ValueError(
+            f'leakage of {name!r} needs a factor of another grouping')
     penalties[f'{what}_weights'] = weights
   return TrainConfig(
       config.learning_rate, config.seed,

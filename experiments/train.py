@@ -126,8 +126,8 @@ def define_flags() -> None:
       'contrast', None, 'Weights of the penalties that make a factor\'s code '
       'of single images tell their group: FACTOR:WEIGHT,...')
   flags.DEFINE_string(
-      'leakage', None, 'Weights of the penalties on what an ungrouped '
-      'factor\'s code tells of the group: FACTOR:WEIGHT,...')
+      'leakage', None, 'Weights of the penalties on what a factor\'s code '
+      'tells of the groups of other factors: FACTOR:WEIGHT,...')
   flags.DEFINE_string(
       'augment', None, 'Of training images: flip,shift:PIXELS.')
   flags.DEFINE_integer(

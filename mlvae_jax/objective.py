@@ -22,6 +22,8 @@ from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
 from mlvae_jax.penalties import contrast, leakage
 
+_ALONE = 1  # Folded into a factor's key: noise of rows taken alone.
+
 
 class ElboTerms(NamedTuple):
   """Terms of the group ELBOs of a batch, in nats.
@@ -92,8 +94,8 @@ def elbo_terms(
       1), 'group' once.
     contrast_of: names of grouped factors whose contrast is wanted too; it is
       no part of the ELBO.
-    leakage_of: names of ungrouped factors whose leakage is wanted too, of
-      the grouping of the first grouped factor.
+    leakage_of: names of factors of which it is wanted too how much the codes
+      of single rows tell of other factors' groups, summed over these.
     free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
       per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
@@ -121,9 +123,8 @@ def elbo_terms(
           group_posteriors.row_noise(factor_key, batch.rows, factor.dim))
       kl[name] = weights * kl_divergence(q)
       if name in leakage_of:
-        leakages[name] = leakage(
-            codes[name], batch.group_ids[model.grouped[0].name], mask,
-            axis_name=axis_name)
+        leakages[name] = _leakage(
+            model, factor, batch, codes[name], axis_name)
       continue
     members = _members(batch, factor)
     if free is None:
@@ -134,6 +135,11 @@ def elbo_terms(
       if name in contrast_of:
         contrasts[name] = contrast(
             q.mean, members.group_ids, mask, axis_name=axis_name)
+      if name in leakage_of:
+        noise = group_posteriors.row_noise(
+            jax.random.fold_in(factor_key, _ALONE), batch.rows, factor.dim)
+        leakages[name] = _leakage(
+            model, factor, batch, members.q.reparameterize(noise), axis_name)
     else:
       sampled = group_posteriors.sample_from(
           factor_key, q, members, sample_per, axis_name)
@@ -145,6 +151,14 @@ def elbo_terms(
   return ElboTerms(
       weights * log_lik, kl, jnp.sum(group_share), jnp.sum(weights),
       contrasts, leakages)
+
+
+def _leakage(model: Model, factor: Factor, batch: Batch, z: jax.Array,
+             axis_name: str | None) -> jax.Array:
+  """What a factor's codes of single rows tell of other groupings, `[N]`."""
+  return sum(
+      leakage(z, batch.group_ids[other.name], batch.mask, axis_name=axis_name)
+      for other in model.grouped if other.grouping != factor.grouping)
 
 
 def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:

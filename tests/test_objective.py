@@ -3,6 +3,7 @@
 And the penalties beside it.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlvae_jax.evidence import product_of_normals
-from mlvae_jax.factors import Batch, Factor, ml_vae, vae
+from mlvae_jax.factors import Batch, Factor, ml_vae, parse_factors, vae
 from mlvae_jax.group_posteriors import row_noise
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
@@ -701,3 +702,32 @@ def test_pixels_of_padding_touch_no_penalty(garbage):
   assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
   for value in jax.tree.leaves(grad['decoder']):
     np.testing.assert_array_equal(value, 0.0)
+
+
+def test_a_factor_may_leak_the_groups_of_every_other_factor():
+  model = dataclasses.replace(
+      MODEL, factors=parse_factors('who:3:person,light:2:lamp,style:2'))
+  params = _init(model)
+  batch = _batch(model, [0] * 8)._replace(group_ids={
+      'who': np.array([0, 0, 1, 1, 2, 2, 3, 3]),
+      'light': np.array([0, 1, 0, 1, 0, 1, 1, 1])})
+
+  @jax.jit
+  def run(params):
+    return elbo_terms(model, params, KEY, batch, {'who': 4, 'light': 2},
+                      leakage_of=('who', 'light', 'style'))
+
+  found = run(params).leakage
+  q = jax.jit(model.encode)(params, batch.x)
+  keys = jax.random.split(KEY, 3)
+  ids = batch.group_ids
+  for i, (name, others) in enumerate((
+      ('who', ['light']), ('light', ['who']), ('style', ['who', 'light']))):
+    # Of rows alone: a group's code is the same for all its members.
+    key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
+    code = q[name].reparameterize(
+        row_noise(key, batch.rows, q[name].mean.shape[1]))
+    expected = sum(
+        _leakage_loop(np.asarray(code, np.float64), ids[other], batch.mask)
+        for other in others)
+    np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-5)

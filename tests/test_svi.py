@@ -1,4 +1,4 @@
-"""SVI: free posteriors, in tables for training and by optimisation for tests."""
+"""SVI: free posteriors, in tables to train, by optimisation to test."""
 
 import dataclasses
 
