@@ -17,6 +17,7 @@ recognition follow. Writes evaluation.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import os
 from typing import Any
@@ -60,10 +61,10 @@ def main() -> None:
   data = runs.load_data(
       workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
-           ks=ks, probe_steps=values['probe_steps'])
+           ks=ks, probe_steps=values['probe_steps'], split=values['split'])
   from experiments import report
 
-  print(report.summary(workdir))
+  print(report.summary(workdir, values['split']))
 
 
 def define_flags() -> None:
@@ -75,6 +76,10 @@ def define_flags() -> None:
       'ks', list(map(str, KS)), 'Numbers of images of evidence per group.')
   flags.DEFINE_integer(
       'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
+  flags.DEFINE_enum(
+      'split', 'test', ['test', 'validation'],
+      'Score on which images; validation is for tuning, and goes to '
+      'evaluation_validation.json.')
 
 
 def parse_ks(values: list[str]) -> tuple[int, ...]:
@@ -92,6 +97,7 @@ def evaluate(
     vae_workdir: str | None = None,
     ks: tuple[int, ...] = KS,
     probe_steps: int = 1000,
+    split: str = 'test',
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
 
@@ -101,10 +107,13 @@ def evaluate(
     vae_workdir: of a VAE on the same data, or None.
     ks: numbers of images of evidence per group.
     probe_steps: optimisation steps of a probe.
+    split: 'test', or 'validation', which then stands for it.
 
   Returns:
-    What evaluation.json holds.
+    What evaluation.json holds, or evaluation_validation.json.
   """
+  if split != 'test':
+    data = dataclasses.replace(data, test=getattr(data, split))
   models = _load_models(workdir, vae_workdir)
   config, _ = runs.read_run(workdir)
   first = labelled.probe_splits(data)
@@ -123,11 +132,11 @@ def evaluate(
           'probe_steps': probe_steps, 'seed': _SEED,
           'examples': examples,
           'vae_workdir': vae_workdir,
-          'unseen_groups': not data.shares_groups,
+          'unseen_groups': not data.shares_groups, 'split': split,
       },
   }
   cli.write_atomically(
-      os.path.join(workdir, 'evaluation.json'),
+      os.path.join(workdir, runs.evaluation_file(split)),
       json.dumps(result, indent=1) + '\n')
   return result
 

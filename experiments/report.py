@@ -53,11 +53,12 @@ def define_flags() -> None:
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
 
 
-def read_evaluation(workdir: str) -> dict[str, Any]:
+def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:
   """The contents of evaluation.json; {} where there is none.
 
   Args:
     workdir: of the run.
+    split: that it is scored on.
 
   Returns:
     The JSON object.
@@ -65,7 +66,7 @@ def read_evaluation(workdir: str) -> dict[str, Any]:
   Raises:
     UserError: when the file is not what `experiments.evaluate` writes.
   """
-  path = os.path.join(workdir, 'evaluation.json')
+  path = os.path.join(workdir, runs.evaluation_file(split))
   if not os.path.exists(path):
     return {}
   with open(path, encoding='utf-8') as file:
@@ -121,17 +122,18 @@ def write(workdir: str) -> str:
   return path
 
 
-def summary(workdir: str) -> str:
+def summary(workdir: str, split: str = 'test') -> str:
   """The main numbers of evaluation.json as a table for the terminal.
 
   Args:
     workdir: of the run.
+    split: that it is scored on.
 
   Returns:
     Lines of at most 79 characters: accuracies in %, chance, which code tells
     which label, numbers on groups never seen, ELBO per image.
   """
-  evaluation = read_evaluation(workdir)
+  evaluation = read_evaluation(workdir, split)
   codes = [row['code'] for row in evaluation.get('probes') or []]
   width = min(max([24, *map(len, codes)]), 36)
   lines = [

@@ -152,6 +152,11 @@ def load_data(workdir: str, **moved: str | None) -> Splits:
       config, **{name: path for name, path in moved.items() if path}))
 
 
+def evaluation_file(split: str = 'test') -> str:
+  """The file of an evaluation that is scored on a split."""
+  return 'evaluation.json' if split == 'test' else f'evaluation_{split}.json'
+
+
 def define_workdir_flags() -> None:
   """Defines the flags of entry points that work on a run."""
   flags.DEFINE_string('workdir', None, 'Folder of the run.')
