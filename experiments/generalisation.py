@@ -26,7 +26,7 @@ from experiments.subjects import (
 )
 from experiments.swap_figures import can_swap
 import mlvae_jax
-from mlvae_jax.latents import Codes
+from mlvae_jax.inference import Codes
 from mlvae_jax.store import GroupedImages
 
 _NUM_SHOWN = 3  # Training images of each part.

@@ -30,7 +30,7 @@ from experiments.subjects import (
 )
 from experiments.swap_figures import can_swap
 import mlvae_jax
-from mlvae_jax.latents import Codes
+from mlvae_jax.inference import Codes
 
 _NUM_MEASURED = 512  # Images that say how codes are spread.
 # Compiled whole: op by op, drawing a run would compile for seconds.

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.datasets.splits import Splits
 import mlvae_jax
-from mlvae_jax.latents import Codes
+from mlvae_jax.inference import Codes
 from mlvae_jax.model import Model, Params
 from mlvae_jax.store import GroupedImages
 

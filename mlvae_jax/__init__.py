@@ -14,13 +14,11 @@ from mlvae_jax.evidence import (
     remove,
 )
 from mlvae_jax.factors import Batch, Factor, ml_vae, parse_factors, vae
+from mlvae_jax.inference import encode_group, infer, posteriors
 from mlvae_jax.latents import (
     decode,
-    encode_group,
     generate,
-    infer,
     interpolate,
-    posteriors,
     reconstruct,
     swap,
 )

@@ -11,8 +11,8 @@ LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
 ROOMS = (
     'normal', 'augment', 'evidence', 'group_posteriors', 'factors',
     'likelihoods', 'convolution', 'networks', 'model', 'penalties',
-    'objective', 'svi', 'batching', 'mixing', 'store', 'training',
-    'checkpoint', 'latents', 'bounds', 'probes', 'recognition', '__init__')
+    'objective', 'svi', 'inference', 'latents', 'batching', 'mixing', 'store',
+    'training', 'checkpoint', 'bounds', 'probes', 'recognition', '__init__')
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (
     'experiments', 'absl', 'matplotlib', 'PIL', 'tensorflow', 'tqdm',

@@ -11,7 +11,7 @@ import pytest
 
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.factors import Factor, ml_vae, vae
-from mlvae_jax.latents import encode_group
+from mlvae_jax.inference import encode_group
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
