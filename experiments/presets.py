@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -50,7 +50,8 @@ class Config:
       other models the two above determine it.
     learning_rate: of Adam.
     table_learning_rate: of the free posteriors of model 'svi'.
-    kl_weights: NAME:WEIGHT,...
+    kl_weights: NAME:WEIGHT,...; here and below the name 'all' stands for all
+      factors that fit.
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
       single images tell their group.
     leakage: NAME:WEIGHT,... of the penalty on what a factor's code of single
@@ -193,41 +194,53 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   """
   if config.model == 'svi' and config.contrast:
     raise ValueError('contrast is about an encoder, and model=svi has none')
-  penalties = {}
   groupings = {f.grouping for f in model.grouped}
-  for what in ('contrast', 'leakage'):
-    weights = parse_weights(what, getattr(config, what), model)
-    for name, _ in weights:
-      own = {model.factor(name).grouping} - {None}
-      if what == 'contrast' and not own:
-        raise ValueError(f'contrast needs a grouped factor, got {name!r}')
-      if what == 'leakage' and not groupings - own:
-        raise ValueError(
-            f'leakage of {name!r} needs a factor of another grouping')
-    penalties[f'{what}_weights'] = weights
+  leaky = [f.name for f in model.factors if groupings - {None, f.grouping}]
   return TrainConfig(
       config.learning_rate, config.seed,
       parse_weights('kl_weights', config.kl_weights, model),
       config.kl_warmup_steps, config.sample_per,
-      augment=parse_augment(config.augment),
-      table_learning_rate=config.table_learning_rate, **penalties)
+      parse_weights('contrast', config.contrast, model,
+                    [f.name for f in model.grouped], 'a grouped factor'),
+      parse_weights('leakage', config.leakage, model, leaky,
+                    'a factor beside one of another grouping'),
+      parse_augment(config.augment), config.table_learning_rate)
 
 
-def parse_weights(what: str, text: str, model: Model
-                  ) -> tuple[tuple[str, float], ...]:
-  """Parses NAME:WEIGHT,... into pairs; '' gives none."""
-  pairs = []
+def parse_weights(
+    what: str, text: str, model: Model, fitting: Sequence[str] | None = None,
+    kind: str = '') -> tuple[tuple[str, float], ...]:
+  """Parses NAME:WEIGHT,... into pairs.
+
+  Args:
+    what: the setting, for errors.
+    text: where 'all' names all fitting factors, and the last weight of a
+      factor counts; '' gives none.
+    model: whose factors may be named.
+    fitting: names of those that make sense; by default all.
+    kind: says what these are.
+
+  Returns:
+    (factor name, weight) pairs.
+
+  Raises:
+    ValueError: on what cannot be read, or names that do not fit.
+  """
+  fitting = [f.name for f in model.factors] if fitting is None else fitting
+  weights = {}
   for item in filter(None, text.split(',')):
-    name, _, weight = item.strip().partition(':')
-    model.factor(name)
+    name, _, value = item.strip().partition(':')
+    if name != 'all' and model.factor(name).name not in fitting:
+      raise ValueError(f'{what} needs {kind}, got {name!r}')
     try:
-      pairs.append((name, float(weight)))
+      weight = float(value)
     except ValueError:
       raise ValueError(
           f'expected {what} as NAME:WEIGHT,..., got {item!r}') from None
-    if not 0 <= pairs[-1][1] < float('inf'):
+    if not 0 <= weight < float('inf'):
       raise ValueError(f'expected a weight of at least 0, got {item!r}')
-  return tuple(pairs)
+    weights |= dict.fromkeys(fitting if name == 'all' else [name], weight)
+  return tuple(weights.items())
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import metrics_log, presets, runs, train
+from experiments import datasets, metrics_log, presets, runs, train
 from experiments.cli import UserError
 from experiments.datasets import splits
+import mlvae_jax
 from mlvae_jax import checkpoint
 from mlvae_jax.augment import Augment
 from mlvae_jax.networks import Conv
@@ -233,8 +234,8 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'contrast': 'style:1'}, "contrast needs a grouped factor, got 'style'"),
     ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
     ({'leakage': 'content:1'},
-     "leakage of 'content' needs a factor of another grouping"),
-    ({'leakage': 'z:1', 'model': 'vae'}, 'a factor of another grouping'),
+     "leakage needs a factor beside one of another grouping, got 'content'"),
+    ({'leakage': 'z:1', 'model': 'vae'}, 'one of another grouping'),
     ({'contrast': 'z:1', 'model': 'vae'}, 'needs a grouped factor'),
     ({'augment': 'spin'}, 'expected augment as flip,shift:PIXELS'),
     ({'network': 'conv'}, 'multiples of 16, got [28, 28]'),
@@ -258,3 +259,43 @@ def test_factor_of_an_unknown_grouping(capsys):
   with pytest.raises(SystemExit):
     runs.make_model(config, _data())
   assert "grouped by 'person'" in capsys.readouterr().err
+
+
+def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], factors='who:2:person,lit:2:light,style:2',
+      kl_weights='all:2,lit:3', contrast='all:5', leakage='all:1,style:7,who:0')
+  model = presets.make_model(config, (8, 8, 1))
+  found = presets.make_train_config(config, model)
+  assert found.kl_weights == (('who', 2.0), ('lit', 3.0), ('style', 2.0))
+  assert found.contrast_weights == (('who', 5.0), ('lit', 5.0))
+  assert found.leakage_weights == (
+      ('who', 0.0), ('lit', 1.0), ('style', 7.0))
+  # Of a single grouping, only what is not grouped by it can leak.
+  config = dataclasses.replace(
+      config, factors='who:2:person,style:2', kl_weights='', leakage='all:1')
+  model = presets.make_model(config, (8, 8, 1))
+  found = presets.make_train_config(config, model)
+  assert found.leakage_weights == (('style', 1.0),)
+
+
+def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
+  config = dataclasses.replace(
+      presets.PRESETS['shapes'], num_images=400, image_size=8, network='mlp',
+      hidden_sizes=(8,), factors='shape:3:shape,colour:2:colour,style:2',
+      contrast='all:1', leakage='all:1', steps=4, chunk_steps=2,
+      eval_every=2, groups_per_batch=4, max_group_size=4)
+  data = datasets.load(config)
+  model = runs.make_model(config, data)
+  runs.open_workdir(str(tmp_path), config, model, resume=True)
+  train.train(str(tmp_path), config, model, data)
+  record = metrics_log.read_metrics(str(tmp_path))[-1]
+  assert set(record['kl']) == {'shape', 'colour', 'style'}
+  assert all(np.isfinite(v) for v in record['kl'].values())
+  model, params = checkpoint.load(tmp_path)
+  for factor, dim in (('shape', 3), ('colour', 2)):
+    labels = data.test.labels_of(factor)
+    q = mlvae_jax.encode_group(
+        model, params, data.test.images, labels.ids, len(labels.names),
+        factor=factor)
+    assert q.mean.shape == (10, dim) and np.all(np.isfinite(q.logvar))

@@ -1,0 +1,278 @@
+"""Penalties beside the ELBO: contrast and leakage."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlvae_jax.factors import Batch, ml_vae, parse_factors
+from mlvae_jax.group_posteriors import row_noise
+from mlvae_jax.likelihoods import LearnedGaussian
+from mlvae_jax.model import Model
+from mlvae_jax.networks import MLP
+from mlvae_jax.objective import elbo_terms, sum_terms
+from mlvae_jax.penalties import contrast, leakage
+
+SHAPE = (8, 8, 1)
+MODEL = Model(ml_vae(3, 2), SHAPE, LearnedGaussian(), MLP((16,)))
+KEY = jax.random.key(7)
+
+
+def _batch(model, ids, seed=0, mask=None):
+  """A batch of random images, the same ids for every grouped factor."""
+  ids = np.asarray(ids, np.int32)
+  x = np.random.default_rng(seed).random((len(ids), *SHAPE), np.float32)
+  mask = np.ones(len(ids), bool) if mask is None else mask
+  return Batch(x, {f.name: ids for f in model.grouped}, mask,
+               np.arange(len(ids), dtype=np.int32))
+
+
+def _init(model, seed=0):
+  """Parameters of the size that training starts with, biases too."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda leaf: jnp.asarray(
+          rng.normal(0.0, leaf.shape[0] ** -0.5, leaf.shape), jnp.float32),
+      jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def _assert_close(found, expected, rtol=1e-5):
+  """Two trees are equal, relative to the largest element of each array.
+
+  Elements of a gradient are sums of either sign: those that cancel have an
+  error in proportion to the others.
+  """
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert np.all(np.isfinite(a)) and a.shape == b.shape
+    assert np.max(np.abs(a - b), initial=0.0) <= rtol * np.max(
+        np.abs(b), initial=0.0)
+
+
+
+def _contrast_loop(means, ids, mask):
+  """The contrast as its formula says, row by row in float64."""
+  unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+  result, real = np.zeros(len(ids)), np.flatnonzero(mask)
+  for i in real:
+    logits = {j: unit[i] @ unit[j] / 0.1 for j in real if j != i}
+    partners = [j for j in logits if ids[j] == ids[i]]
+    if partners:
+      log_total = np.log(sum(np.exp(logit) for logit in logits.values()))
+      result[i] = -np.mean([logits[j] - log_total for j in partners])
+  return result
+
+
+def _leakage_loop(z, ids, mask):
+  """The leakage as its formula says, row by row in float64."""
+  result, real = np.zeros(len(ids)), np.flatnonzero(mask)
+  dim = z.shape[1]
+  for i in real:
+    kernel = {
+        j: np.mean([np.exp(-0.5 * np.sum((z[i] - z[j]) ** 2) / variance)
+                    for variance in (dim / 4, dim, dim * 4)])
+        for j in real if j != i}
+    same = [k for j, k in kernel.items() if ids[j] == ids[i]]
+    others = [k for j, k in kernel.items() if ids[j] != ids[i]]
+    if same and others:
+      result[i] = np.mean(same) - np.mean(others)
+  return result
+
+
+_LOOPS = {contrast: _contrast_loop, leakage: _leakage_loop}
+each_penalty = pytest.mark.parametrize('penalty', list(_LOOPS))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _penalty_and_grad(penalty, codes, ids, mask):
+  """A penalty per row, and the gradient of its sum."""
+
+  def total(codes):
+    values = penalty(codes, ids, mask)
+    return jnp.sum(values), values
+
+  grad, values = jax.grad(total, has_aux=True)(codes)
+  return values, grad
+
+
+# Row 2 has no partner, row 4 only one of padding; the last two are padding.
+_IDS = np.array([0, 1, 2, 1, 3, 0, 1, 3, 0])
+_MASK = np.arange(9) < 7
+_CODES = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+
+
+@each_penalty
+def test_penalties_and_their_gradients_are_those_of_a_loop(penalty):
+  found, grad = _penalty_and_grad(penalty, _CODES, _IDS, _MASK)
+  codes, loop = np.float64(_CODES), _LOOPS[penalty]
+  np.testing.assert_allclose(
+      found, loop(codes, _IDS, _MASK), rtol=1e-4, atol=1e-6)
+  expected = np.zeros_like(codes)
+  for at in np.ndindex(codes.shape):
+    step = np.zeros_like(codes)
+    step[at] = 1e-5
+    expected[at] = (loop(codes + step, _IDS, _MASK)
+                    - loop(codes - step, _IDS, _MASK)).sum() / 2e-5
+  np.testing.assert_allclose(
+      grad, expected, rtol=1e-4, atol=1e-4 * np.max(np.abs(expected)))
+
+
+@each_penalty
+def test_rows_without_a_partner_and_padding_have_no_penalty(penalty):
+  found, grad = _penalty_and_grad(penalty, _CODES, _IDS, _MASK)
+  np.testing.assert_array_equal(np.flatnonzero(found), [0, 1, 3, 5, 6])
+  # Rows without a partner are others to the rest, padding is nothing.
+  assert np.all(np.any(grad[:7] != 0, axis=1))
+  np.testing.assert_array_equal(grad[7:], 0.0)
+
+
+@each_penalty
+@pytest.mark.parametrize('ids, mask', [
+    (np.arange(9), np.ones(9, bool)),  # Nobody has a partner.
+    (np.zeros(9, int), np.arange(9) == 4),  # One row.
+    (np.zeros(9, int), np.zeros(9, bool)),  # None.
+])
+def test_without_pairs_of_a_group_the_penalty_is_zero(penalty, ids, mask):
+  for values in _penalty_and_grad(penalty, _CODES, ids, mask):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@each_penalty
+def test_a_batch_of_a_single_row_has_no_penalty(penalty):
+  for values in _penalty_and_grad(
+      penalty, _CODES[:1], _IDS[:1], np.ones(1, bool)):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@each_penalty
+def test_codes_of_zero_have_finite_gradients(penalty):
+  for values in _penalty_and_grad(
+      penalty, np.zeros_like(_CODES), _IDS, _MASK):
+    assert np.all(np.isfinite(values))
+
+
+def test_contrast_is_near_zero_where_pairs_are_far_from_each_other():
+  ids = np.array([0, 0, 1, 1, 2, 2, 3, 3, 0])
+  codes = np.float32(np.eye(4)[ids] * np.arange(1, 10)[:, None])
+  mask = np.arange(9) < 8
+  found, _ = _penalty_and_grad(contrast, codes, ids, mask)
+  np.testing.assert_allclose(
+      found[:8], np.log1p(6 * np.exp(-10.0)), rtol=1e-2)
+  # Where each is with another's partner, it is as large as can be.
+  swapped = codes[[2, 0, 4, 2, 6, 4, 0, 6, 8]]
+  assert np.all(_penalty_and_grad(contrast, swapped, ids, mask)[0][:8] > 10)
+
+
+def test_contrast_does_not_know_the_lengths_of_codes():
+  scale = np.float32(np.linspace(0.1, 10.0, 9))[:, None]
+  np.testing.assert_allclose(
+      *(_penalty_and_grad(contrast, codes, _IDS, _MASK)[0]
+        for codes in (_CODES, _CODES * scale)), rtol=1e-4)
+
+
+def test_leakage_is_zero_on_average_where_codes_do_not_tell_the_group():
+  rng = np.random.default_rng(1)
+  codes = rng.normal(size=(4000, 9, 3)).astype(np.float32)
+  ids = np.arange(9) // 3
+  values = jax.jit(jax.vmap(
+      lambda z: jnp.mean(leakage(z, ids, np.ones(9, bool)))))
+  found = np.asarray(values(codes), np.float64)
+  error = found.std() / np.sqrt(len(found))
+  assert error < 2e-3 and abs(found.mean()) < 4 * error
+  told = np.asarray(values(codes + np.float32(ids)[:, None]), np.float64)
+  assert told.mean() > 20 * error
+
+
+def test_leakage_of_a_single_group_is_zero():
+  for values in _penalty_and_grad(
+      leakage, _CODES, np.zeros(9, int), np.ones(9, bool)):
+    np.testing.assert_array_equal(values, 0.0)
+
+
+@jax.jit
+def _penalised(params, batch):
+  """Terms of MODEL with both penalties, and the penalties' gradient."""
+
+  def total(params):
+    terms = elbo_terms(
+        MODEL, params, KEY, batch, {'content': 5}, contrast_of=('content',),
+        leakage_of=('style',))
+    sums = sum_terms(terms)
+    return sums.contrast['content'] + sums.leakage['style'], terms
+
+  grad, terms = jax.grad(total, has_aux=True)(params)
+  return terms, grad
+
+
+def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
+  params, batch = _init(MODEL), _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  found, _ = _penalised(params, batch)
+  expected = jax.jit(lambda params: elbo_terms(
+      MODEL, params, KEY, batch, {'content': 5}))(params)
+  assert expected.contrast == expected.leakage == {}
+  _assert_close(found._replace(contrast={}, leakage={}), expected)
+  assert sum_terms(found).elbo() == pytest.approx(
+      float(sum_terms(expected).elbo()), rel=1e-5)
+  q = jax.jit(MODEL.encode)(params, batch.x)
+  noise = row_noise(jax.random.split(KEY, 2)[1], batch.rows, 2)
+  ids = batch.group_ids['content']
+  for values, codes, loop in (
+      (found.contrast, {'content': q['content'].mean}, _contrast_loop),
+      (found.leakage, {'style': q['style'].reparameterize(noise)},
+       _leakage_loop)):
+    assert set(values) == set(codes)
+    for name, code in codes.items():
+      np.testing.assert_allclose(
+          values[name], loop(np.asarray(code, np.float64), ids, batch.mask),
+          rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
+def test_pixels_of_padding_touch_no_penalty(garbage):
+  params = _init(MODEL)
+  mask = np.array([True, False, True, True, True, False, True, False])
+  ids = np.array([0, 1, 4, 0, 4, 0, 2, 3])
+  batch = _batch(MODEL, ids, mask=mask)
+  black = batch._replace(x=np.where(mask[:, None, None, None], batch.x, 0))
+  batch.x[~mask] = garbage
+  terms, grad = _penalised(params, batch)
+  expected = _penalised(params, black)
+  _assert_close((terms, grad), expected)
+  for values in (terms.contrast['content'], terms.leakage['style']):
+    np.testing.assert_array_equal(np.flatnonzero(values), [0, 2, 3, 4])
+  assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
+  for value in jax.tree.leaves(grad['decoder']):
+    np.testing.assert_array_equal(value, 0.0)
+
+
+def test_a_factor_may_leak_the_groups_of_every_other_factor():
+  model = dataclasses.replace(
+      MODEL, factors=parse_factors('who:3:person,light:2:lamp,style:2'))
+  params = _init(model)
+  batch = _batch(model, [0] * 8)._replace(group_ids={
+      'who': np.array([0, 0, 1, 1, 2, 2, 3, 3]),
+      'light': np.array([0, 1, 0, 1, 0, 1, 1, 1])})
+
+  @jax.jit
+  def run(params):
+    return elbo_terms(model, params, KEY, batch, {'who': 4, 'light': 2},
+                      leakage_of=('who', 'light', 'style'))
+
+  found = run(params).leakage
+  q = jax.jit(model.encode)(params, batch.x)
+  keys = jax.random.split(KEY, 3)
+  ids = batch.group_ids
+  for i, (name, others) in enumerate((
+      ('who', ['light']), ('light', ['who']), ('style', ['who', 'light']))):
+    # Of rows alone: a group's code is the same for all its members.
+    key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
+    code = q[name].reparameterize(
+        row_noise(key, batch.rows, q[name].mean.shape[1]))
+    expected = sum(
+        _leakage_loop(np.asarray(code, np.float64), ids[other], batch.mask)
+        for other in others)
+    np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-5)
