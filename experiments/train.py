@@ -290,11 +290,14 @@ def _first_state(fresh: training.TrainState,
   if checkpoints.latest_step is None:
     return fresh
   try:
-    return checkpoints.restore(fresh)
+    state = checkpoints.restore(fresh)
   except ValueError as error:
     raise UserError(
         f'{error}; choose another --workdir, or the settings of the run'
     ) from error
+  for step, why in checkpoints.damaged.items():
+    print(f'the checkpoint of step {step} is damaged ({why}); it is deleted')
+  return state
 
 
 def _validator(model: Model, images: GroupedImages, config: presets.Config):

@@ -1,7 +1,14 @@
-"""Checkpoints: Orbax behind one small module."""
+"""Checkpoints: Orbax behind one small module.
+
+Orbax restores wrong numbers without a word where a byte of a file has
+flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
+arrays; what does not match is damaged, and the newest good one is restored.
+(Checkpoints of before there were seals are taken as they are.)
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import Any
@@ -17,17 +24,29 @@ CONFIG_FILE = 'config.json'
 CHECKPOINT_DIR = 'checkpoints'
 
 
+_SEAL = 'seal'
+
+
+class DamagedError(ValueError):
+  """A checkpoint does not hold what was saved."""
+
+
 class Checkpoints:
   """The checkpoints of a workdir, written in the background.
 
   The parameters and the rest of the state are separate items, so that
   `load` reads no optimiser moments.
+
+  Attributes:
+    damaged: {step: what is wrong} of checkpoints that a restore passed over.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, max_to_keep: int = 2,
                read_only: bool = False):
     """Opens `workdir`/checkpoints; makes it unless `read_only`."""
     path = os.path.abspath(os.path.join(workdir, CHECKPOINT_DIR))
+    self.damaged = {}
+    self._path, self._read_only = path, read_only
     # A reader leaves alone what a run is just writing.
     self._manager = ocp.CheckpointManager(
         path, options=ocp.CheckpointManagerOptions(
@@ -41,13 +60,18 @@ class Checkpoints:
 
   def save(self, state: TrainState) -> None:
     """Starts to save a state; returns once the state may change."""
-    state = jax.device_get(state)
-    self._manager.save(int(state.step), args=ocp.args.Composite(**{
-        name: ocp.args.StandardSave(item)
-        for name, item in _items(state).items()}))
+    items = _items(jax.device_get(state))
+    self._manager.save(int(state.step), args=ocp.args.Composite(
+        **{name: ocp.args.StandardSave(item) for name, item in items.items()},
+        **{_SEAL: ocp.args.JsonSave({
+            name: {'arrays': _shapes(item), 'sha256': _digest(item)}
+            for name, item in items.items()})}))
 
   def restore(self, like: TrainState) -> TrainState:
-    """Restores the newest checkpoint into the form of `like`.
+    """Restores the newest good checkpoint into the form of `like`.
+
+    Newer ones that are damaged are named in `damaged`, and deleted: training
+    will save these steps again.
 
     Args:
       like: a state of the same model, whose values do not matter.
@@ -56,36 +80,86 @@ class Checkpoints:
       The state, as NumPy arrays.
 
     Raises:
-      ValueError: when the checkpoint holds another model's arrays.
+      ValueError: when the checkpoint holds another model's arrays, or none
+        is good.
     """
     like = jax.device_get(like)
-    step = self.latest_step
-    restored = self._restore(**_items(like))
+    step, restored = self._restore(_items(like))
+    for damaged in self.damaged if not self._read_only else ():
+      self._manager.delete(damaged)
     return like._replace(step=like.step.dtype.type(step), **restored)
 
   def restore_params(self, like: Params) -> Params:
-    """As `restore`, but the parameters alone."""
-    return self._restore(params=jax.device_get(like))['params']
+    """As `restore`, but the parameters alone; deletes nothing."""
+    return self._restore({'params': jax.device_get(like)})[1]['params']
 
   def close(self) -> None:
     """Waits until what was saved is on disk."""
     self._manager.wait_until_finished()
     self._manager.close()
 
-  def _restore(self, **like: Any) -> dict[str, Any]:
-    restored = self._manager.restore(self.latest_step, args=ocp.args.Composite(
-        **{name: ocp.args.StandardRestore(item)
-           for name, item in like.items()}))
-    # Orbax compares the names of the arrays, but not their shapes.
+  def _restore(self, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and items of the newest checkpoint that is what was saved."""
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return step, self._restore_step(step, like)
+      except DamagedError as error:
+        self.damaged[step] = str(error)
+    raise ValueError(
+        f'no checkpoint in {self._path} is good ('
+        + '; '.join(f'step {step}: {why}'
+                    for step, why in self.damaged.items())
+        + '); train again in another workdir')
+
+  def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    seal = self._read_seal(step)
+    for name, item in like.items() if seal else ():
+      _check_same_shapes(
+          step, name, seal.get(name, {}).get('arrays'), _shapes(item))
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**{
+          name: ocp.args.StandardRestore(item)
+          for name, item in like.items()}))
+    except Exception as error:  # Orbax raises whatever its readers raise.
+      raise DamagedError(f'{type(error).__name__}: {error}'.split(
+          '\n', maxsplit=1)[0]) from error
     for name, item in like.items():
-      expected, found = (
-          [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
-          for tree in (item, restored[name]))
-      if expected != found:
-        raise ValueError(
-            f'the checkpoint of step {self.latest_step} is of another model: '
-            f'{name} have shapes {found}, expected {expected}')
-    return restored
+      if seal is None:
+        _check_same_shapes(step, name, _shapes(restored[name]), _shapes(item))
+      elif _digest(restored[name]) != seal[name]['sha256']:
+        raise DamagedError(f'the checksum of {name} is wrong')
+    return dict(restored.items())
+
+  def _read_seal(self, step: int) -> dict[str, Any] | None:
+    if not os.path.isdir(os.path.join(self._path, str(step), _SEAL)):
+      return None
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(
+          **{_SEAL: ocp.args.JsonRestore()}))[_SEAL]
+    except Exception as error:
+      raise DamagedError('its seal is broken') from error
+
+
+def _check_same_shapes(step: int, name: str, found: list[str] | None,
+                       expected: list[str]) -> None:
+  if found != expected:
+    raise ValueError(
+        f'the checkpoint of step {step} is of another model: its {name} are '
+        f'{found}, expected {expected}')
+
+
+def _shapes(tree: Any) -> list[str]:
+  """Types and shapes of the arrays of a tree, in order."""
+  return [f'{np.asarray(leaf).dtype}{list(np.shape(leaf))}'
+          for leaf in jax.tree.leaves(tree)]
+
+
+def _digest(tree: Any) -> str:
+  """SHA-256 of the bytes of all arrays of a tree, in order."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(tree):
+    digest.update(np.ascontiguousarray(leaf))
+  return digest.hexdigest()
 
 
 def _items(state: TrainState) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -191,3 +192,88 @@ def test_load_refuses_the_params_of_another_model(tmp_path):
   _save(tmp_path, _state(5))
   with pytest.raises(ValueError):
     mlvae_jax.load(tmp_path)
+
+
+# Damage.
+
+
+def _data_file(workdir, step):
+  """The largest file of a checkpoint's parameters: numbers."""
+  folder = workdir / 'checkpoints' / str(step) / 'params'
+  files = [path for path in folder.rglob('*') if path.is_file()]
+  return max(files, key=lambda path: path.stat().st_size)
+
+
+def _flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 0x10
+  path.write_bytes(data)
+
+
+def _truncate(path):
+  path.write_bytes(path.read_bytes()[:100])
+
+
+def _break_seal(path):
+  seal = next(p for p in path.parents if p.parent.name == 'checkpoints')
+  next(p for p in (seal / 'seal').iterdir()
+       if p.name == 'metadata').write_text('{"params": ')
+
+
+def _empty(path):
+  folder = next(p for p in path.parents if p.parent.name == 'checkpoints')
+  for item in folder.iterdir():
+    shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+# A reader that Orbax has given up may report its error again when collected.
+@pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize(
+    'damage', [_flip, _truncate, _break_seal, _empty])
+def test_a_damaged_checkpoint_gives_way_to_the_newest_good_one(
+    tmp_path, damage):
+  _save(tmp_path, _state(5), _state(10))
+  damage(_data_file(tmp_path, 10))
+  _write_config(tmp_path)
+  _, params = mlvae_jax.load(tmp_path)
+  _assert_same_bits(params, _state(5).params)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  restored = checkpoints.restore(_initial_state())
+  _assert_same_bits(restored, jax.device_get(_state(5)))
+  assert list(checkpoints.damaged) == [10]
+  # The step can be saved again.
+  checkpoints.save(_state(10))
+  checkpoints.close()
+  _assert_same_bits(
+      _restore(tmp_path, _initial_state()), jax.device_get(_state(10)))
+
+
+def test_no_good_checkpoint_is_said_so(tmp_path):
+  _save(tmp_path, _state(5), _state(10))
+  for step in (5, 10):
+    _flip(_data_file(tmp_path, step))
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='step 10: .*checksum.*step 5: .*train'):
+    checkpoints.restore(_initial_state())
+  checkpoints.close()
+  assert (tmp_path / 'checkpoints' / '10').exists()  # Nothing is deleted.
+
+
+def test_checkpoints_of_before_seals_are_taken_as_they_are(tmp_path):
+  _save(tmp_path, _state(5))
+  shutil.rmtree(tmp_path / 'checkpoints' / '5' / 'seal')
+  restored = _restore(tmp_path, _initial_state())
+  _assert_same_bits(restored, jax.device_get(_state(5)))
+  other = Model(ml_vae(4, 2), (8, 8, 1), network=MLP((16,)))
+  with pytest.raises(ValueError):
+    _restore(tmp_path, _initial_state(other))
+
+
+def test_arrays_of_another_type_are_of_another_model(tmp_path):
+  _save(tmp_path, _state(5))
+  other = jax.tree.map(lambda v: v.astype(np.float16), _initial_state().params)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='of another model: its params'):
+    checkpoints.restore_params(other)
+  checkpoints.close()
