@@ -145,9 +145,10 @@ PRESETS = {
         dataset='shapes', image_size=32, hold_out=(
             'circle+red,square+orange,triangle+purple,star+yellow,cross+green,'
             'ring+blue,heart+pink,moon+cyan,arrow+brown,bar+black'),
-        factors='shape:8:shape,style:16', likelihood='bernoulli',
-        network='conv', channels=(32, 64, 128), hidden_sizes=(256,),
-        activation='silu', steps=3000, max_group_size=12, batch_size=128,
+        factors='shape:8:shape,colour:4:colour,style:5',
+        likelihood='bernoulli', network='conv', channels=(32, 64, 128),
+        hidden_sizes=(256,), activation='silu', steps=4000, max_group_size=12,
+        batch_size=128, contrast='all:100', leakage='all:1000,style:5000',
         chunk_steps=25, checkpoint_every=1000),
 }
 
@@ -230,7 +231,11 @@ def parse_weights(
   weights = {}
   for item in filter(None, text.split(',')):
     name, _, value = item.strip().partition(':')
-    if name != 'all' and model.factor(name).name not in fitting:
+    try:
+      fits = name == 'all' or model.factor(name).name in fitting
+    except ValueError as error:
+      raise ValueError(f'{error}; see --{what}') from error
+    if not fits:
       raise ValueError(f'{what} needs {kind}, got {name!r}')
     try:
       weight = float(value)

@@ -246,7 +246,7 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits
       previous, step = step, int(state.step)
       record = training.summarize(metrics.sums) | {
           'grad_norm': float(metrics.grad_norm.mean()),
-          'images_per_second': float(metrics.sums.num_rows.sum()) / seconds}
+          'images_per_second': float(metrics.num_images.sum()) / seconds}
       log.write(step, 'train', record)
       bar.update(step - previous)
       bar.set_postfix_str(

@@ -45,10 +45,11 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-  """Sums over a batch, and the norm of its gradient."""
+  """Sums over a batch, the norm of its gradient, and its number of images."""
 
   sums: ElboSums
   grad_norm: jax.Array
+  num_images: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +167,10 @@ def train_step(
   free = None if tables is None else svi.gather(tables, places)
   (_, sums), (grads, free_grads) = jax.value_and_grad(
       total_loss, argnums=(0, 1), has_aux=True)(state.params, free)
+  num_images = jnp.sum(batch.mask)
   if axis_name is not None:
-    grads, sums = jax.lax.psum((grads, sums), axis_name)
+    grads, sums, num_images = jax.lax.psum(
+        (grads, sums, num_images), axis_name)
   scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
   grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
   if tables is not None:
@@ -177,7 +180,7 @@ def train_step(
       grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   return (TrainState(state.step + 1, params, opt_state, tables),
-          Metrics(sums, optax.tree.norm(grads)))
+          Metrics(sums, optax.tree.norm(grads), num_images))
 
 
 def make_chunk(

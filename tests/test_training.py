@@ -313,7 +313,7 @@ def test_chunks_end_at_multiples_and_the_last_step():
     ones = np.ones(num_steps, np.float32)
     sums = ElboSums(ones, {'content': ones}, ones, ones, {}, {})
     return (state._replace(step=state.step + num_steps),
-            training.Metrics(sums, ones))
+            training.Metrics(sums, ones, ones))
 
   def ends(start, num_steps):
     state = _initial_state()._replace(step=np.int32(start))
