@@ -1,7 +1,4 @@
-"""The group ELBO: an exact model, reductions, padding, gradients, layouts.
-
-And the penalties beside it.
-"""
+"""The group ELBO: an exact model, reductions, padding, gradients, layouts."""
 
 import functools
 
@@ -9,6 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import (
+  KEY,
+  MODEL,
+  SHAPE,
+  assert_close,
+  init_params,
+  make_batch,
+)
 
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.factors import Batch, Factor, ml_vae, vae
@@ -17,10 +22,6 @@ from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
 from mlvae_jax.objective import elbo_terms, sum_terms, warm_up
-
-SHAPE = (8, 8, 1)
-MODEL = Model(ml_vae(3, 2), SHAPE, LearnedGaussian(), MLP((16,)))
-KEY = jax.random.key(7)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
@@ -38,41 +39,9 @@ def _terms_and_grad(
   return terms, grad
 
 
-def _batch(model, ids, seed=0, mask=None):
-  """A batch of random images, the same ids for every grouped factor."""
-  ids = np.asarray(ids, np.int32)
-  x = np.random.default_rng(seed).random((len(ids), *SHAPE), np.float32)
-  mask = np.ones(len(ids), bool) if mask is None else mask
-  return Batch(x, {f.name: ids for f in model.grouped}, mask,
-               np.arange(len(ids), dtype=np.int32))
-
-
-def _init(model, seed=0):
-  """Parameters of the size that training starts with, biases too."""
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-      lambda leaf: jnp.asarray(
-          rng.normal(0.0, leaf.shape[0] ** -0.5, leaf.shape), jnp.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
-
-
 def _take(tree, rows):
   """Some rows of every array."""
   return jax.tree.map(lambda value: value[rows], tree)
-
-
-def _assert_close(found, expected, rtol=1e-5):
-  """Two trees are equal, relative to the largest element of each array.
-
-  Elements of a gradient are sums of either sign: those that cancel have an
-  error in proportion to the others.
-  """
-  assert jax.tree.structure(found) == jax.tree.structure(expected)
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert np.all(np.isfinite(a)) and a.shape == b.shape
-    assert np.max(np.abs(a - b), initial=0.0) <= rtol * np.max(
-        np.abs(b), initial=0.0)
 
 
 # The exact model: x = W'z + 1/2 + noise, with orthogonal rows of W.
@@ -225,9 +194,9 @@ def test_elsewhere_the_elbo_lies_below_by_the_kl_of_the_posteriors(name):
 
 
 def test_content_kl_counts_once_per_group():
-  params = _init(MODEL)
+  params = init_params(MODEL)
   ids = np.array([0, 2, 2, 2, 2, 0, 3, 2])
-  batch = _batch(MODEL, ids)
+  batch = make_batch(MODEL, ids)
   terms, _ = _terms_and_grad(MODEL, params, KEY, batch, 5)
   q = jax.jit(MODEL.encode)(params, batch.x)
   q_group = product_of_normals(q['content'], ids, 5)
@@ -268,38 +237,38 @@ def _vae_elbo(params, x, noise):
 
 def test_one_ungrouped_factor_is_the_vae():
   model = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
-  params, batch = _init(model), _batch(model, np.zeros(10))
+  params, batch = init_params(model), make_batch(model, np.zeros(10))
   terms, grad = _terms_and_grad(model, params, KEY, batch, 1)
   # The noise is the only thing taken from the library.
   noise = row_noise(jax.random.split(KEY, 1)[0], batch.rows, 4)
   elbo, expected = jax.jit(jax.value_and_grad(_vae_elbo))(
       params, batch.x, noise)
   np.testing.assert_allclose(sum_terms(terms).elbo(), elbo, rtol=1e-5)
-  _assert_close(grad, expected)
+  assert_close(grad, expected)
   assert (terms.num_groups, terms.num_rows) == (10, 10)
 
 
 def test_groups_of_one_are_the_vae():
   grouped = Model((Factor('c', 4, 'g'),), SHAPE, Bernoulli(), MLP((16,)))
   plain = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
-  params = _init(plain)
+  params = init_params(plain)
   ids = np.random.default_rng(0).permutation(10)
   found, grad = _terms_and_grad(
-      grouped, params, KEY, _batch(grouped, ids), 10)
+      grouped, params, KEY, make_batch(grouped, ids), 10)
   expected, expected_grad = _terms_and_grad(
-      plain, params, KEY, _batch(plain, ids), 1)
-  _assert_close(found.log_lik, expected.log_lik)
-  _assert_close(found.kl['c'][ids], expected.kl['z'])
-  _assert_close(grad, expected_grad)
+      plain, params, KEY, make_batch(plain, ids), 1)
+  assert_close(found.log_lik, expected.log_lik)
+  assert_close(found.kl['c'][ids], expected.kl['z'])
+  assert_close(grad, expected_grad)
   assert found.num_groups == expected.num_groups == 10
 
 
 def test_groups_are_counted_by_the_first_grouped_factor():
   factors = (Factor('s', 2), Factor('a', 2, 'a'), Factor('b', 2, 'b'))
   model = Model(factors, SHAPE, Bernoulli(), MLP((8,)))
-  batch = _batch(model, [0, 0, 1, 1, 1, 3])
+  batch = make_batch(model, [0, 0, 1, 1, 1, 3])
   batch.group_ids['b'] = np.array([0, 1, 2, 3, 0, 1], np.int32)
-  terms, _ = _terms_and_grad(model, _init(model), KEY, batch, 5)
+  terms, _ = _terms_and_grad(model, init_params(model), KEY, batch, 5)
   assert terms.num_groups == 3
   assert {name: kl.shape for name, kl in terms.kl.items()} == {
       's': (6,), 'a': (5,), 'b': (5,)}
@@ -311,16 +280,16 @@ def test_groups_are_counted_by_the_first_grouped_factor():
 @pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 def test_padding_changes_neither_value_nor_gradient(garbage, sample_per):
-  params = _init(MODEL)
+  params = init_params(MODEL)
   mask = np.array([True, False, True, True, True, False, True, False])
   ids = np.array([0, 1, 4, 0, 4, 0, 2, 3])  # 1 and 3 are padding only.
-  batch = _batch(MODEL, ids, mask=mask)
+  batch = make_batch(MODEL, ids, mask=mask)
   batch.x[~mask] = garbage
   terms, grad = _terms_and_grad(MODEL, params, KEY, batch, 5, sample_per)
   expected, expected_grad = _terms_and_grad(
       MODEL, params, KEY, _take(batch, mask), 5, sample_per)
-  _assert_close(sum_terms(terms), sum_terms(expected))
-  _assert_close(grad, expected_grad)
+  assert_close(sum_terms(terms), sum_terms(expected))
+  assert_close(grad, expected_grad)
   assert (terms.num_groups, terms.num_rows) == (3, 5)
   np.testing.assert_array_equal(terms.log_lik[~mask], 0.0)
   np.testing.assert_array_equal(terms.kl['style'][~mask], 0.0)
@@ -329,37 +298,39 @@ def test_padding_changes_neither_value_nor_gradient(garbage, sample_per):
 
 def test_padding_may_be_nan_without_jit_too():
   # Concrete images are checked to lie in [0, 1]: those of real rows.
-  batch = _batch(MODEL, [0, 1, 1, 0], mask=np.arange(4) < 3)
+  batch = make_batch(MODEL, [0, 1, 1, 0], mask=np.arange(4) < 3)
   batch.x[3] = np.nan
-  terms = elbo_terms(MODEL, _init(MODEL), KEY, batch, {'content': 2})
+  terms = elbo_terms(MODEL, init_params(MODEL), KEY, batch, {'content': 2})
   assert np.all(np.isfinite(terms.log_lik))
 
 
 def test_a_batch_of_padding_alone_is_zero():
-  batch = _batch(MODEL, [0, 1, 1, 1, 2, 0, 4, 3], mask=np.zeros(8, bool))
-  found = _terms_and_grad(MODEL, _init(MODEL), KEY, batch, 5)
+  batch = make_batch(MODEL, [0, 1, 1, 1, 2, 0, 4, 3], mask=np.zeros(8, bool))
+  found = _terms_and_grad(MODEL, init_params(MODEL), KEY, batch, 5)
   for value in jax.tree.leaves(found):
     np.testing.assert_array_equal(value, 0.0)
 
 
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 def test_order_of_rows_changes_nothing(sample_per):
-  params, batch = _init(MODEL), _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  params = init_params(MODEL)
+  batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
   order = np.random.default_rng(0).permutation(8)
   found, grad = _terms_and_grad(
       MODEL, params, KEY, _take(batch, order), 5, sample_per)
   expected, expected_grad = _terms_and_grad(
       MODEL, params, KEY, batch, 5, sample_per)
-  _assert_close(sum_terms(found), sum_terms(expected))
-  _assert_close(grad, expected_grad)
+  assert_close(sum_terms(found), sum_terms(expected))
+  assert_close(grad, expected_grad)
   np.testing.assert_allclose(
       found.log_lik, expected.log_lik[order], rtol=1e-5)
 
 
 def test_uint8_images_equal_floats_between_0_and_1():
-  params, batch = _init(MODEL), _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  params = init_params(MODEL)
+  batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
   pixels = np.round(batch.x * 255).astype(np.uint8)
-  _assert_close(
+  assert_close(
       _terms_and_grad(MODEL, params, KEY, batch._replace(x=pixels), 5),
       _terms_and_grad(
           MODEL, params, KEY, batch._replace(x=np.float32(pixels / 255.0)), 5))
@@ -372,8 +343,8 @@ def test_uint8_images_equal_floats_between_0_and_1():
     'likelihood', [Bernoulli(), Gaussian(0.3), LearnedGaussian()])
 def test_every_weight_learns(likelihood):
   model = Model(ml_vae(3, 2), SHAPE, likelihood, MLP((16,)))
-  batch = _batch(model, [0, 1, 1, 2, 0, 1, 4, 4])
-  _, grad = _terms_and_grad(model, _init(model), KEY, batch, 5)
+  batch = make_batch(model, [0, 1, 1, 2, 0, 1, 4, 4])
+  _, grad = _terms_and_grad(model, init_params(model), KEY, batch, 5)
   for value in jax.tree.leaves(grad):
     assert np.all(np.isfinite(value)) and np.all(np.asarray(value) != 0)
 
@@ -383,10 +354,10 @@ def test_every_real_row_teaches_the_content_its_mean_and_logvar():
   # [i, head] then has the gradient of that head of row i.
   model = Model(ml_vae(3, 2), SHAPE, Bernoulli(), MLP(()))
   mask = np.array([True] * 7 + [False] * 3)
-  batch = _batch(model, [0, 1, 1, 2, 0, 1, 1, 0, 1, 3], mask=mask)
+  batch = make_batch(model, [0, 1, 1, 2, 0, 1, 1, 0, 1, 3], mask=mask)
   batch = batch._replace(
       x=np.eye(10, 64, dtype=np.float32).reshape(10, *SHAPE))
-  _, grad = _terms_and_grad(model, _init(model), KEY, batch, 4)
+  _, grad = _terms_and_grad(model, init_params(model), KEY, batch, 4)
   kernel = np.asarray(grad['encoder']['heads']['kernel'])
   assert np.all(np.isfinite(kernel))
   assert np.all(kernel[:7] != 0)
@@ -394,8 +365,8 @@ def test_every_real_row_teaches_the_content_its_mean_and_logvar():
 
 
 def test_new_ids_need_no_new_compilation(compilations):
-  params = _init(MODEL)
-  batches = [_batch(MODEL, ids, seed) for seed, ids in enumerate(
+  params = init_params(MODEL)
+  batches = [make_batch(MODEL, ids, seed) for seed, ids in enumerate(
       ([0, 1, 1, 2, 2, 0, 1, 0], [3] * 8, [2, 0, 1, 3, 4, 0, 1, 4]))]
   _terms_and_grad(MODEL, params, KEY, batches[0], 5)
   with compilations() as names:
@@ -425,14 +396,14 @@ def test_factors_have_noise_of_their_own():
   # Two factors that enter alike: with equal noise, swapping their decoder
   # weights would change nothing.
   model = Model((Factor('a', 2), Factor('b', 2)), SHAPE, Bernoulli(), MLP(()))
-  params = _init(model)
+  params = init_params(model)
   heads = params['encoder']['heads']
   heads['kernel'] = jnp.tile(heads['kernel'][:, :4], 2)
   heads['bias'] = jnp.tile(heads['bias'][:4], 2)
   swapped = jax.tree.map(lambda value: value, params)
   kernel = params['decoder']['pixels']['kernel']
   swapped['decoder']['pixels']['kernel'] = jnp.roll(kernel, 2, axis=0)
-  batch = _batch(model, np.zeros(6))
+  batch = make_batch(model, np.zeros(6))
   first, second = (
       _terms_and_grad(model, p, KEY, batch, 1)[0].log_lik
       for p in (params, swapped))
@@ -441,8 +412,8 @@ def test_factors_have_noise_of_their_own():
 
 def test_a_group_samples_per_row_or_once():
   model = Model((Factor('c', 4, 'g'),), SHAPE, Bernoulli(), MLP((16,)))
-  params = _init(model)
-  batch = _batch(model, [0, 0, 0, 1, 1, 2])
+  params = init_params(model)
+  batch = make_batch(model, [0, 0, 0, 1, 1, 2])
   batch = batch._replace(x=np.repeat(batch.x[:1], 6, axis=0))
   once, per_row = (
       np.asarray(_terms_and_grad(
@@ -461,9 +432,9 @@ def test_groups_that_straddle_devices_equal_one_device(sample_per):
   ids = np.repeat([0, 1, 2, 4], [1, 3 * num_devices, num_devices, num_devices])
   num_rows = 6 * num_devices
   mask = np.arange(num_rows) < len(ids)
-  batch = _batch(MODEL, np.resize(ids, num_rows), mask=mask)
+  batch = make_batch(MODEL, np.resize(ids, num_rows), mask=mask)
   batch.x[~mask] = np.nan
-  params = _init(MODEL)
+  params = init_params(MODEL)
 
   def on_device(params, batch):
     def elbo(params):
@@ -481,7 +452,7 @@ def test_groups_that_straddle_devices_equal_one_device(sample_per):
       on_device, axis_name='devices', in_axes=(None, 0), out_axes=None)(
           params, split)
   terms, grad = _terms_and_grad(MODEL, params, KEY, batch, 6, sample_per)
-  _assert_close(found, (sum_terms(terms), grad))
+  assert_close(found, (sum_terms(terms), grad))
   assert terms.num_groups == 4
 
 
@@ -489,9 +460,9 @@ def test_groups_that_straddle_devices_equal_one_device(sample_per):
 
 
 def test_weights_multiply_the_kls():
-  batch = _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
   sums = sum_terms(
-      _terms_and_grad(MODEL, _init(MODEL), KEY, batch, 5)[0])
+      _terms_and_grad(MODEL, init_params(MODEL), KEY, batch, 5)[0])
   np.testing.assert_allclose(
       sums.elbo({'content': 3.0, 'style': 0.5}),
       sums.log_lik - 3.0 * sums.kl['content'] - 0.5 * sums.kl['style'],

@@ -7,51 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import (
+  KEY,
+  MODEL,
+  assert_close,
+  init_params,
+  make_batch,
+)
 
-from mlvae_jax.factors import Batch, ml_vae, parse_factors
+from mlvae_jax.factors import parse_factors
 from mlvae_jax.group_posteriors import row_noise
-from mlvae_jax.likelihoods import LearnedGaussian
-from mlvae_jax.model import Model
-from mlvae_jax.networks import MLP
 from mlvae_jax.objective import elbo_terms, sum_terms
 from mlvae_jax.penalties import contrast, leakage
-
-SHAPE = (8, 8, 1)
-MODEL = Model(ml_vae(3, 2), SHAPE, LearnedGaussian(), MLP((16,)))
-KEY = jax.random.key(7)
-
-
-def _batch(model, ids, seed=0, mask=None):
-  """A batch of random images, the same ids for every grouped factor."""
-  ids = np.asarray(ids, np.int32)
-  x = np.random.default_rng(seed).random((len(ids), *SHAPE), np.float32)
-  mask = np.ones(len(ids), bool) if mask is None else mask
-  return Batch(x, {f.name: ids for f in model.grouped}, mask,
-               np.arange(len(ids), dtype=np.int32))
-
-
-def _init(model, seed=0):
-  """Parameters of the size that training starts with, biases too."""
-  rng = np.random.default_rng(seed)
-  return jax.tree.map(
-      lambda leaf: jnp.asarray(
-          rng.normal(0.0, leaf.shape[0] ** -0.5, leaf.shape), jnp.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
-
-
-def _assert_close(found, expected, rtol=1e-5):
-  """Two trees are equal, relative to the largest element of each array.
-
-  Elements of a gradient are sums of either sign: those that cancel have an
-  error in proportion to the others.
-  """
-  assert jax.tree.structure(found) == jax.tree.structure(expected)
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert np.all(np.isfinite(a)) and a.shape == b.shape
-    assert np.max(np.abs(a - b), initial=0.0) <= rtol * np.max(
-        np.abs(b), initial=0.0)
-
 
 
 def _contrast_loop(means, ids, mask):
@@ -209,12 +176,13 @@ def _penalised(params, batch):
 
 
 def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
-  params, batch = _init(MODEL), _batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  params = init_params(MODEL)
+  batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
   found, _ = _penalised(params, batch)
   expected = jax.jit(lambda params: elbo_terms(
       MODEL, params, KEY, batch, {'content': 5}))(params)
   assert expected.contrast == expected.leakage == {}
-  _assert_close(found._replace(contrast={}, leakage={}), expected)
+  assert_close(found._replace(contrast={}, leakage={}), expected)
   assert sum_terms(found).elbo() == pytest.approx(
       float(sum_terms(expected).elbo()), rel=1e-5)
   q = jax.jit(MODEL.encode)(params, batch.x)
@@ -233,15 +201,15 @@ def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
 
 @pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
 def test_pixels_of_padding_touch_no_penalty(garbage):
-  params = _init(MODEL)
+  params = init_params(MODEL)
   mask = np.array([True, False, True, True, True, False, True, False])
   ids = np.array([0, 1, 4, 0, 4, 0, 2, 3])
-  batch = _batch(MODEL, ids, mask=mask)
+  batch = make_batch(MODEL, ids, mask=mask)
   black = batch._replace(x=np.where(mask[:, None, None, None], batch.x, 0))
   batch.x[~mask] = garbage
   terms, grad = _penalised(params, batch)
   expected = _penalised(params, black)
-  _assert_close((terms, grad), expected)
+  assert_close((terms, grad), expected)
   for values in (terms.contrast['content'], terms.leakage['style']):
     np.testing.assert_array_equal(np.flatnonzero(values), [0, 2, 3, 4])
   assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
@@ -252,8 +220,8 @@ def test_pixels_of_padding_touch_no_penalty(garbage):
 def test_a_factor_may_leak_the_groups_of_every_other_factor():
   model = dataclasses.replace(
       MODEL, factors=parse_factors('who:3:person,light:2:lamp,style:2'))
-  params = _init(model)
-  batch = _batch(model, [0] * 8)._replace(group_ids={
+  params = init_params(model)
+  batch = make_batch(model, [0] * 8)._replace(group_ids={
       'who': np.array([0, 0, 1, 1, 2, 2, 3, 3]),
       'light': np.array([0, 1, 0, 1, 0, 1, 1, 1])})
 
