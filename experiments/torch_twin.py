@@ -124,7 +124,8 @@ class Trainer:
     """Steps start to stop; returns the mean ELBO of a group in the last."""
     num_groups = self._stream.groups_per_batch
     index = self._stream.batches(start, stop)
-    for rows, ids, mask in zip(*map(torch.from_numpy, index)):
+    for rows, ids, mask in zip(*map(
+        torch.from_numpy, (index.rows, index.group_ids, index.mask))):
       x = to_float(self._images[rows[mask].long()])
       loss = -self._twin.elbo(x, ids[mask].long(), num_groups) / num_groups
       self._adam.zero_grad()

@@ -142,7 +142,7 @@ def test_chunks_are_those_that_are_asked_for_alone(
     _assert_same(pixels, DATA.images[index.rows])
     num_devices = jax.local_device_count()
     expected = feed.stream.batches(start, stop)
-    for value, whole in zip(index, expected):
+    for value, whole in zip(index[:3], expected):
       assert value.shape[:2] == (num_devices, stop - start)
       _assert_same(np.concatenate(value, axis=1), whole)
 

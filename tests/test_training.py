@@ -144,7 +144,7 @@ def _blind_params(model):
 def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   params = _blind_params(MODEL)
   index = _PADDED.batch(0)
-  real = _batch(IndexBatch(*(value[index.mask] for value in index)))
+  real = _batch(IndexBatch(*(value[index.mask] for value in index[:3])))
   assert len(real.mask) < len(index.mask)
 
   def loss(params):
@@ -342,7 +342,8 @@ def test_a_nan_stops_training_and_names_the_step(row):
   data = _data(np.float32)
   data.images[row, 3, 3, 0] = np.nan
   feed = _feed(data)
-  rows, _, mask = feed.stream.batches(0, feed.stream.steps_per_epoch)
+  rows, _, mask = feed.stream.batches(
+      0, feed.stream.steps_per_epoch)[:3]
   step = int(np.argmax(np.any((rows == row) & mask, axis=1)))
   states = []
   with pytest.raises(
