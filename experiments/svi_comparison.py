@@ -213,7 +213,7 @@ def draw(found: dict[str, Any]) -> Drawing:
   if values:
     high = max(values)
     passes.set_ylim(max(min(values), high - 60), high + 3)
-  passes.set(title='Training', xscale='log', ylabel='validation ELBO, nats',
+  passes.set(title='Training', ylabel='validation ELBO, nats',
              xlabel='passes over the training images')
   cost.set(title='Inference', xscale='log', ylabel='test ELBO, nats',
            xlabel='milliseconds per image')

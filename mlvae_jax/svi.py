@@ -27,7 +27,7 @@ _START_LOGVAR = -2.0  # From the prior's 0 on, codes would drown in noise.
 _START_STD = 0.1
 _DECAY_FIRST, _DECAY_SECOND, _EPSILON = 0.9, 0.999, 1e-8  # As optax.adam has.
 # Of inference: enough for MNIST, see `experiments.svi_comparison`.
-NUM_STEPS = 100
+NUM_STEPS = 300
 LEARNING_RATE = 0.1
 
 Free = dict[str, jax.Array]  # `[G or N, 2 D]` per factor.
