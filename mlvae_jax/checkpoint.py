@@ -120,6 +120,8 @@ class Checkpoints:
       restored = self._manager.restore(step, args=ocp.args.Composite(**{
           name: ocp.args.StandardRestore(item)
           for name, item in like.items()}))
+    except MemoryError:  # No fault of the checkpoint, which would be deleted.
+      raise
     except Exception as error:  # Orbax raises whatever its readers raise.
       raise DamagedError(f'{type(error).__name__}: {error}'.split(
           '\n', maxsplit=1)[0]) from error
