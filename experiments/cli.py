@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -19,12 +20,34 @@ class UserError(Exception):
   """
 
 
+class StoppedError(Exception):
+  """A signal ended the work early, and what was done is kept."""
+
+  def __init__(self, message: str, signum: int):
+    super().__init__(message)
+    self.code = 128 + signum  # As of a process that the signal has ended.
+
+
 def run(main: Callable[[], None]) -> None:
-  """Parses flags and runs `main`; exits with 0, 1 (error) or 2 (bad flag)."""
-  absl_logging.set_verbosity(absl_logging.ERROR)
+  """Parses flags and runs `main`; exits with 0, 1 (error) or 2 (bad flag).
+
+  A signal that ended the work early gives 128 and its number.
+  """
+  def without_arguments(arguments):
+    if arguments:
+      bad_flag(f'unexpected argument {arguments[0]!r}; flags start with --')
+    main()
+
+  run_with_arguments(without_arguments)
+
+
+def run_with_arguments(main: Callable[[list[str]], None]) -> None:
+  """As `run`, for a `main` that takes what stands after the flags."""
+  absl_logging.set_verbosity(absl_logging.FATAL)
   # Piped into `head`, say, a closed output ends the program quietly.
   signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-  app.run(lambda _: _guarded(main), flags_parser=_parse)
+  sys.unraisablehook = _tell_unraisable
+  app.run(lambda argv: _guarded(lambda: main(argv[1:])), flags_parser=_parse)
 
 
 def bad_flag(message: str) -> None:
@@ -48,19 +71,49 @@ def _parse(argv: list[str]) -> list[str]:
     bad_flag(' '.join(str(error).split()) + '; see --help')
   except SystemExit:  # absl exits with 1 after --help.
     sys.exit(0)
-  if len(rest) > 1:
-    bad_flag(f'unexpected argument {rest[1]!r}; flags start with --')
   return rest
 
 
 def _guarded(main: Callable[[], None]) -> None:
-  # Orbax and TFDS log through these; their warnings are not the user's.
-  logging.getLogger('absl').setLevel(logging.ERROR)
+  # Orbax and TFDS log through this what they raise as well, or what is not
+  # the user's.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   try:
     main()
+  except StoppedError as stop:
+    print(stop, file=sys.stderr)
+    _exit(stop.code)
   except (UserError, OSError) as error:
     print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(1)
+    _exit(1)
   except KeyboardInterrupt:
     print('\ninterrupted', file=sys.stderr)
-    sys.exit(130)
+    _exit(130)
+  except SystemExit as error:
+    _exit(error.code)
+  except Exception:
+    if not _has_company():
+      raise
+    traceback.print_exc()
+    _exit(1)
+
+
+def _tell_unraisable(problem, tell=sys.unraisablehook) -> None:
+  """Passes over what Orbax's writers say after one of them has failed."""
+  if str(problem.exc_value) != 'Event loop is closed':
+    tell(problem)
+
+
+def _exit(code: int) -> None:
+  """Exits, in one of several processes without waiting for the others."""
+  if _has_company():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)
+
+
+def _has_company() -> bool:
+  """Whether other processes still expect to hear from this one."""
+  jax = sys.modules.get('jax')  # An import takes long, and may not be needed.
+  return jax is not None and jax.distributed.is_initialized()

@@ -223,7 +223,8 @@ def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
   return {
       name: training.evaluate_elbo(
           model, params,
-          runs.make_feed(model, getattr(data, name), config, shuffle=False),
+          runs.make_feed(model, getattr(data, name), config, shuffle=False,
+                         devices=jax.local_devices()),
           seed=_SEED,
           max_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
       for name in ('train', 'validation', 'test')}

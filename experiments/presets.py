@@ -39,6 +39,7 @@ class Config:
     norm_groups: of the convolutions' group norm; 0 for none.
     hidden_sizes: of the fully connected layers.
     activation: of all layers.
+    dtype: in which the networks compute, 'float32' or 'bfloat16'.
     steps: optimisation steps.
     groups_per_batch: at most this many groups a step.
     max_group_size: larger groups are visited in pieces of at most this size.
@@ -85,6 +86,7 @@ class Config:
   norm_groups: int = 0
   hidden_sizes: tuple[int, ...] = (500,)
   activation: str = 'tanh'
+  dtype: str = 'float32'
   steps: int = 8000
   groups_per_batch: int = 10
   max_group_size: int = 29
@@ -177,7 +179,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
                        'max_group_size of at least 2')
   return Model(factors, image_shape, _likelihood(config), _network(config),
                config.group_posterior,
-               'svi' if config.model == 'svi' else 'encoder')
+               'svi' if config.model == 'svi' else 'encoder', config.dtype)
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:

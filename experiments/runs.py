@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import socket
 from typing import Any
 
 from absl import flags
@@ -17,7 +21,7 @@ from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
 from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model, Params
-from mlvae_jax.store import Feed, GroupedImages
+from mlvae_jax.store import Feed, GroupedImages, all_devices
 
 # Up to this many bytes of images are kept on the devices.
 _MAX_DEVICE_BYTES = 2 << 30
@@ -41,13 +45,15 @@ def make_model(config: presets.Config, data: Splits) -> Model:
 
 
 def make_stream(model: Model, images: GroupedImages, config: presets.Config,
-                shuffle: bool = True) -> IndexStream | MixedStream:
+                shuffle: bool = True, num_devices: int | None = None
+                ) -> IndexStream | MixedStream:
   """The index stream of a split; a VAE's groups are single images.
 
   Factors of several groupings get a mixed one. Without `shuffle`, for
-  evaluation, it visits all images.
+  evaluation, it visits all images. Its rows divide over the devices, all of
+  them if None.
   """
-  row_multiple = jax.local_device_count()
+  row_multiple = num_devices or jax.device_count()
   if not model.grouped:
     return IndexStream(
         range(len(images) + 1), groups_per_batch=config.batch_size,
@@ -75,16 +81,25 @@ def make_stream(model: Model, images: GroupedImages, config: presets.Config,
 
 
 def make_feed(model: Model, images: GroupedImages, config: presets.Config,
-              shuffle: bool = True) -> Feed:
-  """The feed of a split."""
+              shuffle: bool = True,
+              devices: Sequence[jax.Device] | None = None) -> Feed:
+  """The feed of a split to devices, all of them if None."""
+  devices = devices or all_devices()
+  # Of several processes none reads the rows of others.
+  alone = len(devices) <= jax.local_device_count()
   return Feed(
-      model, images, make_stream(model, images, config, shuffle),
-      on_device=images.images.nbytes <= _MAX_DEVICE_BYTES)
+      model, images,
+      make_stream(model, images, config, shuffle, len(devices)),
+      on_device=alone and images.images.nbytes <= _MAX_DEVICE_BYTES,
+      devices=devices)
 
 
+@contextlib.contextmanager
 def open_workdir(workdir: str, config: presets.Config, model: Model, *,
-                 resume: bool) -> None:
+                 resume: bool) -> Iterator[None]:
   """Makes a workdir with its config.json, or checks the one that is there.
+
+  While the context lasts, no other run may open the workdir.
 
   Args:
     workdir: the folder.
@@ -92,21 +107,45 @@ def open_workdir(workdir: str, config: presets.Config, model: Model, *,
     model: of this run.
     resume: False refuses a workdir that holds a run.
 
+  Yields:
+    Nothing.
+
   Raises:
-    UserError: when the workdir holds a run of another configuration, or one
-      that is not to be resumed.
+    UserError: when the workdir is in use, holds a run of another
+      configuration, or one that is not to be resumed.
   """
   path = os.path.join(workdir, checkpoint.CONFIG_FILE)
-  if os.path.exists(path):
-    if not resume:
-      raise UserError(
-          f'{workdir} holds a run already; choose another --workdir, or '
-          'resume it with --resume')
-    _check_same_run(workdir, config, model)
   os.makedirs(workdir, exist_ok=True)
-  cli.write_atomically(path, json.dumps(
-      {'config': presets.to_json(config), 'model': model.to_dict()}, indent=2)
-      + '\n')
+  with _locked(workdir):
+    if os.path.exists(path):
+      if not resume:
+        raise UserError(
+            f'{workdir} holds a run already; choose another --workdir, or '
+            'resume it with --resume')
+      _check_same_run(workdir, config, model)
+    cli.write_atomically(path, json.dumps(
+        {'config': presets.to_json(config), 'model': model.to_dict()},
+        indent=2) + '\n')
+    yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: str) -> Iterator[None]:
+  """Holds a lock that ends with the process, however it ends."""
+  with open(os.path.join(workdir, 'lock'), 'a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise UserError(
+          f'{workdir} is in use by {file.read().strip() or "another run"}; '
+          'wait for its end, or choose another --workdir') from None
+    except OSError:
+      pass  # Some network file systems have no locks.
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+    file.flush()
+    yield
 
 
 def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
@@ -179,9 +218,10 @@ def _check_same_run(workdir: str, config: presets.Config, model: Model
     old = checkpoint.read_config(workdir)
   except ValueError as error:
     raise UserError(f'{error}; choose another --workdir') from error
-  new = presets.to_json(config)
-  for name, value in new.items():
-    before = old.get('config', {}).get(name, value)
+  # What an older version did not know yet, it did as the defaults say.
+  before_all = presets.to_json(presets.Config()) | old.get('config', {})
+  for name, value in presets.to_json(config).items():
+    before = before_all[name]
     if before != value and name not in _FREE_TO_CHANGE:
       raise UserError(
           f'{workdir} holds a run with {name}={before}, not {value}; choose '

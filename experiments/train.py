@@ -13,31 +13,30 @@ expect content to classify about 93 % of single images.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-import time
 from typing import Any
 
 from absl import flags
-import tqdm
 
-from experiments import cli, datasets, prepare, presets, runs
-from experiments.cli import UserError
+from experiments import (
+    cli,
+    datasets,
+    distributed,
+    loop,
+    prepare,
+    presets,
+    runs,
+)
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
-from experiments.metrics_log import MetricsLog
-from mlvae_jax import checkpoint, training
 from mlvae_jax.batching import SUBSAMPLING, VISIT
 from mlvae_jax.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
 from mlvae_jax.likelihoods import LIKELIHOODS
-from mlvae_jax.model import Model
+from mlvae_jax.model import DTYPES
 from mlvae_jax.networks import ACTIVATIONS, NETWORKS
-from mlvae_jax.store import GroupedImages
-
-# Enough to see a curve; the evaluation takes more.
-_MAX_VALIDATION_IMAGES = 10_000
-_MAX_VALIDATION_IMAGES_SVI = 1000  # Each takes an optimisation.
 
 
 def main() -> None:
@@ -46,21 +45,26 @@ def main() -> None:
   config = config_from_flags(values)
   workdir = values['workdir'] or os.path.join(
       'runs', f'{config.dataset}-{config.model}')
-  if values['vae_workdir']:
-    runs.read_run(values['vae_workdir'])  # Fail now, not after training.
-  data = datasets.load(config)
-  model = runs.make_model(config, data)
+  distributed.start(values)
+  if values['vae_workdir']:  # Fail now, not after training.
+    distributed.on_first(lambda: runs.read_run(values['vae_workdir']))
+  data = distributed.together(lambda: datasets.load(config))
+  model = distributed.together(lambda: runs.make_model(config, data))
   if values['epochs'] is not None:
     stream = runs.make_stream(model, data.train, config)
     config = dataclasses.replace(
         config, steps=values['epochs'] * stream.steps_per_epoch)
-  runs.open_workdir(workdir, config, model, resume=values['resume'])
-  bad_images = folder.bad_images(config)
-  if bad_images:
-    shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
-  train(workdir, config, model, data)
-  if values['eval'] or values['figures']:
-    finish(workdir, data, values)
+  with contextlib.ExitStack() as stack:
+    distributed.on_first(lambda: stack.enter_context(
+        runs.open_workdir(workdir, config, model, resume=values['resume'])))
+    bad_images = folder.bad_images(config)
+    if bad_images and distributed.is_first():
+      shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
+    loop.train(workdir, config, model, data,
+               max_to_keep=values['max_to_keep'])
+    distributed.part()
+    if distributed.is_first() and (values['eval'] or values['figures']):
+      finish(workdir, data, values)
 
 
 def define_flags() -> None:
@@ -88,6 +92,9 @@ def define_flags() -> None:
   flags.DEFINE_list(
       'hidden_sizes', None, 'Units of the encoder\'s fully connected layers.')
   flags.DEFINE_enum('activation', None, list(ACTIVATIONS), 'Of hidden layers.')
+  flags.DEFINE_enum(
+      'dtype', None, list(DTYPES), 'In which the networks compute; parameters, '
+      'evidence and losses are float32.')
   flags.DEFINE_integer('steps', None, 'Optimisation steps.', lower_bound=1)
   flags.DEFINE_integer(
       'epochs', None, 'Passes over the images, instead of --steps.',
@@ -151,6 +158,13 @@ def define_flags() -> None:
       'eval_every', None, 'Steps between validations.', lower_bound=1)
   flags.DEFINE_integer(
       'checkpoint_every', None, 'Steps between checkpoints.', lower_bound=1)
+  flags.DEFINE_integer(
+      'max_to_keep', 2, 'How many of the newest checkpoints are kept, beside '
+      'the best by validation.', lower_bound=1)
+  flags.DEFINE_integer(
+      'chunk_steps', None, 'Steps between looks at signals and the log.',
+      lower_bound=1)
+  distributed.define_flags()
   flags.DEFINE_bool(
       'resume', True, 'Resume what the workdir holds; false refuses to.')
   flags.DEFINE_bool('eval', True, 'Evaluate after training.')
@@ -211,65 +225,6 @@ def _fractions(values: list[str]) -> tuple[float, float]:
   return shares
 
 
-def train(workdir: str, config: presets.Config, model: Model, data: Splits
-          ) -> None:
-  """Trains until `config.steps`, from the newest checkpoint if there is one.
-
-  Args:
-    workdir: with its config.json.
-    config: of the run.
-    model: of the run.
-    data: to train and validate on.
-
-  Raises:
-    UserError: when training diverges; the last checkpoint is kept.
-  """
-  settings = presets.make_train_config(config, model)
-  feed = runs.make_feed(model, data.train, config)
-  validate = _validator(model, data.validation, config)
-  checkpoints = checkpoint.Checkpoints(workdir)
-  first = _first_state(
-      training.init_state(model, settings, feed.table_sizes), checkpoints)
-  if first.step:
-    print(f'resuming {workdir} at step {int(first.step)} of {config.steps}')
-  step = int(first.step)
-  log = MetricsLog(workdir, step, feed.stream.steps_per_epoch)
-  chunk = training.make_chunk(model, settings, feed.num_groups)
-  bar = tqdm.tqdm(total=config.steps, initial=step, unit='step',
-                  desc='training', dynamic_ncols=True)
-  start = time.perf_counter()
-  try:
-    for state, metrics in training.train(
-        first, feed, chunk, num_steps=config.steps,
-        chunk_steps=config.chunk_steps):
-      seconds = time.perf_counter() - start
-      previous, step = step, int(state.step)
-      record = training.summarize(metrics.sums) | {
-          'grad_norm': float(metrics.grad_norm.mean()),
-          'images_per_second': float(metrics.num_images.sum()) / seconds}
-      log.write(step, 'train', record)
-      bar.update(step - previous)
-      bar.set_postfix_str(
-          f'ELBO {record["elbo"]:.1f}, {record["images_per_second"]:.0f} '
-          'images/s', refresh=False)
-      if _is_due(previous, step, config.eval_every, config.steps):
-        log.write(step, 'validation', validate(state.params))
-      if _is_due(previous, step, config.checkpoint_every, config.steps):
-        log.flush()
-        checkpoints.save(state)
-      start = time.perf_counter()
-  except training.DivergedError as error:
-    kept = checkpoints.latest_step
-    raise UserError(
-        f'{error}; try a smaller --learning_rate. '
-        + (f'The checkpoint of step {kept} is kept.' if kept is not None
-           else 'There was no checkpoint yet.')) from error
-  finally:
-    bar.close()
-    log.close()
-    checkpoints.close()
-
-
 def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:
   """Evaluates, draws and reports, as the flags ask for."""
   from experiments import evaluate, figures, report  # Slow to import.
@@ -282,37 +237,6 @@ def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:
   if values['eval']:
     print(report.summary(workdir))
   print(f'report: {path}')
-
-
-def _first_state(fresh: training.TrainState,
-                 checkpoints: checkpoint.Checkpoints) -> training.TrainState:
-  """The state of the newest checkpoint, or a fresh one without any."""
-  if checkpoints.latest_step is None:
-    return fresh
-  try:
-    state = checkpoints.restore(fresh)
-  except ValueError as error:
-    raise UserError(
-        f'{error}; choose another --workdir, or the settings of the run'
-    ) from error
-  for step, why in checkpoints.damaged.items():
-    print(f'the checkpoint of step {step} is damaged ({why}); it is deleted')
-  return state
-
-
-def _validator(model: Model, images: GroupedImages, config: presets.Config):
-  """Function from params to the validation record."""
-  feed = runs.make_feed(model, images, config, shuffle=False)
-  evaluate = training.make_evaluate(model, feed.num_groups)
-  limit = _MAX_VALIDATION_IMAGES
-  if model.inference == 'svi':
-    limit = _MAX_VALIDATION_IMAGES_SVI
-  return lambda params: training.evaluate_elbo(
-      model, params, feed, evaluate=evaluate, max_images=limit)
-
-
-def _is_due(previous: int, step: int, every: int, last: int) -> bool:
-  return step // every > previous // every or step == last
 
 
 if __name__ == '__main__':

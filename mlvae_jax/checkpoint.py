@@ -3,32 +3,39 @@
 Orbax restores wrong numbers without a word where a byte of a file has
 flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
 arrays; what does not match is damaged, and the newest good one is restored.
-(Checkpoints of before there were seals are taken as they are.)
+(Checkpoints of before there were seals are taken as they are.) The newest
+are kept, and of all the one of the highest validation ELBO.
+
+Of several processes one alone writes and reads: the state is the same in all.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
+from mlvae_jax import seals
 from mlvae_jax.model import Model, Params
+from mlvae_jax.seals import DamagedError
 from mlvae_jax.training import TrainState
 
 CONFIG_FILE = 'config.json'
 CHECKPOINT_DIR = 'checkpoints'
-
+DAMAGED_DIR = 'damaged'  # Where damaged checkpoints are set aside.
 
 _SEAL = 'seal'
+_METRIC = 'elbo'  # By which the best checkpoint is chosen.
 
 
-class DamagedError(ValueError):
-  """A checkpoint does not hold what was saved."""
+class SaveError(OSError):
+  """A checkpoint could not be written; earlier ones are as they were."""
 
 
 class Checkpoints:
@@ -43,35 +50,76 @@ class Checkpoints:
 
   def __init__(self, workdir: str | os.PathLike, *, max_to_keep: int = 2,
                read_only: bool = False):
-    """Opens `workdir`/checkpoints; makes it unless `read_only`."""
-    path = os.path.abspath(os.path.join(workdir, CHECKPOINT_DIR))
+    """Opens the checkpoints of a workdir.
+
+    Args:
+      workdir: where they are.
+      max_to_keep: so many of the newest; the best is kept beside them.
+      read_only: to change nothing: a run may be writing there.
+    """
+    self._workdir = os.path.abspath(workdir)
+    self._path = os.path.join(self._workdir, CHECKPOINT_DIR)
     self.damaged = {}
-    self._path, self._read_only = path, read_only
-    # A reader leaves alone what a run is just writing.
+    self._read_only = read_only
+    process = jax.process_index()
+    if not read_only:
+      os.makedirs(self._path, exist_ok=True)
+    policies = [
+        checkpoint_managers.LatestN(max_to_keep),
+        checkpoint_managers.BestN(
+            get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)]
     self._manager = ocp.CheckpointManager(
-        path, options=ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else max_to_keep,
-            create=not read_only, cleanup_tmp_directories=not read_only))
+        self._path, options=ocp.CheckpointManagerOptions(
+            preservation_policy=(
+                checkpoint_managers.LatestN(None) if read_only
+                else checkpoint_managers.AnyPreservationPolicy(policies)),
+            best_fn=_metric, create=False,
+            cleanup_tmp_directories=not read_only,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=process, active_processes={process},
+                barrier_sync_key_prefix=f'process{process}')))
 
   @property
   def latest_step(self) -> int | None:
     """Step of the newest checkpoint, None without any."""
     return self._manager.latest_step()
 
-  def save(self, state: TrainState) -> None:
-    """Starts to save a state; returns once the state may change."""
+  @property
+  def best_step(self) -> int | None:
+    """Step of the checkpoint of the highest validation ELBO, None without."""
+    steps = [step for step in self._manager.all_steps()
+             if self._manager.metrics(step) is not None]
+    return max(steps, default=None, key=lambda step: (
+        _metric(self._manager.metrics(step)), step))
+
+  def save(self, state: TrainState, elbo: float | None = None) -> None:
+    """Starts to save a state; returns once the state may change.
+
+    Args:
+      state: to save.
+      elbo: of the validation images, if it was measured.
+
+    Raises:
+      SaveError: when this one, or the one before, cannot be written.
+    """
     items = _items(jax.device_get(state))
-    self._manager.save(int(state.step), args=ocp.args.Composite(
-        **{name: ocp.args.StandardSave(item) for name, item in items.items()},
-        **{_SEAL: ocp.args.JsonSave({
-            name: {'arrays': _shapes(item), 'sha256': _digest(item)}
-            for name, item in items.items()})}))
+    with _writing():
+      self._manager.save(int(state.step), args=ocp.args.Composite(
+          **{name: ocp.args.StandardSave(item)
+             for name, item in items.items()},
+          **{_SEAL: ocp.args.JsonSave(seals.make(items))}),
+                         metrics=None if elbo is None else {_METRIC: elbo})
+
+  def wait(self) -> None:
+    """Waits until what was saved is on disk; raises as `save` does."""
+    with _writing():
+      self._manager.wait_until_finished()
 
   def restore(self, like: TrainState) -> TrainState:
     """Restores the newest good checkpoint into the form of `like`.
 
-    Newer ones that are damaged are named in `damaged`, and deleted: training
-    will save these steps again.
+    Newer ones that are damaged are named in `damaged`, and set aside:
+    training will save these steps again.
 
     Args:
       like: a state of the same model, whose values do not matter.
@@ -85,18 +133,54 @@ class Checkpoints:
     """
     like = jax.device_get(like)
     step, restored = self._restore(_items(like))
-    for damaged in self.damaged if not self._read_only else ():
-      self._manager.delete(damaged)
+    if self.damaged and not self._read_only:
+      for damaged in self.damaged:
+        self._set_aside(damaged)
+      self._manager.reload()
     return like._replace(step=like.step.dtype.type(step), **restored)
 
-  def restore_params(self, like: Params) -> Params:
-    """As `restore`, but the parameters alone; deletes nothing."""
-    return self._restore({'params': jax.device_get(like)})[1]['params']
+  def restore_params(self, like: Params, step: int | str = 'latest'
+                     ) -> Params:
+    """As `restore`, but the parameters alone, and nothing is set aside.
+
+    Args:
+      like: parameters of the same model, whose values do not matter.
+      step: 'latest' for the newest good ones; 'best' for those of the highest
+        validation ELBO, or a number.
+
+    Returns:
+      The parameters, as NumPy arrays.
+
+    Raises:
+      ValueError: as `restore` does, or when there are none of that step.
+    """
+    like = {'params': jax.device_get(like)}
+    if step == 'latest':
+      return self._restore(like)[1]['params']
+    number = self.best_step if step == 'best' else step
+    if number not in self._manager.all_steps():
+      raise ValueError(
+          f'no {step} checkpoint' if step == 'best' else
+          f'no checkpoint of step {step}; there are those of '
+          + ', '.join(map(str, sorted(self._manager.all_steps()))))
+    try:
+      return self._restore_step(number, like)['params']
+    except DamagedError as error:
+      raise DamagedError(
+          f'the checkpoint of step {number} is damaged: {error}') from error
 
   def close(self) -> None:
-    """Waits until what was saved is on disk."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits until what was saved is on disk; raises as `save` does."""
+    with _writing():
+      self._manager.close()
+
+  def _set_aside(self, step: int) -> None:
+    folder = os.path.join(self._workdir, DAMAGED_DIR)
+    os.makedirs(folder, exist_ok=True)
+    name = str(step)
+    while os.path.exists(os.path.join(folder, name)):
+      name += '-again'
+    os.rename(os.path.join(self._path, str(step)), os.path.join(folder, name))
 
   def _restore(self, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Step and items of the newest checkpoint that is what was saved."""
@@ -113,9 +197,8 @@ class Checkpoints:
 
   def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     seal = self._read_seal(step)
-    for name, item in like.items() if seal else ():
-      _check_same_shapes(
-          step, name, seal.get(name, {}).get('arrays'), _shapes(item))
+    if seal is not None:
+      seals.check_form(step, seal, like)
     try:
       restored = self._manager.restore(step, args=ocp.args.Composite(**{
           name: ocp.args.StandardRestore(item)
@@ -125,12 +208,12 @@ class Checkpoints:
     except Exception as error:  # Orbax raises whatever its readers raise.
       raise DamagedError(f'{type(error).__name__}: {error}'.split(
           '\n', maxsplit=1)[0]) from error
-    for name, item in like.items():
-      if seal is None:
-        _check_same_shapes(step, name, _shapes(restored[name]), _shapes(item))
-      elif _digest(restored[name]) != seal[name]['sha256']:
-        raise DamagedError(f'the checksum of {name} is wrong')
-    return dict(restored.items())
+    restored = {name: restored[name] for name in like}
+    if seal is None:
+      seals.check_form(step, seals.make(restored), like)
+    else:
+      seals.check_content(seal, restored)
+    return restored
 
   def _read_seal(self, step: int) -> dict[str, Any] | None:
     if not os.path.isdir(os.path.join(self._path, str(step), _SEAL)):
@@ -142,26 +225,21 @@ class Checkpoints:
       raise DamagedError('its seal is broken') from error
 
 
-def _check_same_shapes(step: int, name: str, found: list[str] | None,
-                       expected: list[str]) -> None:
-  if found != expected:
-    raise ValueError(
-        f'the checkpoint of step {step} is of another model: its {name} are '
-        f'{found}, expected {expected}')
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+  """Makes whatever Orbax's writers raise a `SaveError`."""
+  try:
+    yield
+  except MemoryError:
+    raise
+  except Exception as error:
+    raise SaveError(
+        f'cannot write a checkpoint: {type(error).__name__}: '
+        + str(error).strip().split('\n', maxsplit=1)[0]) from error
 
 
-def _shapes(tree: Any) -> list[str]:
-  """Types and shapes of the arrays of a tree, in order."""
-  return [f'{np.asarray(leaf).dtype}{list(np.shape(leaf))}'
-          for leaf in jax.tree.leaves(tree)]
-
-
-def _digest(tree: Any) -> str:
-  """SHA-256 of the bytes of all arrays of a tree, in order."""
-  digest = hashlib.sha256()
-  for leaf in jax.tree.leaves(tree):
-    digest.update(np.ascontiguousarray(leaf))
-  return digest.hexdigest()
+def _metric(metrics: dict[str, float]) -> float:
+  return metrics[_METRIC]
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -170,20 +248,23 @@ def _items(state: TrainState) -> dict[str, Any]:
           if name != 'step' and value is not None}
 
 
-def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
+def load(workdir: str | os.PathLike, step: int | str = 'latest'
+         ) -> tuple[Model, Params]:
   """Loads the trained model of a workdir.
 
   Args:
     workdir: as `python -m experiments.train` leaves it: config.json and
       checkpoints.
+    step: whose parameters: 'latest', 'best' by the ELBO of the validation
+      images, or the number of a step that was kept.
 
   Returns:
-    The model, and its newest parameters.
+    The model and its parameters.
 
   Raises:
     FileNotFoundError: when there is no run, or no checkpoint yet.
     ValueError: when its configuration cannot be read, or is not that of the
-      checkpoint.
+      checkpoint, or there is no checkpoint of that step.
   """
   config = read_config(workdir)
   try:
@@ -200,7 +281,7 @@ def load(workdir: str | os.PathLike) -> tuple[Model, Params]:
         f'no checkpoint in {folder}; train first, or wait for one')
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = opened.restore_params(
-      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes))
+      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
   opened.close()
   return model, jax.tree.map(jax.numpy.asarray, params)
 

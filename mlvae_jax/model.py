@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ from mlvae_jax.networks import MLP, NETWORKS, Network
 from mlvae_jax.normal import Normal
 
 INFERENCE = ('encoder', 'svi')
+DTYPES = ('float32', 'bfloat16')
 Params = dict[str, Any]
 
 
@@ -38,6 +40,8 @@ class Model:
       `group_posteriors.GROUP_POSTERIORS`.
     inference: 'encoder', or 'svi' for a model without one, whose posteriors
       are found by optimisation (see `svi`).
+    dtype: in which the networks compute, one of `DTYPES`. Parameters, what
+      comes out of the networks, evidence and losses are float32 in any case.
   """
 
   factors: tuple[Factor, ...]
@@ -46,6 +50,7 @@ class Model:
   network: Network = MLP()
   group_posterior: str = 'product'
   inference: str = 'encoder'
+  dtype: str = 'float32'
 
   def __post_init__(self):
     factors_lib.check_factors(self.factors)
@@ -54,7 +59,7 @@ class Model:
           'expected image_shape (height, width, channels), got '
           f'{self.image_shape}')
     for name, known in (('group_posterior', GROUP_POSTERIORS),
-                        ('inference', INFERENCE)):
+                        ('inference', INFERENCE), ('dtype', DTYPES)):
       if getattr(self, name) not in known:
         raise ValueError(
             f'expected {name} of {known}, got {getattr(self, name)!r}')
@@ -120,7 +125,7 @@ class Model:
           'the model has no encoder; infer its posteriors, as '
           'mlvae_jax.posteriors does')
     x = self.to_float(images)
-    heads = self._encoder.apply({'params': params['encoder']}, x)
+    heads = self._apply(self._encoder, params['encoder'], x)
     posteriors, start = {}, 0
     for factor in self.factors:
       mean, logvar = jnp.split(
@@ -132,7 +137,7 @@ class Model:
   def decode(self, params: Params, codes: dict[str, jax.Array]) -> jax.Array:
     """Decodes codes `[N, D_f]` per factor into logits `[N, P, H, W, C]`."""
     z = jnp.concatenate([codes[f.name] for f in self.factors], axis=-1)
-    return self._decoder.apply({'params': params['decoder']}, z)
+    return self._apply(self._decoder, params['decoder'], z)
 
   def to_float(self, images: jax.Array) -> jax.Array:
     """Checks images `[N, H, W, C]`; returns them as float in [0, 1]."""
@@ -163,6 +168,7 @@ class Model:
         'network': _named(self.network, NETWORKS),
         'group_posterior': self.group_posterior,
         'inference': self.inference,
+        'dtype': self.dtype,
     }
 
   @staticmethod
@@ -174,7 +180,16 @@ class Model:
         _build(config['likelihood'], LIKELIHOODS),
         _build(config['network'], NETWORKS),
         config.get('group_posterior', 'product'),
-        config.get('inference', 'encoder'))
+        config.get('inference', 'encoder'),
+        config.get('dtype', 'float32'))
+
+  def _apply(self, network: nn.Module, params: Any, x: jax.Array) -> jax.Array:
+    """Runs a network in `dtype`; what it gives has the type of x again."""
+    if self.dtype == 'float32':
+      return network.apply({'params': params}, x)
+    params, low = jax.tree.map(
+        lambda value: value.astype(self.dtype), (params, x))
+    return network.apply({'params': params}, low).astype(x.dtype)
 
   @property
   def _encoder(self):

@@ -20,7 +20,7 @@ from mlvae_jax import group_posteriors
 from mlvae_jax.factors import Batch, Factor
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
-from mlvae_jax.penalties import contrast, leakage
+from mlvae_jax.penalties import contrast, leakage, standardize
 
 _ALONE = 1  # Folded into a factor's key: noise of rows taken alone.
 
@@ -123,8 +123,10 @@ def elbo_terms(
           group_posteriors.row_noise(factor_key, batch.rows, factor.dim))
       kl[name] = weights * kl_divergence(q)
       if name in leakage_of:
+        # Noise hides from samples what a classifier of means still tells.
         leakages[name] = _leakage(
-            model, factor, batch, codes[name], axis_name)
+            model, factor, batch, axis_name, codes[name],
+            standardize(q.mean, mask, axis_name=axis_name))
       continue
     members = _members(batch, factor)
     if free is None:
@@ -139,7 +141,8 @@ def elbo_terms(
         noise = group_posteriors.row_noise(
             jax.random.fold_in(factor_key, _ALONE), batch.rows, factor.dim)
         leakages[name] = _leakage(
-            model, factor, batch, members.q.reparameterize(noise), axis_name)
+            model, factor, batch, axis_name,
+            members.q.reparameterize(noise))
     else:
       sampled = group_posteriors.sample_from(
           factor_key, q, members, sample_per, axis_name)
@@ -153,12 +156,13 @@ def elbo_terms(
       contrasts, leakages)
 
 
-def _leakage(model: Model, factor: Factor, batch: Batch, z: jax.Array,
-             axis_name: str | None) -> jax.Array:
+def _leakage(model: Model, factor: Factor, batch: Batch,
+             axis_name: str | None, *codes: jax.Array) -> jax.Array:
   """What a factor's codes of single rows tell of other groupings, `[N]`."""
   return sum(
       leakage(z, batch.group_ids[other.name], batch.mask, axis_name=axis_name)
-      for other in model.grouped if other.grouping != factor.grouping)
+      for other in model.grouped if other.grouping != factor.grouping
+      for z in codes)
 
 
 def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:

@@ -81,6 +81,31 @@ def leakage(
   return jnp.where(both, value, 0.0)
 
 
+def standardize(
+    values: jax.Array, mask: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+  """Values less their mean over the real rows, over their deviation.
+
+  Args:
+    values: `[N, D]`.
+    mask: `[N]` bool, False for padding.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N, D]`; 0 for padding. A dimension that is the same in all rows is 0.
+  """
+  real = mask[:, None].astype(values.dtype)
+
+  def mean(x: jax.Array) -> jax.Array:
+    total, count = jnp.sum(x * real, axis=0), jnp.sum(real)
+    if axis_name is not None:
+      total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1.0)
+
+  centred = (values - mean(values)) * real
+  return centred / jnp.sqrt(mean(centred ** 2) + 1e-6)
+
+
 def _pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
            axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Every row's value `[M, D]`, and masks `[N, M]` of (this row, any row).

@@ -153,29 +153,47 @@ class Feed:
   from RAM or from a file mapped into memory. Either way a thread prepares a
   chunk and brings it to the devices while they work on the one before.
 
+  Of several processes each brings the rows of its own devices, and reads no
+  pixels of others.
+
   Attributes:
     stream: the index stream.
     num_groups: static number of groups per grouped factor.
     table_sizes: of an SVI model: per factor how many posteriors there are.
+    devices: over which batches are spread, in this order.
   """
 
   def __init__(self, model: Model, data: GroupedImages,
-               stream: IndexStream | MixedStream, *, on_device: bool = True):
+               stream: IndexStream | MixedStream, *, on_device: bool = True,
+               devices: Sequence[jax.Device] | None = None):
+    """Brings images to where a pass over them starts.
+
+    Args:
+      model: whose factors say what is grouped.
+      data: the images.
+      stream: which of them come when.
+      on_device: whether every device is to hold all of them.
+      devices: `all_devices()` if None.
+
+    Raises:
+      ValueError: when the stream's batches do not divide over the devices.
+    """
     self.stream = stream
+    self.devices = tuple(devices or all_devices())
     self.num_groups = {
         f.name: stream.size_of(f.grouping) for f in model.grouped}
-    self._num_devices = jax.local_device_count()
-    if stream.rows_per_batch % self._num_devices:
+    if stream.rows_per_batch % len(self.devices):
       raise ValueError(
           f'{stream.rows_per_batch} rows per batch do not divide over '
-          f'{self._num_devices} devices; pass row_multiple to the stream')
+          f'{len(self.devices)} devices; pass row_multiple to the stream')
     self._images = data.images
     self._keeps_groups = model.inference == 'svi'
     self.table_sizes = {
         f.name: len(data) if f.grouping is None
         else int(fill_unknown(data.labels_of(f.grouping).ids).max()) + 1
         for f in model.factors} if self._keeps_groups else {}
-    self._on_device = replicate(data.images) if on_device else None
+    self._on_device = replicate(
+        data.images, self.devices) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
     """Steps start to stop as (all images, indices, gathered pixels)."""
@@ -183,10 +201,11 @@ class Feed:
     index = jax.tree.map(self._split, batches._replace(groups=None))
     if self._keeps_groups:  # Every device has the numbers of all groups.
       index = index._replace(groups=jax.tree.map(
-          lambda value: np.stack([value] * self._num_devices),
+          lambda value: np.stack([value] * len(_local(self.devices))),
           batches.groups))
     pixels = None if self._on_device is not None else self._images[index.rows]
-    index, pixels = jax.device_put((index, pixels), _sharding(DEVICES))
+    index, pixels = jax.device_put(
+        (index, pixels), _sharding(self.devices, DEVICES))
     return self._on_device, index, pixels
 
   def chunks(self, bounds: Sequence[tuple[int, int]]
@@ -203,18 +222,40 @@ class Feed:
         yield ready
 
   def _split(self, value: np.ndarray) -> np.ndarray:
-    """`[steps, N]` to `[devices, steps, N / devices]`."""
+    """`[steps, N]` to `[local devices, steps, N / devices]`."""
     steps = len(value)
-    return np.ascontiguousarray(
-        value.reshape(steps, self._num_devices, -1).swapaxes(0, 1))
+    parts = value.reshape(steps, len(self.devices), -1).swapaxes(0, 1)
+    mine = [i for i, device in enumerate(self.devices)
+            if device in _local(self.devices)]
+    return np.ascontiguousarray(parts[mine])
 
 
-def replicate(tree: Any) -> Any:
-  """Copies a tree of arrays to every local device."""
-  return jax.device_put(tree, _sharding())
+def all_devices() -> list[jax.Device]:
+  """The devices of all processes, process by process, as pmap takes them."""
+  return [device for process in range(jax.process_count())
+          for device in jax.local_devices(process)]
 
 
-def _sharding(*axes: str) -> jax.sharding.NamedSharding:
-  """Over the local devices along the first axis, or on each a copy."""
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+  """Copies a tree of arrays to every device of this process.
+
+  Args:
+    tree: of arrays.
+    devices: to which of them; all if None.
+
+  Returns:
+    The tree, on them.
+  """
+  return jax.device_put(tree, _sharding(devices or jax.local_devices()))
+
+
+def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+  """Those of this process."""
+  return [d for d in devices if d.process_index == jax.process_index()]
+
+
+def _sharding(devices: Sequence[jax.Device], *axes: str
+              ) -> jax.sharding.NamedSharding:
+  """Over this process's devices along the first axis, or on each a copy."""
+  mesh = jax.sharding.Mesh(np.array(_local(devices)), (DEVICES,))
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

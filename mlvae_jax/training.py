@@ -7,7 +7,7 @@ devices draws the same groups and the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from mlvae_jax.batching import IndexBatch
 from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
-from mlvae_jax.store import DEVICES, Feed, replicate
+from mlvae_jax.store import DEVICES, Feed, all_devices, replicate
 
 _EVAL_STEPS = 256  # Per dispatch.
 _INIT, _NOISE, _AUGMENT = 0, 1, 2  # What a run's seed is folded with, per use.
@@ -188,8 +188,9 @@ def make_chunk(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds chunk(state, *feed.chunk(a, b)) -> (state, metrics `[b - a]`).
 
-  One dispatch scans all the steps of a chunk on all the local devices. The
-  state is replicated and donated.
+  One dispatch scans all the steps of a chunk on all devices, those of other
+  processes too. The state is replicated, and donated where there is one
+  process.
   """
 
   def run(state, images, index, pixels):
@@ -205,16 +206,27 @@ def make_chunk(
 
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
-      donate_argnums=0)
+      devices=all_devices(),
+      # What pmap hands to other processes it copies, and warns if donated.
+      donate_argnums=() if jax.process_count() > 1 else 0)
 
 
 def make_evaluate(
-    model: Model, num_groups: Mapping[str, int]
+    model: Model, num_groups: Mapping[str, int],
+    devices: Sequence[jax.Device] | None = None
 ) -> Callable[..., ElboSums]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
   Terms are those of the unweighted ELBO, with one sample per image. For an
   SVI model the posteriors are inferred batch by batch.
+
+  Args:
+    model: static.
+    num_groups: static number of groups per grouped factor.
+    devices: those of the feed, all if None.
+
+  Returns:
+    The function.
   """
 
   def run(params, key, start, images, index, pixels):
@@ -235,7 +247,7 @@ def make_evaluate(
 
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, None, None, 0, 0),
-      out_axes=None)
+      out_axes=None, devices=devices or all_devices())
 
 
 def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
@@ -255,7 +267,8 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   Returns:
     `summarize`'s dict.
   """
-  evaluate = evaluate or make_evaluate(model, feed.num_groups)
+  evaluate = evaluate or make_evaluate(
+      model, feed.num_groups, feed.devices)
   key = jax.random.key(seed)
   steps = feed.stream.steps_per_epoch
   if max_images is not None:

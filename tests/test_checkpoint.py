@@ -277,3 +277,41 @@ def test_arrays_of_another_type_are_of_another_model(tmp_path):
   with pytest.raises(ValueError, match='of another model: its params'):
     checkpoints.restore_params(other)
   checkpoints.close()
+
+
+def test_a_damaged_checkpoint_is_set_aside_never_deleted(tmp_path):
+  for number in (1, 2):
+    _save(tmp_path, _state(5), _state(10))
+    _flip(_data_file(tmp_path, 10))
+    _restore(tmp_path, _initial_state())
+    assert not (tmp_path / 'checkpoints' / '10').exists()
+    assert len(list((tmp_path / 'damaged').iterdir())) == number
+
+
+# The best.
+
+
+def test_the_best_by_validation_is_kept_beside_the_newest(tmp_path):
+  _write_config(tmp_path)
+  checkpoints = checkpoint.Checkpoints(tmp_path, max_to_keep=2)
+  for step, elbo in ((1, -9.0), (2, -5.0), (3, -7.0), (4, None), (5, -8.0),
+                     (6, -6.0)):
+    checkpoints.save(_state(step), elbo)
+  checkpoints.close()
+  kept = sorted(path.name for path in (tmp_path / 'checkpoints').iterdir())
+  assert kept == ['2', '5', '6']
+  for step, number in (('latest', 6), ('best', 2), (5, 5)):
+    _, params = mlvae_jax.load(tmp_path, step)
+    _assert_same_bits(params, _state(number).params)
+  with pytest.raises(ValueError, match='no checkpoint of step 3.* 2, 5, 6'):
+    mlvae_jax.load(tmp_path, 3)
+  _flip(_data_file(tmp_path, 2))
+  with pytest.raises(ValueError, match='step 2 is damaged: the checksum'):
+    mlvae_jax.load(tmp_path, 'best')
+
+
+def test_without_validation_there_is_no_best(tmp_path):
+  _write_config(tmp_path)
+  _save(tmp_path, _state(5))
+  with pytest.raises(ValueError, match='no best checkpoint'):
+    mlvae_jax.load(tmp_path, 'best')

@@ -13,14 +13,14 @@ import pictures
 import pytest
 
 from experiments import (
-    charts,
-    figures,
-    presets,
-    recognition_chart,
-    runs,
-    sheets,
-    subjects,
-    train,
+  charts,
+  figures,
+  loop,
+  presets,
+  recognition_chart,
+  runs,
+  sheets,
+  subjects,
 )
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
@@ -100,8 +100,8 @@ def trained(tmp_path_factory):
   """A trained and evaluated run with its figures."""
   workdir, data = tmp_path_factory.mktemp('trained'), _data([12, 3, 1, 7])
   model = runs.make_model(_CONFIG, data)
-  runs.open_workdir(str(workdir), _CONFIG, model, resume=False)
-  train.train(str(workdir), _CONFIG, model, data)
+  with runs.open_workdir(str(workdir), _CONFIG, model, resume=False):
+    loop.train(str(workdir), _CONFIG, model, data)
   (workdir / 'evaluation.json').write_text(json.dumps({
       'probes': _PROBES, **_recognition(['who', 'how', 'pixels'])}))
   return workdir, data, figures.draw_all(str(workdir), data)

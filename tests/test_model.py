@@ -1,5 +1,6 @@
 """The model's pure functions, and encode_group under transformations."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,7 +15,7 @@ from mlvae_jax.factors import Factor, ml_vae, vae
 from mlvae_jax.inference import encode_group
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
-from mlvae_jax.networks import MLP
+from mlvae_jax.networks import MLP, Conv
 
 NUM_GROUPS = 4
 MODEL = Model(
@@ -250,3 +251,40 @@ def test_init_is_a_function_of_the_key():
     np.testing.assert_array_equal(a, b)
   assert np.any(first['encoder']['heads']['kernel']
                 != other['encoder']['heads']['kernel'])
+
+
+@pytest.mark.parametrize('network', [
+    MLP(hidden_sizes=(16,)), Conv((8,), (16,), norm_groups=2)])
+def test_bfloat16_computes_nearly_the_same(network):
+  model = dataclasses.replace(MODEL, network=network)
+  low = dataclasses.replace(model, dtype='bfloat16')
+  params = jax.jit(low.init)(jax.random.key(0))
+  jax.tree.map(np.testing.assert_array_equal, params,
+               jax.jit(model.init)(jax.random.key(0)))
+
+  def loss(model, params):
+    codes = {name: q.mean for name, q in model.encode(params, IMAGES).items()}
+    logits = model.decode(params, codes)
+    return jnp.mean(logits ** 2), (codes, logits)
+
+  (value, outputs), grads = jax.jit(
+      jax.value_and_grad(loss, 1, has_aux=True), static_argnums=0)(low, params)
+  (expected, exact), exact_grads = jax.jit(
+      jax.value_and_grad(loss, 1, has_aux=True), static_argnums=0)(
+          model, params)
+  for leaf in jax.tree.leaves((value, outputs, grads)):
+    assert leaf.dtype == jnp.float32
+  np.testing.assert_allclose(value, expected, rtol=0.02)
+  assert not np.array_equal(outputs[1], exact[1])  # It is no float32.
+  for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(exact_grads)):
+    assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
+
+
+def test_dtype_is_known_and_in_the_json_form():
+  low = dataclasses.replace(MODEL, dtype='bfloat16')
+  assert Model.from_dict(json.loads(json.dumps(low.to_dict()))) == low
+  old = MODEL.to_dict()
+  del old['dtype']  # As written before there was a choice.
+  assert Model.from_dict(old) == MODEL
+  with pytest.raises(ValueError, match="dtype of .*bfloat16.*got 'float16'"):
+    dataclasses.replace(MODEL, dtype='float16')

@@ -18,7 +18,7 @@ from small_models import (
 from mlvae_jax.factors import parse_factors
 from mlvae_jax.group_posteriors import row_noise
 from mlvae_jax.objective import elbo_terms, sum_terms
-from mlvae_jax.penalties import contrast, leakage
+from mlvae_jax.penalties import contrast, leakage, standardize
 
 
 def _contrast_loop(means, ids, mask):
@@ -188,15 +188,19 @@ def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
   q = jax.jit(MODEL.encode)(params, batch.x)
   noise = row_noise(jax.random.split(KEY, 2)[1], batch.rows, 2)
   ids = batch.group_ids['content']
-  for values, codes, loop in (
-      (found.contrast, {'content': q['content'].mean}, _contrast_loop),
-      (found.leakage, {'style': q['style'].reparameterize(noise)},
-       _leakage_loop)):
-    assert set(values) == set(codes)
-    for name, code in codes.items():
-      np.testing.assert_allclose(
-          values[name], loop(np.asarray(code, np.float64), ids, batch.mask),
-          rtol=1e-3, atol=1e-5)
+  assert set(found.contrast) == {'content'}
+  np.testing.assert_allclose(
+      found.contrast['content'],
+      _contrast_loop(_float64(q['content'].mean), ids, batch.mask),
+      rtol=1e-3, atol=1e-5)
+  # Of samples, and of means on a scale on which noise hides nothing.
+  style = q['style']
+  assert set(found.leakage) == {'style'}
+  np.testing.assert_allclose(
+      found.leakage['style'],
+      _leakage_loop(_float64(style.reparameterize(noise)), ids, batch.mask)
+      + _leakage_loop(_standardized(style.mean), ids, batch.mask),
+      rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
@@ -240,7 +244,36 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
     key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
     code = q[name].reparameterize(
         row_noise(key, batch.rows, q[name].mean.shape[1]))
+    codes = [_float64(code)]
+    if name == 'style':
+      codes.append(_standardized(q[name].mean))
     expected = sum(
-        _leakage_loop(np.asarray(code, np.float64), ids[other], batch.mask)
-        for other in others)
-    np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-5)
+        _leakage_loop(z, ids[other], batch.mask)
+        for other in others for z in codes)
+    np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_standardized_values_of_a_batch_and_of_its_devices():
+  mask = np.array([True] * 6 + [False] * 2)
+  values = np.random.default_rng(0).normal(3.0, 2.0, (8, 3)).astype(np.float32)
+  values[:, 2] = 7.0  # Says nothing.
+  values[~mask] = 1e6
+  found = jax.jit(standardize)(values, mask)
+  np.testing.assert_allclose(
+      found[:6, :2], _standardized(values[:6, :2]), rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(found[6:], 0.0)
+  np.testing.assert_allclose(found[:, 2], 0.0, atol=1e-3)
+  spread = jax.vmap(
+      functools.partial(standardize, axis_name='devices'),
+      axis_name='devices')(values.reshape(4, 2, 3), mask.reshape(4, 2))
+  np.testing.assert_allclose(
+      spread.reshape(8, 3), found, rtol=1e-4, atol=1e-4)
+
+
+def _float64(values):
+  return np.asarray(values, np.float64)
+
+
+def _standardized(values):
+  values = _float64(values)
+  return (values - values.mean(0)) / values.std(0)

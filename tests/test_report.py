@@ -98,7 +98,8 @@ class _Page(html.parser.HTMLParser):
 def _workdir(folder, evaluation=None, **changes):
   config = dataclasses.replace(_CONFIG, **changes)
   model = presets.make_model(config, (4, 4, 3))
-  runs.open_workdir(str(folder), config, model, resume=False)
+  with runs.open_workdir(str(folder), config, model, resume=False):
+    pass
   if evaluation is not None:
     (folder / 'evaluation.json').write_text(json.dumps(evaluation))
   return str(folder)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import presets, runs, train
+from experiments import loop, presets, runs
 from experiments.datasets import splits
 import mlvae_jax
 from mlvae_jax import checkpoint, svi, training
@@ -156,8 +156,8 @@ def _data(others=None):
 def _train(workdir, data, **changes):
   config = dataclasses.replace(_CONFIG, **changes)
   model = runs.make_model(config, data)
-  runs.open_workdir(str(workdir), config, model, resume=True)
-  train.train(str(workdir), config, model, data)
+  with runs.open_workdir(str(workdir), config, model, resume=True):
+    loop.train(str(workdir), config, model, data)
   settings = presets.make_train_config(config, model)
   feed = runs.make_feed(model, data.train, config)
   found = checkpoint.Checkpoints(workdir, read_only=True)

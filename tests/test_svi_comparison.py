@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import presets, runs, svi_comparison, train
+from experiments import loop, presets, runs, svi_comparison
 from experiments.cli import UserError
 from experiments.datasets import folder
 
@@ -32,8 +32,8 @@ def workdirs(tmp_path_factory):
     changed = dataclasses.replace(config, model=model_name)
     model = runs.make_model(changed, data)
     workdir = str(root / model_name)
-    runs.open_workdir(workdir, changed, model, resume=True)
-    train.train(workdir, changed, model, data)
+    with runs.open_workdir(workdir, changed, model, resume=True):
+      loop.train(workdir, changed, model, data)
   return str(root / 'mlvae'), str(root / 'svi')
 
 

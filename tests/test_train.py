@@ -7,7 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import datasets, metrics_log, presets, runs, train
+from experiments import (
+    datasets,
+    loop,
+    metrics_log,
+    presets,
+    runs,
+    train,
+)
 from experiments.cli import UserError
 from experiments.datasets import splits
 import mlvae_jax
@@ -34,8 +41,8 @@ def _train(workdir, **changes):
   config = dataclasses.replace(_CONFIG, **changes)
   data = _data()
   model = runs.make_model(config, data)
-  runs.open_workdir(str(workdir), config, model, resume=True)
-  train.train(str(workdir), config, model, data)
+  with runs.open_workdir(str(workdir), config, model, resume=True):
+    loop.train(str(workdir), config, model, data)
   return checkpoint.load(workdir)
 
 
@@ -110,7 +117,8 @@ def test_groups_that_are_all_too_small_are_one_error(tmp_path):
 
 def test_another_penalty_or_augmentation_is_another_run(tmp_path):
   model = presets.make_model(_CONFIG, (4, 4, 1))
-  runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True)
+  with runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True):
+    pass
   for name, value in (
       ('contrast', 'content:1'), ('leakage', 'style:1'), ('augment', 'flip'),
       ('visit', 'groups'), ('min_group_size', 2)):
@@ -152,14 +160,16 @@ def test_workdir_of_other_images_is_refused(tmp_path):
   _train(tmp_path, steps=2)
   model = presets.make_model(_CONFIG, (5, 5, 1))
   with pytest.raises(UserError, match=r'another model, for images of \[4, 4'):
-    runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True)
+    with runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True):
+      pass
 
 
 def test_workdir_is_not_resumed_when_told_not_to(tmp_path):
   _train(tmp_path, steps=2)
   model = presets.make_model(_CONFIG, (4, 4, 1))
   with pytest.raises(UserError, match='holds a run already'):
-    runs.open_workdir(str(tmp_path), _CONFIG, model, resume=False)
+    with runs.open_workdir(str(tmp_path), _CONFIG, model, resume=False):
+      pass
 
 
 def test_damaged_config_is_one_error(tmp_path):
@@ -287,8 +297,8 @@ def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
       eval_every=2, groups_per_batch=4, max_group_size=4)
   data = datasets.load(config)
   model = runs.make_model(config, data)
-  runs.open_workdir(str(tmp_path), config, model, resume=True)
-  train.train(str(tmp_path), config, model, data)
+  with runs.open_workdir(str(tmp_path), config, model, resume=True):
+    loop.train(str(tmp_path), config, model, data)
   record = metrics_log.read_metrics(str(tmp_path))[-1]
   assert set(record['kl']) == {'shape', 'colour', 'style'}
   assert all(np.isfinite(v) for v in record['kl'].values())

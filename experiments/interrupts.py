@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM as a wish to stop, which work can grant in its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+  """While entered, a signal is noted instead of ending the process.
+
+  A second Ctrl-C ends it at once. A thread listens, because Python's own
+  handlers would wait until the devices have finished a chunk.
+
+  Attributes:
+    signum: of the first signal; 0 before there was one.
+  """
+
+  def __init__(self, what: str):
+    """`what` is said after the first signal: what happens before the end."""
+    self.signum = 0
+    self._what = what
+
+  def __enter__(self) -> Interrupts:
+    self._read, self._write = socket.socketpair()
+    self._write.setblocking(False)
+    self._handlers = {
+        number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    self._wakeup = signal.set_wakeup_fd(
+        self._write.fileno(), warn_on_full_buffer=False)
+    self._listener = threading.Thread(target=self._listen, daemon=True)
+    self._listener.start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    signal.set_wakeup_fd(self._wakeup)
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+    self._write.close()  # Ends the listener.
+    self._listener.join()
+    self._read.close()
+
+  def _listen(self) -> None:
+    while received := self._read.recv(1):
+      number = received[0]
+      if number not in _SIGNALS:
+        continue
+      if self.signum and number == signal.SIGINT:
+        print('\nstopped at once', file=sys.stderr, flush=True)
+        os._exit(128 + number)
+      if not self.signum:
+        self.signum = number
+        print(f'\n{signal.Signals(number).name}: {self._what}'
+              + ('; Ctrl-C again stops at once'
+                 if number == signal.SIGINT else ''),
+              file=sys.stderr, flush=True)
