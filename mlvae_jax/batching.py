@@ -215,6 +215,8 @@ class IndexStream:
       ids = np.repeat(np.arange(len(size), dtype=np.int32), size)
       offset = np.cumsum(size) - size
       rows = np.arange(num_rows) - offset[ids] + start[ids]
+      if self._balance and self._is_cut:
+        rows = self._draw_members(step, group, rows, ids)
     if plan.row_order is not None:
       rows = plan.row_order[rows]
     result.rows[i, :num_rows] = rows
@@ -223,6 +225,31 @@ class IndexStream:
     result.groups[i, :len(group)] = self._numbers[group]
     if self._whole_shares:
       result.shares[i, :num_rows] = 1.0 / self._sizes[group][ids]
+
+  def _draw_members(self, step: int, groups: np.ndarray, rows: np.ndarray,
+                    ids: np.ndarray) -> np.ndarray:
+    """Of groups that are cut, random rows in place of the first ones.
+
+    By Floyd's algorithm, for all groups at once: what it costs depends on how
+    many rows are drawn, not on how many there are.
+    """
+    is_cut = self._drawn[groups] < self._sizes[groups]
+    cut = groups[is_cut]
+    if not len(cut):
+      return rows
+    rng = np.random.Generator(np.random.PCG64([self._seed, step, 2]))
+    num_drawn = int(self._drawn[cut[0]])  # In all alike: the limit.
+    size = self._sizes[cut]
+    chosen = np.full((len(cut), num_drawn), -1)
+    for i in range(num_drawn):
+      last = size - num_drawn + i
+      number = np.minimum((rng.random(len(cut)) * (last + 1)).astype(np.int64),
+                          last)
+      is_taken = np.any(chosen == number[:, None], axis=1)
+      chosen[:, i] = np.where(is_taken, last, number)
+    rows = rows.copy()
+    rows[is_cut[ids]] = (self._starts[cut][:, None] + chosen).ravel()
+    return rows
 
   def _draw_halves(self, step: int, groups: np.ndarray, result: IndexBatch,
                    i: int) -> tuple[np.ndarray, np.ndarray]:
@@ -269,7 +296,7 @@ class IndexStream:
     row_order = None
     if self._shuffle:
       batch_order = rng.permutation(self.steps_per_epoch)
-      if self._is_cut:
+      if self._is_cut and not self._balance:
         row_order = self._shuffle_within_groups(rng)
     return _Epoch(row_order, group, self._starts[group] + begin, end - begin,
                   batch_order)
