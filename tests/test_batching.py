@@ -378,3 +378,21 @@ def test_visits_of_something_else_are_refused():
   with pytest.raises(ValueError, match=r"visit of \('images', 'groups'\), got "
                      "'rows'"):
     IndexStream([0, 3, 5], groups_per_batch=2, visit='rows')
+
+
+def test_rows_of_a_cut_group_are_drawn_alike_and_none_twice():
+  """Visiting groups takes no longer where they are large."""
+  stream = IndexStream([0, 12, 15, 40], groups_per_batch=2, max_group_size=4,
+                       visit='groups', seed=3)
+  count, steps = np.zeros(40), 3000
+  batches = stream.batches(0, steps)
+  for rows, mask in zip(batches.rows, batches.mask):
+    drawn = rows[mask]
+    assert len(np.unique(drawn)) == len(drawn)
+    count[drawn] += 1
+  visits = steps // stream.steps_per_epoch
+  for first, last, share in ((0, 12, 4 / 12), (12, 15, 1), (15, 40, 4 / 25)):
+    expected = visits * share
+    error = np.sqrt(visits * share * (1 - share))
+    assert np.all(np.abs(count[first:last] - expected) <= 4.5 * error)
+  np.testing.assert_array_equal(batches.rows[7], stream.batch(7).rows)

@@ -82,11 +82,11 @@ def _tables(sizes):
   return svi.init_tables(_LINEAR, jax.random.key(0), sizes)
 
 
-def test_an_update_is_adam_on_its_rows_and_leaves_the_others():
+def test_an_update_is_adam_without_momentum_on_its_rows_alone():
   tables = _tables({'content': 5, 'style': 7})
   rng = np.random.default_rng(0)
   places = {'content': jnp.array([3, 0, -1]), 'style': jnp.array([6, -1, 2])}
-  optimizer = optax.adam(0.05)
+  optimizer = optax.adam(0.05, b1=0.0)  # Of one number each, as here.
   rows = tables['style'].value[jnp.array([6, 2])]
   opt_state = optimizer.init(rows)
   new = tables
@@ -105,6 +105,28 @@ def test_an_update_is_adam_on_its_rows_and_leaves_the_others():
     for before, after in zip(tables[name], new[name]):
       np.testing.assert_array_equal(
           before[jnp.array(kept)], after[jnp.array(kept)])
+
+
+def test_means_of_a_posterior_move_on_one_scale():
+  """Steps are as long as the learning rate in the root mean square."""
+  model = mlvae_jax.Model(
+      mlvae_jax.parse_factors('style:2'), (1, 2, 1), inference='svi')
+  tables = svi.init_tables(model, jax.random.key(0), {'style': 3})
+  grad = {'style': jnp.array([[3.0, 4.0, 0.0, 1e-3]])}
+  new = svi.update(model, tables, {'style': jnp.array([1])}, grad, 0.1)
+  moved = (new['style'].value - tables['style'].value)[1]
+  rms = np.sqrt(12.5)
+  np.testing.assert_allclose(
+      moved, [-0.3 / rms, -0.4 / rms, 0.0, -0.1 * np.sqrt(2)], rtol=1e-3)
+
+
+def test_large_tables_are_filled_whatever_their_size(monkeypatch):
+  monkeypatch.setattr(svi, '_BLOCK', 4)
+  for size in (1, 3, 4, 7, 8):
+    value = svi._init_table.__wrapped__(jax.random.key(0), size, 2).value
+    assert value.shape == (size, 4)
+    assert len(np.unique(value[:, :2])) == 2 * size
+    np.testing.assert_array_equal(value[:, 2:], -2.0)
 
 
 def test_free_posteriors_give_the_elbo_of_those_posteriors():
