@@ -130,7 +130,7 @@ def _tables(offsets: np.ndarray, num_rows: int) -> tuple[float, float]:
   state = training.init_state(model, settings, feed.table_sizes)
   chunk = training.make_chunk(model, settings, feed.num_groups)
   times, start = [], None
-  for state, metrics in training.train(  # noqa: B007
+  for _ in training.train(
       state, feed, chunk, num_steps=10 * _CHUNK, chunk_steps=_CHUNK):
     now = time.perf_counter()
     if start is None:

@@ -21,7 +21,7 @@ def test_every_part_is_measured():
   assert len(lines) == 1 + 3 * 2
   for line in lines[1:]:
     start, each, memory = map(float, line.split()[-3:])
-    assert 0 < start < 100 and 0 < each < 1000 and 0.05 < memory < 10
+    assert 0 <= start < 100 and 0 < each < 1000 and 0.05 < memory < 10
 
 
 @pytest.mark.parametrize('groups', ['x', '0', '2000', ''])
