@@ -61,7 +61,8 @@ def main() -> None:
   data = runs.load_data(
       workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
-           ks=ks, probe_steps=values['probe_steps'], split=values['split'])
+           ks=ks, probe_steps=values['probe_steps'], split=values['split'],
+           step=runs.parse_step(values['step']))
   from experiments import report
 
   print(report.summary(workdir, values['split']))
@@ -98,6 +99,7 @@ def evaluate(
     ks: tuple[int, ...] = KS,
     probe_steps: int = 1000,
     split: str = 'test',
+    step: int | str = 'latest',
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
 
@@ -108,13 +110,14 @@ def evaluate(
     ks: numbers of images of evidence per group.
     probe_steps: optimisation steps of a probe.
     split: 'test', or 'validation', which then stands for it.
+    step: of which checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
     What evaluation.json holds, or evaluation_validation.json.
   """
   if split != 'test':
     data = dataclasses.replace(data, test=getattr(data, split))
-  models = _load_models(workdir, vae_workdir)
+  models = _load_models(workdir, vae_workdir, step)
   config, _ = runs.read_run(workdir)
   first = labelled.probe_splits(data)
   rows, examples = _first_probes(models, first, ks, probe_steps)
@@ -126,8 +129,7 @@ def evaluate(
       **({} if data.shares_groups else _recognise(models, data.test)),
       'elbo': _elbos(*models['trained'], data, config),
       'protocol': {
-          'step': checkpoint.Checkpoints(
-              workdir, read_only=True).latest_step,
+          'step': checkpoint.find_step(workdir, step),
           'classifier': 'two hidden layers of 256 units',
           'probe_steps': probe_steps, 'seed': _SEED,
           'examples': examples,
@@ -141,9 +143,10 @@ def evaluate(
   return result
 
 
-def _load_models(workdir: str, vae_workdir: str | None) -> Models:
+def _load_models(workdir: str, vae_workdir: str | None, step: int | str
+                 ) -> Models:
   """The trained model, the same untrained, and the VAE if there is one."""
-  model, params = runs.load_model(workdir)
+  model, params = runs.load_model(workdir, step)
   models = {'trained': (model, params)}
   if model.inference == 'encoder':  # Nothing is inferred from no decoder.
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))

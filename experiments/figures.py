@@ -68,7 +68,7 @@ def main() -> None:
     cli.bad_flag(f'--only: expected some of {", ".join(NAMES)}; got {wrong}')
   paths = draw_all(workdir, runs.load_data(
       workdir, data_dir=values['data_dir'], store_dir=values['store_dir']),
-      only=only)
+      only=only, step=runs.parse_step(values['step']))
   if only and not paths:
     raise UserError(
         f'nothing to draw of {", ".join(only)}: the model, the data or the '
@@ -85,14 +85,15 @@ def define_flags() -> None:
       'only', None, f'Which figures to draw, of {", ".join(NAMES)}.')
 
 
-def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None
-             ) -> list[str]:
+def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
+             step: int | str = 'latest') -> list[str]:
   """Draws every figure that the model and the files of a run allow.
 
   Args:
     workdir: of the run.
     data: the run's data set.
     only: which figures, of `NAMES`; by default all.
+    step: of which checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
     The paths of the figures.
@@ -104,7 +105,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None
   unknown = set(only or ()) - set(NAMES)
   if unknown:
     raise ValueError(f'expected names of {NAMES}, got {sorted(unknown)}')
-  model, params = runs.load_model(workdir)
+  model, params = runs.load_model(workdir, step)
   _check_data(workdir, model, data)
   subject = Subject(
       model, params, data, model.grouped[0].name if model.grouped else None)

@@ -168,10 +168,11 @@ def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
         f'cannot read the configuration of {workdir}: {error}') from error
 
 
-def load_model(workdir: str) -> tuple[Model, Params]:
+def load_model(workdir: str, step: int | str = 'latest'
+               ) -> tuple[Model, Params]:
   """The trained model of a run; a UserError where it cannot be loaded."""
   try:
-    return checkpoint.load(workdir)
+    return checkpoint.load(workdir, step)
   except ValueError as error:
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
@@ -203,6 +204,9 @@ def define_workdir_flags() -> None:
       'data_dir', None, 'Where the data are, if they have moved.')
   flags.DEFINE_string(
       'store_dir', None, 'Where packed images are, if they have moved.')
+  flags.DEFINE_string(
+      'step', 'latest', 'Which checkpoint: latest, best (by the ELBO of the '
+      'validation images), or the number of a step that was kept.')
 
 
 def require_workdir(workdir: str | None) -> str:
@@ -210,6 +214,15 @@ def require_workdir(workdir: str | None) -> str:
   if not workdir:
     cli.bad_flag('--workdir is required: the folder of a run')
   return workdir
+
+
+def parse_step(text: str) -> int | str:
+  """What --step names; exits with 2 where that is nothing."""
+  if text in ('latest', 'best'):
+    return text
+  if not text.isdigit():
+    cli.bad_flag(f'expected --step=latest, best or a number, got {text!r}')
+  return int(text)
 
 
 def _check_same_run(workdir: str, config: presets.Config, model: Model

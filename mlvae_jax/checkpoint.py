@@ -286,6 +286,15 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
   return model, jax.tree.map(jax.numpy.asarray, params)
 
 
+def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
+  """Number of the step that `load` loads: 'latest', 'best' or itself."""
+  opened = Checkpoints(workdir, read_only=True)
+  found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
+      step, step)
+  opened.close()
+  return found
+
+
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   """Reads the configuration that a run left in its workdir.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -152,3 +153,20 @@ def test_help_reads(module):
 ])
 def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
+
+
+def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(tiny[0] / 'run', run)
+  for step in ('4', 'best'):
+    result = _python('-m', 'experiments.evaluate', f'--workdir={run}',
+                     f'--step={step}', '--ks=1', '--probe_steps=1')
+    assert result.returncode == 0, result.stderr
+    evaluation = json.loads((run / 'evaluation.json').read_text())
+    assert evaluation['protocol']['step'] == 4
+  for step, code, message in (
+      ('3', 1, 'no checkpoint of step 3; there are those of 4'),
+      ('last', 2, 'expected --step=latest, best or a number')):
+    for module in ('evaluate', 'figures'):
+      _fails(_python('-m', f'experiments.{module}', f'--workdir={run}',
+                     f'--step={step}'), code, message)

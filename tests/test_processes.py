@@ -71,18 +71,25 @@ def test_the_first_process_evaluates_and_reports(images, tmp_path):
   assert (tmp_path / 'run' / 'report.html').exists()
 
 
-def test_slurm_is_found_by_itself(images, tmp_path):
-  port = processes.free_port()
-
-  def env(number):
-    return {
+_CLUSTERS = {
+    'SLURM': lambda number: {
         'SLURM_JOB_ID': '7', 'SLURM_STEP_NODELIST': 'localhost',
         'SLURM_NTASKS': '2', 'SLURM_PROCID': str(number),
-        'SLURM_LOCALID': str(number), 'JAX_COORDINATOR_PORT': str(port)}
+        'SLURM_LOCALID': str(number)},
+    'Open MPI': lambda number: {
+        'OMPI_MCA_orte_hnp_uri': '1531576320.0;tcp://127.0.0.1:34911',
+        'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_RANK': str(number),
+        'OMPI_COMM_WORLD_LOCAL_RANK': str(number)},
+}
 
+
+@pytest.mark.parametrize('cluster', list(_CLUSTERS))
+def test_a_cluster_is_found_by_itself(images, tmp_path, cluster):
+  port = str(processes.free_port())
   output = processes.run(
-      processes.command(tmp_path / 'run', images, steps=4),
-      tmp_path / 'logs', number=2, env=env)
+      processes.command(tmp_path / 'run', images, steps=4), tmp_path / 'logs',
+      number=2, env=lambda number: {
+          'JAX_COORDINATOR_PORT': port, **_CLUSTERS[cluster](number)})
   assert '2 processes, 2 devices' in output
 
 
