@@ -100,6 +100,7 @@ class Config:
   kl_weights: str = ''
   contrast: str = ''
   leakage: str = ''
+  mean_leakage: str = ''
   augment: str = ''
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
@@ -199,14 +200,15 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
     raise ValueError('contrast is about an encoder, and model=svi has none')
   groupings = {f.grouping for f in model.grouped}
   leaky = [f.name for f in model.factors if groupings - {None, f.grouping}]
+  not_told = (leaky, 'a factor beside one of another grouping')
   return TrainConfig(
       config.learning_rate, config.seed,
       parse_weights('kl_weights', config.kl_weights, model),
       config.kl_warmup_steps, config.sample_per,
       parse_weights('contrast', config.contrast, model,
                     [f.name for f in model.grouped], 'a grouped factor'),
-      parse_weights('leakage', config.leakage, model, leaky,
-                    'a factor beside one of another grouping'),
+      parse_weights('leakage', config.leakage, model, *not_told),
+      parse_weights('mean_leakage', config.mean_leakage, model, *not_told),
       parse_augment(config.augment), config.table_learning_rate)
 
 

@@ -136,6 +136,9 @@ def define_flags() -> None:
       'leakage', None, 'Weights of the penalties on what a factor\'s code '
       'tells of the groups of other factors: FACTOR:WEIGHT,...')
   flags.DEFINE_string(
+      'mean_leakage', None, 'The same of the code\'s standardised means, from '
+      'which no noise hides anything.')
+  flags.DEFINE_string(
       'augment', None, 'Of training images: flip,shift:PIXELS.')
   flags.DEFINE_integer(
       'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
@@ -189,7 +192,7 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):
     # The preset's penalties need groups, and an encoder.
-    given = {'contrast': '', 'leakage': ''} | given
+    given = {'contrast': '', 'leakage': '', 'mean_leakage': ''} | given
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       cli.bad_flag('give --batch_size or --groups_per_batch, not both')

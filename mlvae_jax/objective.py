@@ -36,6 +36,7 @@ class ElboTerms(NamedTuple):
     num_rows: how many rows are real, or with `batch.weights` are stood for.
     contrast: per factor that was asked for `[N]`, see `penalties.contrast`.
     leakage: per factor that was asked for `[N]`, see `penalties.leakage`.
+    mean_leakage: likewise, of standardised means instead of samples.
 
   Where a batch is spread over devices these are the device's shares: they
   add up over devices to the terms of the whole batch.
@@ -47,6 +48,7 @@ class ElboTerms(NamedTuple):
   num_rows: jax.Array
   contrast: dict[str, jax.Array]
   leakage: dict[str, jax.Array]
+  mean_leakage: dict[str, jax.Array]
 
 
 class ElboSums(NamedTuple):
@@ -58,6 +60,7 @@ class ElboSums(NamedTuple):
   num_rows: jax.Array
   contrast: dict[str, jax.Array]
   leakage: dict[str, jax.Array]
+  mean_leakage: dict[str, jax.Array]
 
   def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
            ) -> jax.Array:
@@ -78,6 +81,7 @@ def elbo_terms(
     sample_per: str = 'row',
     contrast_of: tuple[str, ...] = (),
     leakage_of: tuple[str, ...] = (),
+    mean_leakage_of: tuple[str, ...] = (),
     free: Mapping[str, Normal] | None = None,
     axis_name: str | None = None,
 ) -> ElboTerms:
@@ -96,6 +100,8 @@ def elbo_terms(
       no part of the ELBO.
     leakage_of: names of factors of which it is wanted too how much the codes
       of single rows tell of other factors' groups, summed over these.
+    mean_leakage_of: likewise of which it is wanted how much the means tell:
+      noise hides from samples what a classifier of means still sees.
     free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
       per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
@@ -112,7 +118,7 @@ def elbo_terms(
   weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
       mask, batch.weights, 0.0)
   encoded = model.encode(params, x) if free is None else free
-  codes, kl, contrasts, leakages = {}, {}, {}, {}
+  codes, kl, contrasts, leakages, mean_leakages = {}, {}, {}, {}, {}
   group_share = weights
   keys = jax.random.split(key, len(model.factors))
   for factor, factor_key in zip(model.factors, keys):
@@ -123,10 +129,12 @@ def elbo_terms(
           group_posteriors.row_noise(factor_key, batch.rows, factor.dim))
       kl[name] = weights * kl_divergence(q)
       if name in leakage_of:
-        # Noise hides from samples what a classifier of means still tells.
         leakages[name] = _leakage(
-            model, factor, batch, axis_name, codes[name],
-            standardize(q.mean, mask, axis_name=axis_name))
+            model, factor, batch, codes[name], axis_name)
+      if name in mean_leakage_of:
+        mean_leakages[name] = _leakage(
+            model, factor, batch,
+            standardize(q.mean, mask, axis_name=axis_name), axis_name)
       continue
     members = _members(batch, factor)
     if free is None:
@@ -141,8 +149,11 @@ def elbo_terms(
         noise = group_posteriors.row_noise(
             jax.random.fold_in(factor_key, _ALONE), batch.rows, factor.dim)
         leakages[name] = _leakage(
-            model, factor, batch, axis_name,
-            members.q.reparameterize(noise))
+            model, factor, batch, members.q.reparameterize(noise), axis_name)
+      if name in mean_leakage_of:
+        mean_leakages[name] = _leakage(
+            model, factor, batch,
+            standardize(members.q.mean, mask, axis_name=axis_name), axis_name)
     else:
       sampled = group_posteriors.sample_from(
           factor_key, q, members, sample_per, axis_name)
@@ -153,16 +164,15 @@ def elbo_terms(
   log_lik = jnp.where(mask, model.likelihood.log_prob(logits, x), 0.0)
   return ElboTerms(
       weights * log_lik, kl, jnp.sum(group_share), jnp.sum(weights),
-      contrasts, leakages)
+      contrasts, leakages, mean_leakages)
 
 
-def _leakage(model: Model, factor: Factor, batch: Batch,
-             axis_name: str | None, *codes: jax.Array) -> jax.Array:
+def _leakage(model: Model, factor: Factor, batch: Batch, z: jax.Array,
+             axis_name: str | None) -> jax.Array:
   """What a factor's codes of single rows tell of other groupings, `[N]`."""
   return sum(
       leakage(z, batch.group_ids[other.name], batch.mask, axis_name=axis_name)
-      for other in model.grouped if other.grouping != factor.grouping
-      for z in codes)
+      for other in model.grouped if other.grouping != factor.grouping)
 
 
 def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:
@@ -179,8 +189,8 @@ def sum_terms(terms: ElboTerms) -> ElboSums:
       jnp.sum(terms.log_lik),
       {name: jnp.sum(kl) for name, kl in terms.kl.items()},
       terms.num_groups, terms.num_rows,
-      {name: jnp.sum(value) for name, value in terms.contrast.items()},
-      {name: jnp.sum(value) for name, value in terms.leakage.items()})
+      *({name: jnp.sum(value) for name, value in values.items()}
+        for values in (terms.contrast, terms.leakage, terms.mean_leakage)))
 
 
 def warm_up(step: jax.Array, num_steps: int) -> jax.Array:

@@ -65,6 +65,7 @@ class TrainConfig:
     contrast_weights: (factor name, weight) pairs: the objective is the ELBO
       less weight times `penalties.contrast`, summed over images.
     leakage_weights: likewise of `penalties.leakage`.
+    mean_leakage_weights: likewise of it, of standardised means.
     augment: what is done to the images, by default nothing.
     table_learning_rate: of the free posteriors of an SVI model.
   """
@@ -76,6 +77,7 @@ class TrainConfig:
   sample_per: str = 'row'
   contrast_weights: tuple[tuple[str, float], ...] = ()
   leakage_weights: tuple[tuple[str, float], ...] = ()
+  mean_leakage_weights: tuple[tuple[str, float], ...] = ()
   augment: Augment = Augment()
   table_learning_rate: float = 0.05
 
@@ -153,13 +155,16 @@ def train_step(
         sample_per=config.sample_per,
         contrast_of=tuple(name for name, _ in config.contrast_weights),
         leakage_of=tuple(name for name, _ in config.leakage_weights),
+        mean_leakage_of=tuple(
+            name for name, _ in config.mean_leakage_weights),
         free=None if free is None else svi.as_normals(free),
         axis_name=axis_name)
     sums = objective.sum_terms(terms)
     penalty = sum(
         weight * values[name] for values, weights in (
             (sums.contrast, config.contrast_weights),
-            (sums.leakage, config.leakage_weights))
+            (sums.leakage, config.leakage_weights),
+            (sums.mean_leakage, config.mean_leakage_weights))
         for name, weight in weights)
     return penalty - sums.elbo(kl_weights), sums
 
@@ -330,8 +335,8 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
 
   Returns:
     {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
-    'elbo_per_image', and where they were asked for 'contrast' and 'leakage':
-    {factor: ...} per image.
+    'elbo_per_image', and where they were asked for 'contrast', 'leakage' and
+    'mean_leakage': {factor: ...} per image.
   """
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
@@ -342,7 +347,7 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
       'log_lik': total.log_lik / groups,
       'kl': {name: kl / groups for name, kl in total.kl.items()},
   }
-  for what in ('contrast', 'leakage'):
+  for what in ('contrast', 'leakage', 'mean_leakage'):
     if values := getattr(total, what):
       result[what] = {name: value / rows for name, value in values.items()}
   return result

@@ -167,9 +167,10 @@ def _penalised(params, batch):
   def total(params):
     terms = elbo_terms(
         MODEL, params, KEY, batch, {'content': 5}, contrast_of=('content',),
-        leakage_of=('style',))
+        leakage_of=('style',), mean_leakage_of=('style',))
     sums = sum_terms(terms)
-    return sums.contrast['content'] + sums.leakage['style'], terms
+    return (sums.contrast['content'] + sums.leakage['style']
+            + sums.mean_leakage['style'], terms)
 
   grad, terms = jax.grad(total, has_aux=True)(params)
   return terms, grad
@@ -181,8 +182,10 @@ def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
   found, _ = _penalised(params, batch)
   expected = jax.jit(lambda params: elbo_terms(
       MODEL, params, KEY, batch, {'content': 5}))(params)
-  assert expected.contrast == expected.leakage == {}
-  assert_close(found._replace(contrast={}, leakage={}), expected)
+  assert (expected.contrast == expected.leakage == expected.mean_leakage
+          == {})
+  assert_close(
+      found._replace(contrast={}, leakage={}, mean_leakage={}), expected)
   assert sum_terms(found).elbo() == pytest.approx(
       float(sum_terms(expected).elbo()), rel=1e-5)
   q = jax.jit(MODEL.encode)(params, batch.x)
@@ -193,14 +196,14 @@ def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
       found.contrast['content'],
       _contrast_loop(_float64(q['content'].mean), ids, batch.mask),
       rtol=1e-3, atol=1e-5)
-  # Of samples, and of means on a scale on which noise hides nothing.
   style = q['style']
-  assert set(found.leakage) == {'style'}
-  np.testing.assert_allclose(
-      found.leakage['style'],
-      _leakage_loop(_float64(style.reparameterize(noise)), ids, batch.mask)
-      + _leakage_loop(_standardized(style.mean), ids, batch.mask),
-      rtol=1e-3, atol=1e-4)
+  for values, z in (
+      (found.leakage, _float64(style.reparameterize(noise))),
+      (found.mean_leakage, _standardized(style.mean))):
+    assert set(values) == {'style'}
+    np.testing.assert_allclose(
+        values['style'], _leakage_loop(z, ids, batch.mask), rtol=1e-3,
+        atol=1e-4)
 
 
 @pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
@@ -214,7 +217,8 @@ def test_pixels_of_padding_touch_no_penalty(garbage):
   terms, grad = _penalised(params, batch)
   expected = _penalised(params, black)
   assert_close((terms, grad), expected)
-  for values in (terms.contrast['content'], terms.leakage['style']):
+  for values in (terms.contrast['content'], terms.leakage['style'],
+                 terms.mean_leakage['style']):
     np.testing.assert_array_equal(np.flatnonzero(values), [0, 2, 3, 4])
   assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
   for value in jax.tree.leaves(grad['decoder']):
@@ -232,9 +236,10 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
   @jax.jit
   def run(params):
     return elbo_terms(model, params, KEY, batch, {'who': 4, 'light': 2},
-                      leakage_of=('who', 'light', 'style'))
+                      leakage_of=('who', 'light', 'style'),
+                      mean_leakage_of=('who', 'light', 'style'))
 
-  found = run(params).leakage
+  found = run(params)
   q = jax.jit(model.encode)(params, batch.x)
   keys = jax.random.split(KEY, 3)
   ids = batch.group_ids
@@ -244,13 +249,12 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
     key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
     code = q[name].reparameterize(
         row_noise(key, batch.rows, q[name].mean.shape[1]))
-    codes = [_float64(code)]
-    if name == 'style':
-      codes.append(_standardized(q[name].mean))
-    expected = sum(
-        _leakage_loop(z, ids[other], batch.mask)
-        for other in others for z in codes)
-    np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)
+    for values, z in ((found.leakage, _float64(code)),
+                      (found.mean_leakage, _standardized(q[name].mean))):
+      expected = sum(
+          _leakage_loop(z, ids[other], batch.mask) for other in others)
+      np.testing.assert_allclose(
+          values[name], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_standardized_values_of_a_batch_and_of_its_devices():

@@ -126,6 +126,22 @@ def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
         processes.curve(tmp_path / 'run'), processes.curve(alone), rtol=1e-3)
 
 
+def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
+  """Nothing says that it is gone, but it is not heard of any more."""
+  endless = processes.command(tmp_path / 'run', images, steps=1_000_000)
+  with processes.started(endless, tmp_path / 'logs', number=2) as both:
+    both[0].await_output('ELBO')
+    os.kill(both[1].popen.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    assert both[0].wait(60) == -signal.SIGABRT
+    assert time.monotonic() - start < 15
+    assert 'another task died' in both[0].output
+  steps = [int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir()
+           if p.name.isdigit()]
+  if steps:  # What was saved is whole.
+    checkpoint.load(tmp_path / 'run')
+
+
 @pytest.mark.parametrize('which', [0, 1])
 def test_a_signal_to_one_process_stops_all_at_the_same_step(
     images, tmp_path, which):

@@ -1,5 +1,6 @@
 """Images sorted by group, and the feed that brings them to the devices."""
 
+import dataclasses
 import threading
 
 import jax
@@ -275,3 +276,43 @@ def test_unknown_and_repeated_groupings_are_refused():
   with pytest.raises(ValueError, match='two groupings'):
     GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'light', {
         'light': Labels(LABELS, NAMES)})
+
+
+class _Recorded:
+  """Images that tell which rows were read."""
+
+  def __init__(self, images):
+    self._images, self.read = images, []
+    self.nbytes = images.nbytes
+
+  def __getitem__(self, rows):
+    self.read.append(np.asarray(rows))
+    return self._images[rows]
+
+
+class _Elsewhere:
+  """A device of another process."""
+
+  process_index = 1
+
+
+@pytest.mark.parametrize('ours_first', [True, False])
+def test_a_process_reads_the_rows_of_its_own_devices_alone(ours_first):
+  local = jax.local_devices()[:2]
+  devices = [*local, _Elsewhere(), _Elsewhere()]
+  if not ours_first:
+    devices = devices[::-1]
+  recorded = _Recorded(DATA.images)
+  stream = IndexStream(
+      DATA.offsets, groups_per_batch=4, max_group_size=4, row_multiple=4)
+  feed = Feed(MODEL, dataclasses.replace(DATA, images=recorded), stream,
+              on_device=False, devices=devices)
+  _, index, pixels = feed.chunk(0, 5)
+  whole = stream.batches(0, 5).rows
+  half = whole.shape[1] // 2
+  expected = whole[:, :half] if ours_first else whole[:, half:]
+  found = np.concatenate(np.asarray(index.rows), axis=1)
+  assert sorted(found.ravel()) == sorted(expected.ravel())
+  read, = recorded.read
+  np.testing.assert_array_equal(read, index.rows)
+  np.testing.assert_array_equal(pixels, DATA.images[read])

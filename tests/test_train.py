@@ -99,14 +99,15 @@ def test_penalties_are_logged_of_training_images(tmp_path):
   model, _ = _train(
       tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
       min_group_size=2, augment='flip,shift:1', contrast='content:3',
-      leakage='style:2')
+      leakage='style:2', mean_leakage='style:1')
   assert model.network == Conv((4,), (8,), 'tanh')
   (train_record,), (validation,) = (
       [r for r in metrics_log.read_metrics(str(tmp_path)) if r['split'] == s]
       for s in ('train', 'validation'))
   assert set(train_record['contrast']) == {'content'}
   assert set(train_record['leakage']) == {'style'}
-  assert not {'contrast', 'leakage'} & set(validation)
+  assert set(train_record['mean_leakage']) == {'style'}
+  assert not {'contrast', 'leakage', 'mean_leakage'} & set(validation)
 
 
 def test_groups_that_are_all_too_small_are_one_error(tmp_path):
@@ -120,7 +121,8 @@ def test_another_penalty_or_augmentation_is_another_run(tmp_path):
   with runs.open_workdir(str(tmp_path), _CONFIG, model, resume=True):
     pass
   for name, value in (
-      ('contrast', 'content:1'), ('leakage', 'style:1'), ('augment', 'flip'),
+      ('contrast', 'content:1'), ('leakage', 'style:1'),
+      ('mean_leakage', 'style:1'), ('augment', 'flip'),
       ('visit', 'groups'), ('min_group_size', 2)):
     with pytest.raises(UserError, match=f'with {name}=.*, not {value}; choo'):
       _train(tmp_path, **{name: value})
@@ -199,7 +201,8 @@ def test_flags_override_the_preset():
 def test_flags_of_networks_penalties_and_augmentation():
   given = {
       'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
-      'contrast': 'content:2.5', 'leakage': 'style:3', 'visit': 'groups',
+      'contrast': 'content:2.5', 'leakage': 'style:3',
+      'mean_leakage': 'style:4', 'visit': 'groups',
       'augment': 'flip,shift:1', 'min_group_size': 2}
   config = train.config_from_flags(_flags(**given))
   assert config == dataclasses.replace(
@@ -209,6 +212,7 @@ def test_flags_of_networks_penalties_and_augmentation():
   settings = presets.make_train_config(config, model)
   assert settings.contrast_weights == (('content', 2.5),)
   assert settings.leakage_weights == (('style', 3.0),)
+  assert settings.mean_leakage_weights == (('style', 4.0),)
   assert settings.augment == Augment(flip=True, shift=1)
 
 
@@ -221,7 +225,8 @@ def test_every_preset_makes_a_model_and_its_settings(name, model):
   settings = presets.make_train_config(config, found)
   assert bool(found.grouped) == (model == 'mlvae')
   if model == 'vae':
-    assert settings.contrast_weights == settings.leakage_weights == ()
+    assert (settings.contrast_weights == settings.leakage_weights
+            == settings.mean_leakage_weights == ())
 
 
 def test_batch_size_means_groups_for_grouped_models():

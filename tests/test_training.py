@@ -311,7 +311,7 @@ def test_chunks_end_at_multiples_and_the_last_step():
     del images, pixels
     num_steps = index.rows.shape[1]
     ones = np.ones(num_steps, np.float32)
-    sums = ElboSums(ones, {'content': ones}, ones, ones, {}, {})
+    sums = ElboSums(ones, {'content': ones}, ones, ones, {}, {}, {})
     return (state._replace(step=state.step + num_steps),
             training.Metrics(sums, ones, ones))
 
@@ -434,7 +434,7 @@ def test_summary_averages_over_groups_and_images(asarray):
       np.array([-10.0, -20.0], np.float32),
       {'content': np.array([1.0, 2.0], np.float32)},
       np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32),
-      {}, {})
+      {}, {}, {})
   assert training.summarize(jax.tree.map(asarray, sums)) == {
       'elbo': -11.0, 'elbo_per_image': -3.0, 'log_lik': -10.0,
       'kl': {'content': 1.0}}
@@ -445,11 +445,13 @@ def test_summary_has_the_penalties_per_image():
   sums = ElboSums(
       -ones, {'content': ones, 'style': ones}, 2 * ones, 5 * ones,
       {'content': np.array([4.0, 16.0], np.float32)},
-      {'style': np.array([-1.0, 6.0], np.float32)})
+      {'style': np.array([-1.0, 6.0], np.float32)},
+      {'style': np.array([5.0, 0.0], np.float32)})
   found = training.summarize(sums)
   assert found['contrast'] == {'content': 2.0}
-  assert found['leakage'] == {'style': 0.5}
+  assert found['leakage'] == found['mean_leakage'] == {'style': 0.5}
   # They are no part of the ELBO.
-  without = training.summarize(sums._replace(contrast={}, leakage={}))
+  without = training.summarize(
+      sums._replace(contrast={}, leakage={}, mean_leakage={}))
   assert found == without | {
-      'contrast': found['contrast'], 'leakage': found['leakage']}
+      name: found[name] for name in ('contrast', 'leakage', 'mean_leakage')}
