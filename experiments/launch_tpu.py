@@ -132,23 +132,21 @@ class Tpu:
     """
     while True:
       state = self.shell.ask(self._gcloud(
-          'tpu-vm', 'describe', self.name, '--format=value(state)'),
-          'READY' if self.shell.dry_run else 'NOT_FOUND')
+          'tpu-vm', 'describe', self.name, '--format=value(state)'), 'READY')
       if state in _GONE:
         print(f'{self.name} is {state}; creating it again', flush=True)
-        if state != 'NOT_FOUND':
+        if state != 'NOT_FOUND' or self.queued:
           self.delete()
         self.create()
         self.install()
         self.run(arguments)
       elif state == 'READY':
         code = self.shell.ask(self._ssh(
-            f'cat {_FOLDER}/train.exit 2>/dev/null', worker='0'),
-            '0' if self.shell.dry_run else '')
+            f'cat {_FOLDER}/train.exit 2>/dev/null', worker='0'), '0')
         if code == '0':
           print('training has ended', flush=True)
           return
-        if code:
+        if code.isdigit():
           raise UserError(
               f'training ended with {code}; see --do=logs, and then --do=run '
               'goes on')

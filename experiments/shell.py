@@ -39,23 +39,25 @@ class Shell:
     if not self.dry_run:
       self._start(command, input=stdin)
 
-  def ask(self, command: Sequence[str], or_else: str) -> str:
+  def ask(self, command: Sequence[str], dry_answer: str) -> str:
     """What a command prints, on one line.
 
     Args:
       command: program and arguments.
-      or_else: given when it fails, and in a dry run, which shows it.
+      dry_answer: given in a dry run, which shows the command.
 
     Returns:
-      Its output.
+      Its output; 'NOT_FOUND' where it fails and says so of what it was asked
+      about, and nothing where it fails otherwise: that may pass.
     """
     if self.dry_run:
       print(f'$ {shlex.join(command)}')
-      return or_else
+      return dry_answer
     try:
       return self._start(command, capture_output=True).stdout.strip()
-    except UserError:
-      return or_else
+    except UserError as error:
+      is_missing = 'not_found' in str(error).lower().replace(' ', '_')
+      return 'NOT_FOUND' if is_missing else ''
 
   def _start(self, command: Sequence[str], **options
              ) -> subprocess.CompletedProcess:

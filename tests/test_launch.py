@@ -31,8 +31,8 @@ for answers in sorted(folder.glob('answer-*')):
     first, *rest = answers.read_text().split(chr(10))
     if rest:
       answers.write_text(chr(10).join(rest))
-    if first == 'fail':
-      sys.exit('quota exceeded')
+    if first.startswith('fail'):
+      sys.exit(first.removeprefix('fail: '))
     print(first)
 '''
 _TRICKY = ["--data_dir=a b'c\"$HOME;`id`\\*", '--dataset=celeb']
@@ -158,6 +158,18 @@ def test_watching_begins_again_after_a_preemption(cloud):
   assert done.stdout.endswith('training has ended\n')
 
 
+def test_watching_outlives_a_network_that_fails_and_a_node_that_is_gone(
+    cloud):
+  (cloud / 'answer-describe').write_text(
+      'fail: no route to host\nfail: NOT_FOUND: no node faces\nREADY\nREADY')
+  (cloud / 'answer-train.exit 2').write_text('fail: ssh\n0')
+  done = _tpu(cloud, 'watch')
+  assert done.returncode == 0, done.stderr
+  asked = [command[4] for command in _asked(cloud)]
+  assert asked == ['describe', 'describe', 'create', 'scp', 'ssh', 'ssh',
+                   'describe', 'ssh', 'describe', 'ssh']
+
+
 def test_watching_tells_that_training_failed(cloud):
   (cloud / 'answer-describe').write_text('READY')
   (cloud / 'answer-train.exit 2').write_text('1')
@@ -167,7 +179,7 @@ def test_watching_tells_that_training_failed(cloud):
 
 
 def test_a_step_that_fails_ends_the_launch(cloud):
-  (cloud / 'answer-tpu-vm create').write_text('fail')
+  (cloud / 'answer-tpu-vm create').write_text('fail: quota exceeded')
   done = _tpu(cloud, 'create,install,run')
   assert done.returncode == 1
   assert done.stderr.endswith(
