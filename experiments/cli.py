@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -44,8 +45,6 @@ def run(main: Callable[[], None]) -> None:
 def run_with_arguments(main: Callable[[list[str]], None]) -> None:
   """As `run`, for a `main` that takes what stands after the flags."""
   absl_logging.set_verbosity(absl_logging.FATAL)
-  # Piped into `head`, say, a closed output ends the program quietly.
-  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   sys.unraisablehook = _tell_unraisable
   app.run(lambda argv: _guarded(lambda: main(argv[1:])), flags_parser=_parse)
 
@@ -83,6 +82,8 @@ def _guarded(main: Callable[[], None]) -> None:
   except StoppedError as stop:
     print(stop, file=sys.stderr)
     _exit(stop.code)
+  except BrokenPipeError as error:
+    _end_quietly(error)
   except (UserError, OSError) as error:
     print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
     _exit(1)
@@ -96,6 +97,19 @@ def _guarded(main: Callable[[], None]) -> None:
       raise
     traceback.print_exc()
     _exit(1)
+
+
+def _end_quietly(error: BrokenPipeError) -> None:
+  """Ends a program whose output goes into `head`, say, and is read no more."""
+  output = sys.stdout.fileno()
+  poll = select.poll()
+  poll.register(output, 0)
+  if not any(event & select.POLLERR for _, event in poll.poll(0)):
+    raise error  # It was another pipe.
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, output)  # For what is still to be flushed.
+  os.close(nowhere)
+  _exit(128 + signal.SIGPIPE)
 
 
 def _tell_unraisable(problem, tell=sys.unraisablehook) -> None:

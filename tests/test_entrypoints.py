@@ -155,6 +155,20 @@ def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
 
 
+def test_output_that_is_read_no_more_ends_a_program_quietly(tiny, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(tiny[0] / 'run', run)
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+      [sys.executable, '-W', 'error', '-m', 'experiments.report',
+       f'--workdir={run}'], cwd=_ROOT, stdout=write, stderr=subprocess.PIPE,
+      text=True, timeout=300, check=False)
+  os.close(write)
+  assert done.returncode == 128 + 13
+  assert not done.stderr
+
+
 def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(tiny[0] / 'run', run)
