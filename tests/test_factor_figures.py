@@ -67,7 +67,8 @@ def draw(tmp_path, monkeypatch):
   def call(factors=_FACTORS, data=None, only=None):
     subject = _subject(factors, data)
     monkeypatch.setattr(
-        runs, 'load_model', lambda workdir: (subject.model, subject.params))
+        runs, 'load_model',
+        lambda workdir, step: (subject.model, subject.params))
     return pictures.read(
         figures.draw_all(str(tmp_path), subject.data, only=only))
   return call
@@ -293,9 +294,11 @@ def main(monkeypatch, tmp_path):
   def call(only):
     subject = _subject('who:2:who,how:2', data)
     monkeypatch.setattr(
-        runs, 'load_model', lambda workdir: (subject.model, subject.params))
+        runs, 'load_model',
+        lambda workdir, step: (subject.model, subject.params))
     monkeypatch.setattr(runs, 'load_data', lambda workdir, **moved: data)
     values = {'workdir': str(tmp_path), 'data_dir': None, 'store_dir': None,
+            'step': 'latest',
               'only': only}
     monkeypatch.setattr(
         flags, 'FLAGS',

@@ -78,7 +78,7 @@ def draw(tmp_path, monkeypatch):
   """Function that draws an untrained model: images by name."""
   def call(data, only=None, **changes):
     monkeypatch.setattr(
-        runs, 'load_model', lambda workdir: _model(data, **changes))
+        runs, 'load_model', lambda workdir, step: _model(data, **changes))
     return pictures.read(figures.draw_all(str(tmp_path), data, only=only))
   return call
 
@@ -154,6 +154,7 @@ def test_failure_leaves_the_old_figure(trained, monkeypatch):
 def test_main_prints_the_paths(trained, monkeypatch, capsys):
   workdir, data, paths = trained
   values = {'workdir': str(workdir), 'data_dir': 'moved', 'store_dir': None,
+            'step': 'latest',
             'only': ['swap']}
   monkeypatch.setattr(
       flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))

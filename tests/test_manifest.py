@@ -197,7 +197,7 @@ def test_bad_rows_are_named_and_passed_over(tmp_path, capsys):
       'text.jpg,Ann,x': ('text.jpg', 'is no image of a known format'),
       'cut.jpg,,x': ('cut.jpg', 'truncated'),
       'sub,Ann,x': ('sub', 'is no file'),
-      'nul\0.jpg,Ann,x': ('nul\0.jpg', 'null byte'),
+      'nul\0.jpg,Ann,x': ('nul\0.jpg', 'null'),
       'l' * 300 + ',Ann,x': ('l' * 300, 'name too long'),
   }
   root = _write(tmp_path / 'x', images=['good.jpg', 'good2.jpg', 'cut.jpg'])
