@@ -20,7 +20,12 @@ from mlvae_jax import group_posteriors
 from mlvae_jax.factors import Batch, Factor
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal, kl_divergence
-from mlvae_jax.penalties import contrast, leakage, standardize
+from mlvae_jax.penalties import (
+    around_groups,
+    contrast,
+    leakage,
+    standardize,
+)
 
 _ALONE = 1  # Folded into a factor's key: noise of rows taken alone.
 
@@ -36,7 +41,8 @@ class ElboTerms(NamedTuple):
     num_rows: how many rows are real, or with `batch.weights` are stood for.
     contrast: per factor that was asked for `[N]`, see `penalties.contrast`.
     leakage: per factor that was asked for `[N]`, see `penalties.leakage`.
-    mean_leakage: likewise, of standardised means instead of samples.
+    mean_leakage: likewise, of standardised means instead of samples, those of
+      a grouped factor less the mean of their group.
 
   Where a batch is spread over devices these are the device's shares: they
   add up over devices to the terms of the whole batch.
@@ -101,7 +107,8 @@ def elbo_terms(
     leakage_of: names of factors of which it is wanted too how much the codes
       of single rows tell of other factors' groups, summed over these.
     mean_leakage_of: likewise of which it is wanted how much the means tell:
-      noise hides from samples what a classifier of means still sees.
+      noise hides from samples what a classifier of means still sees. Of a
+      grouped factor they are taken less the mean of their group.
     free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
       per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
@@ -151,9 +158,13 @@ def elbo_terms(
         leakages[name] = _leakage(
             model, factor, batch, members.q.reparameterize(noise), axis_name)
       if name in mean_leakage_of:
+        # What a group's code has to tell lies between groups.
+        within = around_groups(
+            members.q.mean, members.group_ids, mask, num_groups[name],
+            axis_name=axis_name)
         mean_leakages[name] = _leakage(
             model, factor, batch,
-            standardize(members.q.mean, mask, axis_name=axis_name), axis_name)
+            standardize(within, mask, axis_name=axis_name), axis_name)
     else:
       sampled = group_posteriors.sample_from(
           factor_key, q, members, sample_per, axis_name)

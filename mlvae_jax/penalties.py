@@ -106,6 +106,32 @@ def standardize(
   return centred / jnp.sqrt(mean(centred ** 2) + 1e-6)
 
 
+def around_groups(
+    values: jax.Array, group_ids: jax.Array, mask: jax.Array,
+    num_groups: int, *, axis_name: str | None = None
+) -> jax.Array:
+  """Values less the mean of their group's real rows.
+
+  Args:
+    values: `[N, D]`.
+    group_ids: `[N]` ints in `[0, num_groups)`.
+    mask: `[N]` bool, False for padding.
+    num_groups: static G.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N, D]`; 0 for padding.
+  """
+  real = mask[:, None].astype(values.dtype)
+  total, count = (
+      jax.ops.segment_sum(x, group_ids, num_groups)
+      for x in (values * real, real))
+  if axis_name is not None:
+    total, count = jax.lax.psum((total, count), axis_name)
+  mean = total / jnp.maximum(count, 1.0)
+  return (values - mean[group_ids]) * real
+
+
 def _pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
            axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Every row's value `[M, D]`, and masks `[N, M]` of (this row, any row).

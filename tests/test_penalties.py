@@ -18,7 +18,12 @@ from small_models import (
 from mlvae_jax.factors import parse_factors
 from mlvae_jax.group_posteriors import row_noise
 from mlvae_jax.objective import elbo_terms, sum_terms
-from mlvae_jax.penalties import contrast, leakage, standardize
+from mlvae_jax.penalties import (
+    around_groups,
+    contrast,
+    leakage,
+    standardize,
+)
 
 
 def _contrast_loop(means, ids, mask):
@@ -249,8 +254,11 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
     key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
     code = q[name].reparameterize(
         row_noise(key, batch.rows, q[name].mean.shape[1]))
+    mean = _float64(q[name].mean)
+    if name != 'style':  # Less the mean of the row's own group.
+      mean -= np.stack([mean[ids[name] == i].mean(0) for i in ids[name]])
     for values, z in ((found.leakage, _float64(code)),
-                      (found.mean_leakage, _standardized(q[name].mean))):
+                      (found.mean_leakage, _standardized(mean))):
       expected = sum(
           _leakage_loop(z, ids[other], batch.mask) for other in others)
       np.testing.assert_allclose(
@@ -272,6 +280,23 @@ def test_standardized_values_of_a_batch_and_of_its_devices():
       axis_name='devices')(values.reshape(4, 2, 3), mask.reshape(4, 2))
   np.testing.assert_allclose(
       spread.reshape(8, 3), found, rtol=1e-4, atol=1e-4)
+
+
+def test_values_around_their_groups_of_a_batch_and_of_its_devices():
+  rng = np.random.default_rng(0)
+  mask, ids = rng.random(8) < 0.7, np.array([0, 2, 0, 2, 2, 3, 0, 2])
+  values = rng.normal(size=(8, 3)).astype(np.float32)
+  values[~mask] = 1e6
+  expected = np.zeros((8, 3))
+  for i in np.flatnonzero(mask):
+    expected[i] = values[i] - values[mask & (ids == ids[i])].mean(0)
+  found = jax.jit(around_groups, static_argnums=3)(values, ids, mask, 5)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  spread = jax.vmap(
+      lambda *v: around_groups(*v, 5, axis_name='devices'),
+      axis_name='devices')(
+          values.reshape(4, 2, 3), ids.reshape(4, 2), mask.reshape(4, 2))
+  np.testing.assert_allclose(spread.reshape(8, 3), expected, atol=1e-5)
 
 
 def _float64(values):
