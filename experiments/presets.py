@@ -150,9 +150,9 @@ PRESETS = {
             'ring+blue,heart+pink,moon+cyan,arrow+brown,bar+black'),
         factors='shape:8:shape,colour:4:colour,style:4',
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
-        hidden_sizes=(256,), activation='silu', steps=5000, max_group_size=12,
+        hidden_sizes=(256,), activation='silu', steps=8000, max_group_size=12,
         batch_size=128, contrast='all:100', leakage='all:1000,style:5000',
-        chunk_steps=25, checkpoint_every=1000),
+        mean_leakage='style:5000', chunk_steps=25, checkpoint_every=1000),
 }
 
 

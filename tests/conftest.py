@@ -17,9 +17,16 @@ _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 
 @pytest.fixture(autouse=True, scope='session')
 def _cache(tmp_path_factory):
-  """Keeps what is prepared, and drawn, out of the user's own cache."""
+  """Keeps what is prepared, and drawn, out of the user's own cache.
+
+  Processes that tests start share what they compile: most of their time.
+  """
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(
+        tmp_path_factory.mktemp('compiled')))
+    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+    patch.setenv('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
     yield
 
 

@@ -35,7 +35,7 @@ def _assert_same(found, expected):
 
 # 15 rows a batch: no number of devices here divides them.
 @pytest.mark.parametrize('number, devices', [
-    (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (4, 1)])
+    (1, 2), (1, 4), (1, 8), (2, 1), (4, 1)])  # And (2, 2) below.
 def test_curves_agree_on_all_layouts(
     images, alone, tmp_path, number, devices):
   assert len(processes.curve(alone)) == 10
@@ -134,7 +134,7 @@ def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
     os.kill(both[1].popen.pid, signal.SIGSTOP)
     start = time.monotonic()
     assert both[0].wait(60) == -signal.SIGABRT
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 20  # 12 s, on a machine that is idle.
     assert 'another task died' in both[0].output
   steps = [int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir()
            if p.name.isdigit()]
