@@ -30,6 +30,14 @@ def _cache(tmp_path_factory):
     yield
 
 
+@pytest.fixture(scope='session')
+def images(tmp_path_factory):
+  """A small folder of images per group, for processes that train."""
+  import processes
+
+  return processes.make_images(tmp_path_factory.mktemp('images') / 'data')
+
+
 @pytest.fixture
 def compilations():
   """Context manager that lists the names of what XLA compiles meanwhile."""

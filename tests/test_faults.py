@@ -15,11 +15,6 @@ import mlvae_jax
 from mlvae_jax import checkpoint
 
 
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  return processes.make_images(tmp_path_factory.mktemp('images') / 'data')
-
-
 def _args(workdir, images, **flags):
   return processes.command(workdir, images, **{
       'steps': 40, 'chunk_steps': 10, 'eval_every': 40,

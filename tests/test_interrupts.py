@@ -18,11 +18,6 @@ from mlvae_jax import checkpoint
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  return processes.make_images(tmp_path_factory.mktemp('images') / 'data')
-
-
-@pytest.fixture(scope='module')
 def whole(images, tmp_path_factory):
   """A run that nothing interrupts."""
   root = tmp_path_factory.mktemp('whole')

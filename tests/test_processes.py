@@ -15,11 +15,6 @@ from mlvae_jax import checkpoint
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  return processes.make_images(tmp_path_factory.mktemp('images') / 'data')
-
-
-@pytest.fixture(scope='module')
 def alone(images, tmp_path_factory):
   """The run on one device of one process."""
   root = tmp_path_factory.mktemp('alone')
@@ -103,43 +98,50 @@ def test_the_environment_stands_for_flags(images, tmp_path):
   assert '2 processes, 2 devices' in output
 
 
+def _await_checkpoint(process, workdir, step):
+  """Waits until there is a checkpoint of that step, or a later one."""
+  while not any(
+      path.name.isdigit() and int(path.name) >= step
+      for path in workdir.glob('checkpoints/*')):
+    assert process.popen.poll() is None, process.output
+    time.sleep(0.05)
+
+
 def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
     images, alone, tmp_path):
-  args = processes.command(tmp_path / 'run', images)
+  run, logs = tmp_path / 'run', tmp_path / 'logs'
   endless = processes.command(
-      tmp_path / 'run', images, steps=1_000_000, checkpoint_every=20)
-  with processes.started(endless, tmp_path / 'logs', number=2) as both:
-    while not (tmp_path / 'run' / 'checkpoints' / '20').exists():
-      assert both[0].popen.poll() is None, both[0].output
-      time.sleep(0.05)
+      run, images, steps=1_000_000, checkpoint_every=20)
+  with processes.started(endless, logs, number=2) as both:
+    _await_checkpoint(both[0], run, 20)
     both[1].popen.kill()
-    start = time.monotonic()
     assert both[0].wait(15) == 1, both[0].output
-    assert time.monotonic() - start < 15
     message = both[0].output.splitlines()[-1]
   assert message.startswith('error: lost another process')
   assert 'Start all of them again' in message and 'is kept' in message
-  kept = int(message.split('step ')[-1].split()[0])
-  if kept < 200:  # The machine was slow enough to compare the whole curve.
-    processes.run(args, tmp_path / 'logs', number=2)
-    np.testing.assert_allclose(
-        processes.curve(tmp_path / 'run'), processes.curve(alone), rtol=1e-3)
+  kept = int(message.split('The checkpoint of step ')[1].split()[0])
+  output = processes.run(
+      processes.command(run, images, steps=kept + 20), logs, number=2)
+  assert f'at step {kept} of {kept + 20}' in output
+  found, expected = processes.curve(run), processes.curve(alone)
+  length = min(len(found), len(expected))
+  assert length >= 2
+  np.testing.assert_allclose(found[:length], expected[:length], rtol=1e-3)
 
 
 def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
   """Nothing says that it is gone, but it is not heard of any more."""
-  endless = processes.command(tmp_path / 'run', images, steps=1_000_000)
+  run = tmp_path / 'run'
+  endless = processes.command(
+      run, images, steps=1_000_000, checkpoint_every=20)
   with processes.started(endless, tmp_path / 'logs', number=2) as both:
-    both[0].await_output('ELBO')
+    _await_checkpoint(both[0], run, 20)
     os.kill(both[1].popen.pid, signal.SIGSTOP)
     start = time.monotonic()
     assert both[0].wait(60) == -signal.SIGABRT
-    assert time.monotonic() - start < 20  # 12 s, on a machine that is idle.
+    assert time.monotonic() - start < 15
     assert 'another task died' in both[0].output
-  steps = [int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir()
-           if p.name.isdigit()]
-  if steps:  # What was saved is whole.
-    checkpoint.load(tmp_path / 'run')
+  checkpoint.load(run)  # What was saved is whole.
 
 
 @pytest.mark.parametrize('which', [0, 1])
@@ -147,9 +149,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
     images, tmp_path, which):
   endless = processes.command(tmp_path / 'run', images, steps=1_000_000)
   with processes.started(endless, tmp_path / 'logs', number=2) as both:
-    while not (tmp_path / 'run' / 'checkpoints' / '100').exists():
-      assert both[0].popen.poll() is None, both[0].output
-      time.sleep(0.05)
+    _await_checkpoint(both[0], tmp_path / 'run', 100)
     os.kill(both[which].popen.pid, signal.SIGTERM)
     assert [p.wait(60) for p in both] == [143, 143], both[0].output
     lines = [p.output.splitlines()[-1] for p in both]
