@@ -51,6 +51,8 @@ class Config:
       other models the two above determine it.
     learning_rate: of Adam.
     table_learning_rate: of the free posteriors of model 'svi'.
+    decay_fraction: share of the steps, the last ones, over which both fall
+      linearly to 0.
     kl_weights: NAME:WEIGHT,...; here and below the name 'all' stands for all
       factors that fit.
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
@@ -97,6 +99,7 @@ class Config:
   batch_size: int = 256
   learning_rate: float = 1e-3
   table_learning_rate: float = 0.05
+  decay_fraction: float = 0.0
   kl_weights: str = ''
   contrast: str = ''
   leakage: str = ''
@@ -152,7 +155,7 @@ PRESETS = {
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
         hidden_sizes=(256,), activation='silu', steps=8000, max_group_size=12,
         batch_size=128, contrast='all:100', leakage='all:1000,style:5000',
-        mean_leakage='style:5000', chunk_steps=25, checkpoint_every=1000),
+        mean_leakage='style:5000', decay_fraction=0.75, chunk_steps=25, checkpoint_every=1000),
 }
 
 
@@ -209,7 +212,8 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
                     [f.name for f in model.grouped], 'a grouped factor'),
       parse_weights('leakage', config.leakage, model, *not_told),
       parse_weights('mean_leakage', config.mean_leakage, model, *not_told),
-      parse_augment(config.augment), config.table_learning_rate)
+      parse_augment(config.augment), config.table_learning_rate,
+      config.steps, config.decay_fraction)
 
 
 def parse_weights(

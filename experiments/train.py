@@ -127,6 +127,9 @@ def define_flags() -> None:
   flags.DEFINE_float(
       'table_learning_rate', None, 'Of the posteriors of --model=svi.',
       lower_bound=1e-9)
+  flags.DEFINE_float(
+      'decay_fraction', None, 'Share of the steps, the last ones, over which '
+      'the learning rates fall linearly to 0.', lower_bound=0, upper_bound=1)
   flags.DEFINE_string(
       'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...')
   flags.DEFINE_string(

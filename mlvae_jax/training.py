@@ -68,6 +68,9 @@ class TrainConfig:
     mean_leakage_weights: likewise of it, of standardised means.
     augment: what is done to the images, by default nothing.
     table_learning_rate: of the free posteriors of an SVI model.
+    num_steps: at which training ends; only the decay needs to know.
+    decay_fraction: share of the steps, the last ones, over which both learning
+      rates fall linearly to 0; by default none.
   """
 
   learning_rate: float = 1e-3
@@ -80,6 +83,8 @@ class TrainConfig:
   mean_leakage_weights: tuple[tuple[str, float], ...] = ()
   augment: Augment = Augment()
   table_learning_rate: float = 0.05
+  num_steps: int = 0
+  decay_fraction: float = 0.0
 
 
 class DivergedError(RuntimeError):
@@ -178,12 +183,14 @@ def train_step(
         (grads, sums, num_images), axis_name)
   scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
   grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
+  decay = _decay(state.step, config)
   if tables is not None:
     tables = svi.update(model, tables, places, free_grads,
-                        config.table_learning_rate, axis_name)
+                        config.table_learning_rate * decay, axis_name)
   updates, opt_state = make_optimizer(config).update(
       grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  params = optax.apply_updates(
+      state.params, jax.tree.map(lambda u: u * decay, updates))
   return (TrainState(state.step + 1, params, opt_state, tables),
           Metrics(sums, optax.tree.norm(grads), num_images))
 
@@ -351,6 +358,14 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
     if values := getattr(total, what):
       result[what] = {name: value / rows for name, value in values.items()}
   return result
+
+
+def _decay(step: jax.Array, config: TrainConfig) -> jax.Array | float:
+  """What the learning rates are multiplied by."""
+  if not config.decay_fraction:
+    return 1.0
+  decay_steps = config.decay_fraction * config.num_steps
+  return jnp.clip((config.num_steps - step) / decay_steps, 0.0, 1.0)
 
 
 def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,

@@ -161,6 +161,22 @@ def test_free_posteriors_give_the_elbo_of_those_posteriors():
   assert abs(float(draws.mean()) - log_evidence) < 4 * error
 
 
+def test_the_learning_rate_of_tables_falls_too():
+  config = training.TrainConfig(num_steps=8, decay_fraction=0.5)
+  state = training.init_state(_LINEAR, config, {'content': 3, 'style': 6})
+  state = state._replace(params=_PARAMS)
+  batch = Batch(_images(), {'content': _IDS}, np.ones(6, bool), np.arange(6))
+  places = {'content': jnp.arange(3), 'style': jnp.arange(6)}
+  moved = []
+  for decay_fraction in (0.0, 0.5):
+    settings = dataclasses.replace(config, decay_fraction=decay_fraction)
+    after, _ = training.train_step(
+        _LINEAR, settings, {'content': 3}, state._replace(step=np.int32(7)),
+        batch, places=places)
+    moved.append(after.tables['style'].value - state.tables['style'].value)
+  np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-3, atol=1e-6)
+
+
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], model='svi', factors='content:3:group,style:2',
     hidden_sizes=(8,), steps=6, groups_per_batch=2, max_group_size=4,

@@ -167,6 +167,20 @@ def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   assert metrics.sums.num_groups == sums.num_groups == 3
 
 
+@pytest.mark.parametrize('step, share', [
+    (0, 1.0), (5, 1.0), (6, 1.0), (7, 0.75), (9, 0.25), (10, 0.0), (12, 0.0)])
+def test_the_learning_rate_falls_to_0_at_the_end(step, share):
+  config = dataclasses.replace(CONFIG, num_steps=10, decay_fraction=0.4)
+  before = _initial_state()._replace(step=np.int32(step))
+  batch = _batch(_PADDED.batch(0))
+  constant, _ = _step(CONFIG, before, batch)
+  falling, _ = _step(config, before, batch)
+  for old, full, new in zip(*(jax.tree.leaves(state.params) for state in (
+      before, constant, falling))):
+    np.testing.assert_allclose(
+        new - old, share * (full - old), rtol=1e-3, atol=1e-6)
+
+
 def test_seeds_differ_in_initialisation():
   kernels = [
       _initial_state(MODEL, TrainConfig(seed=seed)).params['encoder']['heads'][
