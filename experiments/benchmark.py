@@ -29,11 +29,12 @@ from mlvae_jax import training
 from mlvae_jax.batching import IndexStream
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.factors import ml_vae
+from mlvae_jax.feed import Feed
 from mlvae_jax.likelihoods import Gaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import Conv
 from mlvae_jax.normal import Normal
-from mlvae_jax.store import Feed, GroupedImages
+from mlvae_jax.store import GroupedImages
 
 try:
   import torch

@@ -39,7 +39,7 @@ from experiments import (
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from experiments.encoding import Encoded, encode_rows, pixels
-from mlvae_jax import checkpoint, training
+from mlvae_jax import checkpoint, evaluation
 from mlvae_jax.model import Model, Params
 from mlvae_jax.store import GroupedImages
 
@@ -224,7 +224,7 @@ def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
   """The ELBO of each split, in batches like those of training."""
   is_slow = model.inference == 'svi'
   return {
-      name: training.evaluate_elbo(
+      name: evaluation.evaluate_elbo(
           model, params,
           runs.make_feed(model, getattr(data, name), config, shuffle=False,
                          devices=jax.local_devices()),

@@ -18,10 +18,11 @@ from experiments.cli import StoppedError, UserError
 from experiments.datasets.splits import Splits
 from experiments.interrupts import Interrupts
 from experiments.metrics_log import MetricsLog, read_metrics
-from mlvae_jax import checkpoint, training
+from mlvae_jax import checkpoint, evaluation, training
 from mlvae_jax.checkpoint import Checkpoints
+from mlvae_jax.feed import Feed
 from mlvae_jax.model import Model, Params
-from mlvae_jax.store import Feed, GroupedImages
+from mlvae_jax.store import GroupedImages
 from mlvae_jax.training import TrainState
 
 # Enough to see a curve; the evaluation takes more.
@@ -91,7 +92,7 @@ def _run(record: _Record, config: presets.Config, first: TrainState,
         chunk_steps=config.chunk_steps):
       seconds = time.perf_counter() - start
       previous, step = step, int(state.step)
-      values = training.summarize(metrics.sums) | {
+      values = evaluation.summarize(metrics.sums) | {
           'grad_norm': float(metrics.grad_norm.mean()),
           'images_per_second': float(metrics.num_images.sum()) / seconds}
       record.log(step, 'train', values)
@@ -224,11 +225,11 @@ def _validator(model: Model, images: GroupedImages, config: presets.Config
                ) -> Callable[[Params], dict[str, Any]]:
   """Function from params to the validation record."""
   feed = runs.make_feed(model, images, config, shuffle=False)
-  evaluate = training.make_evaluate(model, feed.num_groups)
+  evaluate = evaluation.make_evaluate(model, feed.num_groups)
   limit = _MAX_VALIDATION_IMAGES
   if model.inference == 'svi':
     limit = _MAX_VALIDATION_IMAGES_SVI
-  return lambda params: training.evaluate_elbo(
+  return lambda params: evaluation.evaluate_elbo(
       model, params, feed, evaluate=evaluate, max_images=limit)
 
 

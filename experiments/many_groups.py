@@ -25,10 +25,11 @@ from experiments import cli
 from mlvae_jax import training
 from mlvae_jax.batching import IndexStream
 from mlvae_jax.factors import ml_vae
+from mlvae_jax.feed import Feed
 from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
-from mlvae_jax.store import Feed, GroupedImages
+from mlvae_jax.store import GroupedImages
 
 PARTS = ('one grouping', 'two groupings', 'SVI tables')
 _BATCHES, _CHUNK = 500, 20

@@ -155,7 +155,8 @@ PRESETS = {
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
         hidden_sizes=(256,), activation='silu', steps=8000, max_group_size=12,
         batch_size=128, contrast='all:100', leakage='all:1000,style:5000',
-        mean_leakage='style:5000', decay_fraction=0.75, chunk_steps=25, checkpoint_every=1000),
+        mean_leakage='style:5000', decay_fraction=0.75, chunk_steps=25,
+        checkpoint_every=1000),
 }
 
 

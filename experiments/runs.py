@@ -19,9 +19,10 @@ from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
+from mlvae_jax.feed import Feed, all_devices
 from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model, Params
-from mlvae_jax.store import Feed, GroupedImages, all_devices
+from mlvae_jax.store import GroupedImages
 
 # Up to this many bytes of images are kept on the devices.
 _MAX_DEVICE_BYTES = 2 << 30

@@ -1,4 +1,4 @@
-"""Training: one optimiser step, chunks of steps under pmap, evaluation.
+"""Training: one optimiser step, chunks of steps under pmap, the loop.
 
 A step is pure: `train_step(state, batch, ...) -> (state, metrics)`. Noise and
 batches are functions of (seed, step, row), so the same run on one or eight
@@ -7,7 +7,7 @@ devices draws the same groups and the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -20,11 +20,17 @@ from mlvae_jax import objective, svi
 from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch
 from mlvae_jax.factors import Batch
+from mlvae_jax.feed import (
+    DEVICES,
+    Feed,
+    all_devices,
+    chunk_bounds,
+    local_batch,
+    replicate,
+)
 from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
-from mlvae_jax.store import DEVICES, Feed, all_devices, replicate
 
-_EVAL_STEPS = 256  # Per dispatch.
 _INIT, _NOISE, _AUGMENT = 0, 1, 2  # What a run's seed is folded with, per use.
 
 
@@ -207,7 +213,7 @@ def make_chunk(
 
   def run(state, images, index, pixels):
     def step(state, inputs):
-      batch = _local_batch(model, images, *inputs)
+      batch = local_batch(model, images, *inputs)
       places = None
       if state.tables is not None:
         places = _places(model, inputs[0])
@@ -221,76 +227,6 @@ def make_chunk(
       devices=all_devices(),
       # What pmap hands to other processes it copies, and warns if donated.
       donate_argnums=() if jax.process_count() > 1 else 0)
-
-
-def make_evaluate(
-    model: Model, num_groups: Mapping[str, int],
-    devices: Sequence[jax.Device] | None = None
-) -> Callable[..., ElboSums]:
-  """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
-
-  Terms are those of the unweighted ELBO, with one sample per image. For an
-  SVI model the posteriors are inferred batch by batch.
-
-  Args:
-    model: static.
-    num_groups: static number of groups per grouped factor.
-    devices: those of the feed, all if None.
-
-  Returns:
-    The function.
-  """
-
-  def run(params, key, start, images, index, pixels):
-    def step(number, inputs):
-      batch = _local_batch(model, images, *inputs)
-      step_key, free = jax.random.fold_in(key, number), None
-      if model.inference == 'svi':
-        free = svi.fit(
-            model, params, jax.random.fold_in(step_key, 1), batch,
-            tuple(num_groups.items()), axis_name=DEVICES)
-      terms = objective.elbo_terms(
-          model, params, step_key, batch, num_groups, free=free,
-          axis_name=DEVICES)
-      return number + 1, jax.lax.psum(objective.sum_terms(terms), DEVICES)
-
-    _, sums = jax.lax.scan(step, start, (index, pixels))
-    return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
-
-  return jax.pmap(
-      run, axis_name=DEVICES, in_axes=(None, None, None, None, 0, 0),
-      out_axes=None, devices=devices or all_devices())
-
-
-def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
-                  max_images: int | None = None,
-                  evaluate: Callable[..., ElboSums] | None = None
-                  ) -> dict[str, Any]:
-  """The ELBO over one epoch of a feed, or the first part of it.
-
-  Args:
-    model: static.
-    params: its parameters.
-    feed: whose stream does not shuffle, to see every image once.
-    seed: of the noise.
-    max_images: stop after about so many; None for all.
-    evaluate: what `make_evaluate` built, to compile it only once.
-
-  Returns:
-    `summarize`'s dict.
-  """
-  evaluate = evaluate or make_evaluate(
-      model, feed.num_groups, feed.devices)
-  key = jax.random.key(seed)
-  steps = feed.stream.steps_per_epoch
-  if max_images is not None:
-    steps = min(
-        steps, -(-max_images * steps // feed.stream.images_per_epoch))
-  bounds = _chunk_bounds(0, steps, _EVAL_STEPS)
-  parts = [
-      jax.device_get(evaluate(params, key, start, *chunk))
-      for (start, _), chunk in zip(bounds, feed.chunks(bounds))]
-  return summarize(jax.tree.map(lambda *values: np.stack(values), *parts))
 
 
 def train(
@@ -322,7 +258,7 @@ def train(
   """
   start = int(state.step)
   state = replicate(state)
-  bounds = _chunk_bounds(start, num_steps, chunk_steps)
+  bounds = chunk_bounds(start, num_steps, chunk_steps)
   for (first, _), inputs in zip(bounds, feed.chunks(bounds)):
     state, metrics = chunk(state, *inputs)
     metrics = jax.device_get(metrics)
@@ -334,56 +270,12 @@ def train(
     yield state, metrics
 
 
-def summarize(sums: ElboSums) -> dict[str, Any]:
-  """Sums to averages: per group as in eq. 5, and per image.
-
-  Args:
-    sums: scalars, or arrays over steps, which are added up.
-
-  Returns:
-    {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
-    'elbo_per_image', and where they were asked for 'contrast', 'leakage' and
-    'mean_leakage': {factor: ...} per image.
-  """
-  total = jax.tree.map(
-      lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
-  groups, rows = total.num_groups or 1.0, total.num_rows or 1.0
-  result = {
-      'elbo': float(total.elbo()) / groups,
-      'elbo_per_image': float(total.elbo()) / rows,
-      'log_lik': total.log_lik / groups,
-      'kl': {name: kl / groups for name, kl in total.kl.items()},
-  }
-  for what in ('contrast', 'leakage', 'mean_leakage'):
-    if values := getattr(total, what):
-      result[what] = {name: value / rows for name, value in values.items()}
-  return result
-
-
 def _decay(step: jax.Array, config: TrainConfig) -> jax.Array | float:
   """What the learning rates are multiplied by."""
   if not config.decay_fraction:
     return 1.0
   decay_steps = config.decay_fraction * config.num_steps
   return jnp.clip((config.num_steps - step) / decay_steps, 0.0, 1.0)
-
-
-def _local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
-                 pixels: jax.Array | None) -> Batch:
-  """This device's rows of one step."""
-  num_rows = index.rows.shape[0]
-  x = images[index.rows] if pixels is None else pixels
-  first = jax.lax.axis_index(DEVICES) * num_rows
-
-  def by_factor(values):
-    """Of a single grouping, or of several by name: to factors."""
-    return {f.name: values[f.grouping] if isinstance(values, dict) else values
-            for f in model.grouped}
-
-  return Batch(
-      x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
-      index.evidence, index.weights,
-      None if index.shares is None else by_factor(index.shares))
 
 
 def _places(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
@@ -393,13 +285,3 @@ def _places(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
       f.name: rows if f.grouping is None else (
           index.groups[f.grouping] if isinstance(index.groups, dict)
           else index.groups) for f in model.factors}
-
-
-def _chunk_bounds(start: int, stop: int, chunk_steps: int
-                  ) -> list[tuple[int, int]]:
-  bounds = []
-  while start < stop:
-    end = min((start // chunk_steps + 1) * chunk_steps, stop)
-    bounds.append((start, end))
-    start = end
-  return bounds

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mlvae_jax
-from mlvae_jax import checkpoint, store, training
+from mlvae_jax import checkpoint, training
 from mlvae_jax.batching import IndexStream
 from mlvae_jax.factors import ml_vae
+from mlvae_jax.feed import Feed
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP
 from mlvae_jax.store import GroupedImages
@@ -106,7 +107,7 @@ def test_a_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
   stream = IndexStream(
       data.offsets, groups_per_batch=3, max_group_size=4,
       row_multiple=jax.local_device_count())
-  feed = store.Feed(MODEL, data, stream)
+  feed = Feed(MODEL, data, stream)
   chunk = training.make_chunk(MODEL, CONFIG, feed.num_groups)
 
   def train(state, num_steps):

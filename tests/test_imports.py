@@ -12,7 +12,8 @@ ROOMS = (
     'normal', 'augment', 'evidence', 'group_posteriors', 'factors',
     'likelihoods', 'convolution', 'networks', 'model', 'penalties',
     'objective', 'svi', 'inference', 'latents', 'batching', 'mixing', 'store',
-    'training', 'seals', 'checkpoint', 'bounds', 'probes', 'recognition',
+    'feed', 'training', 'evaluation', 'seals', 'checkpoint', 'bounds',
+    'probes', 'recognition',
     '__init__')
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (

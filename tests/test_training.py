@@ -1,4 +1,4 @@
-"""Steps, chunks of steps over devices, evaluation.
+"""Steps, and chunks of steps over devices.
 
 Most tests train the same tiny model on the same noise images; `_train` runs
 it. Noise images are as good as any here: nothing is learned but the numbers.
@@ -18,10 +18,11 @@ import numpy as np
 import optax
 import pytest
 
-from mlvae_jax import store, training
+from mlvae_jax import training
 from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch, IndexStream
-from mlvae_jax.factors import Batch, ml_vae, vae
+from mlvae_jax.factors import Batch, ml_vae
+from mlvae_jax.feed import DEVICES, Feed
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP, Conv
 from mlvae_jax.objective import ElboSums, elbo_terms, sum_terms
@@ -57,8 +58,8 @@ def _stream(**arguments):
 
 def _feed(data=None, model=MODEL, on_device=True, **arguments):
   """A feed of `_stream`'s batches."""
-  return store.Feed(
-      model, data or _data(), _stream(**arguments), on_device=on_device)
+  return Feed(model, data or _data(), _stream(**arguments),
+              on_device=on_device)
 
 
 @functools.cache
@@ -237,8 +238,8 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
   batch = jax.tree.map(lambda value: value[order], _batch(index))
   step = jax.pmap(
       functools.partial(training.train_step, MODEL, PENALISED, {'content': 4},
-                        axis_name=store.DEVICES),
-      axis_name=store.DEVICES, in_axes=(None, 0), out_axes=None,
+                        axis_name=DEVICES),
+      axis_name=DEVICES, in_axes=(None, 0), out_axes=None,
       devices=jax.local_devices()[:num_devices])
   found = step(_initial_state(), jax.tree.map(
       lambda value: value.reshape(num_devices, -1, *value.shape[1:]), batch))
@@ -376,96 +377,3 @@ def test_rows_that_do_not_divide_over_devices_are_refused():
     pytest.skip('one device takes any number of rows')
   with pytest.raises(ValueError, match=f'over {num_devices} devices; pass'):
     _feed(groups_per_batch=1, max_group_size=3, row_multiple=1)
-
-
-# Evaluation.
-
-
-@pytest.mark.parametrize('model, on_device', [
-    (MODEL, True), (MODEL, False),
-    (Model(vae(4), (8, 8, 1), network=MLP((16,))), True)])
-def test_evaluation_sees_every_image_once(model, on_device):
-  data, params = _data(), _blind_params(model)
-  feed = _feed(
-      data, model, on_device, max_group_size=None, groups_per_batch=2,
-      shuffle=False)
-  found = training.evaluate_elbo(model, params, feed)
-  everything = Batch(
-      data.images, {f.name: data.labels for f in model.grouped},
-      np.ones(len(data), bool), np.arange(len(data)))
-  num_groups = {f.name: 6 for f in model.grouped}
-  sums = jax.jit(lambda params: sum_terms(elbo_terms(
-      model, params, jax.random.key(0), everything, num_groups)))(params)
-  expected = training.summarize(jax.device_get(sums))
-  jax.tree.map(
-      functools.partial(np.testing.assert_allclose, rtol=1e-5),
-      found, expected)
-  assert (sums.num_rows, sums.num_groups) == (
-      len(data), 6 if model.grouped else len(data))
-
-
-def test_evaluation_is_a_function_of_its_seed(compilations):
-  params = _initial_state().params
-  feed = _feed(shuffle=False)
-  evaluate = training.make_evaluate(MODEL, feed.num_groups)
-  run = functools.partial(
-      training.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
-  first = run(seed=0)
-  with compilations() as names:
-    assert run(seed=0) == first
-    other = run(seed=1)
-  assert not names
-  assert other['log_lik'] != first['log_lik'] and other['kl'] == first['kl']
-
-
-def test_evaluation_in_parts_gives_the_same(monkeypatch):
-  params, feed = _initial_state().params, _feed(shuffle=False)
-  evaluate = training.make_evaluate(MODEL, feed.num_groups)
-  whole = training.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
-  assert feed.stream.steps_per_epoch % 2 == 0  # Parts of one shape.
-  monkeypatch.setattr(training, '_EVAL_STEPS', 2)
-  parts = training.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
-  jax.tree.map(
-      functools.partial(np.testing.assert_allclose, rtol=1e-5), parts, whole)
-
-
-def test_evaluation_of_a_part_takes_the_first_images():
-  params, feed = _initial_state().params, _feed(shuffle=False)
-  evaluate = training.make_evaluate(MODEL, feed.num_groups)
-  rows = feed.stream.rows_per_batch
-  run = functools.partial(
-      training.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
-  first = training.summarize(jax.device_get(evaluate(
-      params, jax.random.key(0), 0, *feed.chunk(0, 2))))
-  assert feed.stream.steps_per_epoch > 2
-  assert run(max_images=rows + 1) == first
-  assert run(max_images=10 ** 6) == run() != first
-
-
-@pytest.mark.parametrize('asarray', [np.asarray, jnp.asarray])
-def test_summary_averages_over_groups_and_images(asarray):
-  sums = ElboSums(
-      np.array([-10.0, -20.0], np.float32),
-      {'content': np.array([1.0, 2.0], np.float32)},
-      np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32),
-      {}, {}, {})
-  assert training.summarize(jax.tree.map(asarray, sums)) == {
-      'elbo': -11.0, 'elbo_per_image': -3.0, 'log_lik': -10.0,
-      'kl': {'content': 1.0}}
-
-
-def test_summary_has_the_penalties_per_image():
-  ones = np.ones(2, np.float32)
-  sums = ElboSums(
-      -ones, {'content': ones, 'style': ones}, 2 * ones, 5 * ones,
-      {'content': np.array([4.0, 16.0], np.float32)},
-      {'style': np.array([-1.0, 6.0], np.float32)},
-      {'style': np.array([5.0, 0.0], np.float32)})
-  found = training.summarize(sums)
-  assert found['contrast'] == {'content': 2.0}
-  assert found['leakage'] == found['mean_leakage'] == {'style': 0.5}
-  # They are no part of the ELBO.
-  without = training.summarize(
-      sums._replace(contrast={}, leakage={}, mean_leakage={}))
-  assert found == without | {
-      name: found[name] for name in ('contrast', 'leakage', 'mean_leakage')}
