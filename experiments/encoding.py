@@ -46,7 +46,7 @@ class Encoded:
     self._images = images
     self._rows = rows
     self._posteriors = {}
-    self._inferred = (None, None)  # What was inferred last, and for whom.
+    self._inferred = {}  # By optimisation, for sets of images.
 
   @property
   def factors(self) -> tuple[Factor, ...]:
@@ -87,16 +87,17 @@ class Encoded:
       Normal of `[S, D]` (paper eqs. 6-7); of a mixture its mean and variance.
     """
     if (self.model.inference == 'encoder'
-        or self.model.factor(factor).grouping is None):
+        or self.model.factor(factor).grouping is None
+        or np.array_equal(set_ids, np.arange(num_sets))):  # Each its own set.
       return combine(self.model.group_posterior,
                      self.alone(split, factor, rows), set_ids, num_sets)
-    # Means and samples are asked for in turn.
+    # Probes of means and of samples ask for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
-    if self._inferred[0] != asked:
-      self._inferred = (asked, _infer_sets(
+    if asked not in self._inferred:
+      self._inferred[asked] = _infer_sets(
           self.model, self._params, factor, self._images[split], rows,
-          set_ids, num_sets))
-    return self._inferred[1]
+          set_ids, num_sets)
+    return self._inferred[asked]
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray,

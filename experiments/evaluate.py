@@ -46,6 +46,7 @@ from mlvae_jax.store import GroupedImages
 KS = tuple(range(1, 11))  # As in fig. 6c.
 _MAX_ELBO_IMAGES = 50_000  # Enough of a large data set.
 # Each image takes an optimisation: fewer have to be enough.
+_SVI_KS = (1, 2, 5)
 _SVI_PROBE_IMAGES = (4000, 1000, 1000)
 _SVI_ELBO_IMAGES = 5000
 _SEED = 0  # Of everything random in the evaluation.
@@ -57,7 +58,7 @@ def main() -> None:
   """Reads the flags and evaluates a run."""
   values = flags.FLAGS.flag_values_dict()
   workdir = runs.require_workdir(values['workdir'])
-  ks = parse_ks(values['ks'])
+  ks = None if values['ks'] is None else parse_ks(values['ks'])
   data = runs.load_data(
       workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])
   evaluate(workdir, data, vae_workdir=values['vae_workdir'],
@@ -74,7 +75,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
       'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
   flags.DEFINE_list(
-      'ks', list(map(str, KS)), 'Numbers of images of evidence per group.')
+      'ks', None, 'Numbers of images of evidence per group; 1 to 10, but '
+      '1, 2 and 5 with --model=svi, by default.')
   flags.DEFINE_integer(
       'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
   flags.DEFINE_enum(
@@ -96,7 +98,7 @@ def evaluate(
     data: Splits,
     *,
     vae_workdir: str | None = None,
-    ks: tuple[int, ...] = KS,
+    ks: tuple[int, ...] | None = None,
     probe_steps: int = 1000,
     split: str = 'test',
     step: int | str = 'latest',
@@ -107,7 +109,8 @@ def evaluate(
     workdir: of the run.
     data: the run's data set.
     vae_workdir: of a VAE on the same data, or None.
-    ks: numbers of images of evidence per group.
+    ks: numbers of images of evidence per group; None for 1 to 10, or for 1, 2
+      and 5 of an SVI model.
     probe_steps: optimisation steps of a probe.
     split: 'test', or 'validation', which then stands for it.
     step: of which checkpoint, as `mlvae_jax.load` takes it.
@@ -118,6 +121,8 @@ def evaluate(
   if split != 'test':
     data = dataclasses.replace(data, test=getattr(data, split))
   models = _load_models(workdir, vae_workdir, step)
+  if ks is None:
+    ks = _SVI_KS if models['trained'][0].inference == 'svi' else KS
   config, _ = runs.read_run(workdir)
   first = labelled.probe_splits(data)
   rows, examples = _first_probes(models, first, ks, probe_steps)

@@ -11,6 +11,7 @@ from PIL import Image
 import pytest
 
 from experiments import (
+    encoding,
     evaluate,
     factor_chart,
     factor_matrix,
@@ -174,6 +175,29 @@ def test_sets_accumulate_the_evidence_of_their_images(params):
       _MODEL, params, images[rows.ravel()], np.repeat(np.arange(3), 2), 3,
       factor='light')
   np.testing.assert_allclose(codes, expected.mean, rtol=1e-4)
+
+
+def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
+  model = dataclasses.replace(_MODEL, inference='svi')
+  images = {'train': _random().images[:3], 'test': _random().images[3:6]}
+  encoded = Encoded(model, model.init(jax.random.key(0)), images)
+  asked = []
+
+  def infer(model, params, factor, images, rows, set_ids, num_sets):
+    asked.append(len(rows))
+    return Normal(*np.ones((2, num_sets, 2), np.float32))
+
+  monkeypatch.setattr(encoding, '_infer_sets', infer)
+  for source in ('mean', 'sample'):
+    features = probe_rows.code_features(encoded, 'who', source)
+    for split in images:
+      assert features(split, np.array([[0, 1], [2, 0]])).shape == (2, 2)
+      # An image alone is inferred as such, with its other codes.
+      np.testing.assert_array_equal(
+          encoded.together(split, 'who', np.array([2, 0]), np.arange(2),
+                           2).mean,
+          encoded.alone(split, 'who', np.array([2, 0])).mean)
+  assert asked == [4, 4]
 
 
 class _HandMade(Encoded):
