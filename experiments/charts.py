@@ -120,7 +120,7 @@ def draw_curves(workdir: str, model: Model) -> Drawing | None:
     for factor, look in zip(model.factors, COLOURS):
       _plot(kl, found, [_kl_per_code(r, factor) for r in found], color=look,
             linestyle=dashes, label=factor.name if split == 'train' else None)
-  kl.plot([], [], color=GREY, linestyle='--', label='on validation images')
+  kl.plot([], [], color=GREY, linestyle='--', label='validation')
   fast = [r for r in records if 'images_per_second' in r]
   rates = [r['images_per_second'] for r in fast]
   _plot(speed, fast, rates, color=BLUE)
@@ -138,6 +138,9 @@ def draw_curves(workdir: str, model: Model) -> Drawing | None:
     ax.xaxis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))
     ax.yaxis.set_major_formatter(StrMethodFormatter('{x:,.6g}'))
     ax.legend()
+  # Room above the curves for the names of many factors.
+  kl.set_ylim(top=1.4 * kl.get_ylim()[1])
+  kl.legend(loc='upper center', ncols=2, columnspacing=1)
   return Drawing(figure, _CURVES_CAPTION)
 
 

@@ -91,8 +91,9 @@ class Subject(NamedTuple):
   @property
   def others(self) -> str:
     """Names of the other factors, to be read."""
-    return ' and '.join(
-        f.name for f in self.model.factors if f.name != self.factor)
+    names = [f.name for f in self.model.factors if f.name != self.factor]
+    *first, last = names or ['']
+    return f'{", ".join(first)} and {last}' if first else last
 
   @property
   def strategy_words(self) -> str:

@@ -217,6 +217,7 @@ def draw(found: dict[str, Any]) -> Drawing:
              xlabel='passes over the training images')
   cost.set(title='Inference', xscale='log', ylabel='test ELBO, nats',
            xlabel='milliseconds per image')
+  cost.margins(0.1)  # For the numbers beside the points.
   for ax in (passes, cost):
     ax.legend(loc='lower right')
   return Drawing(figure, (

@@ -77,10 +77,13 @@ def _draw_swap(subject: Subject) -> Drawing:
     for j, column in enumerate(place):
       sheet.put(row, column, swapped[i, j], RED)
   sheet.text(0.5, 2.0, f'{factor}\nfrom →', ha='right')
-  sheet.text(2.0, 0.05, f'{subject.others}\nfrom ↓', va='bottom')
+  # The caption has the names: several are too long for a corner.
+  many = len(model.factors) > 2
+  sheet.text(2.0, 0.05, f'{"all else" if many else subject.others}\nfrom ↓',
+             va='bottom')
   sheet.head(
       f'Swapping, strategy {subject.strategy}: a column keeps its {factor}, '
-      f'a row its {subject.others}',
+      f'a row {"all else" if many else "its " + subject.others}',
       ('test image', 'reconstruction', 'swapped'))
   return Drawing(sheet.figure(), (
       f'Swapping. Each red picture takes its {factor} from the test image at '
