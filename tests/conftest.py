@@ -19,14 +19,19 @@ _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 def _cache(tmp_path_factory):
   """Keeps what is prepared, and drawn, out of the user's own cache.
 
-  Processes that tests start share what they compile: most of their time.
+  Tests and the processes that they start share what they compile: most of
+  their time.
   """
+  import jax  # Not at the top: the flags above come first.
+
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(
-        tmp_path_factory.mktemp('compiled')))
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+    for name, value in {
+        'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+        'jax_persistent_cache_min_compile_time_secs': 0,
+        'jax_persistent_cache_min_entry_size_bytes': -1}.items():
+      jax.config.update(name, value)
+      patch.setenv(name.upper(), str(value))
     yield
 
 
@@ -41,7 +46,7 @@ def images(tmp_path_factory):
 @pytest.fixture
 def compilations():
   """Context manager that lists the names of what XLA compiles meanwhile."""
-  import jax  # Not at the top: the flags above come first.
+  import jax
 
   @contextlib.contextmanager
   def listen():

@@ -14,11 +14,17 @@ import pytest
 from mlvae_jax import checkpoint
 
 
+def _command(workdir, data, **flags):
+  """Ten chunks, unless flags say otherwise."""
+  return processes.command(
+      workdir, data, **{'steps': 100, 'chunk_steps': 10} | flags)
+
+
 @pytest.fixture(scope='module')
 def alone(images, tmp_path_factory):
   """The run on one device of one process."""
   root = tmp_path_factory.mktemp('alone')
-  processes.run(processes.command(root / 'run', images), root / 'logs')
+  processes.run(_command(root / 'run', images), root / 'logs')
   return root / 'run'
 
 
@@ -35,7 +41,7 @@ def test_curves_agree_on_all_layouts(
     images, alone, tmp_path, number, devices):
   assert len(processes.curve(alone)) == 10
   output = processes.run(
-      processes.command(tmp_path / 'run', images), tmp_path / 'logs',
+      _command(tmp_path / 'run', images), tmp_path / 'logs',
       number=number, devices=devices)
   _assert_same(tmp_path / 'run', alone)
   if number > 1:
@@ -45,11 +51,11 @@ def test_curves_agree_on_all_layouts(
 
 def test_a_checkpoint_goes_on_on_another_layout(images, alone, tmp_path):
   run, logs = tmp_path / 'run', tmp_path / 'logs'
-  for steps, layout in ((60, {'number': 2}), (120, {'devices': 4}),
-                        (200, {'number': 2, 'devices': 2})):
+  for steps, layout in ((30, {'number': 2}), (60, {'devices': 4}),
+                        (100, {'number': 2, 'devices': 2})):
     output = processes.run(
-        processes.command(run, images, steps=steps), logs, **layout)
-  assert 'at step 120 of 200' in output
+        _command(run, images, steps=steps), logs, **layout)
+  assert 'at step 60 of 100' in output
   np.testing.assert_allclose(
       processes.curve(run), processes.curve(alone), rtol=1e-3)
   a, b = (checkpoint.load(workdir)[1] for workdir in (run, alone))
@@ -60,7 +66,7 @@ def test_a_checkpoint_goes_on_on_another_layout(images, alone, tmp_path):
 
 def test_the_first_process_evaluates_and_reports(images, tmp_path):
   output = processes.run(
-      processes.command(tmp_path / 'run', images, steps=4, eval=True),
+      _command(tmp_path / 'run', images, steps=4, eval=True),
       tmp_path / 'logs', number=2)
   assert output.count('report: ') == 1
   assert (tmp_path / 'run' / 'report.html').exists()
@@ -82,7 +88,7 @@ _CLUSTERS = {
 def test_a_cluster_is_found_by_itself(images, tmp_path, cluster):
   port = str(processes.free_port())
   output = processes.run(
-      processes.command(tmp_path / 'run', images, steps=4), tmp_path / 'logs',
+      _command(tmp_path / 'run', images, steps=4), tmp_path / 'logs',
       number=2, env=lambda number: {
           'JAX_COORDINATOR_PORT': port, **_CLUSTERS[cluster](number)})
   assert '2 processes, 2 devices' in output
@@ -91,7 +97,7 @@ def test_a_cluster_is_found_by_itself(images, tmp_path, cluster):
 def test_the_environment_stands_for_flags(images, tmp_path):
   port = processes.free_port()
   output = processes.run(
-      processes.command(tmp_path / 'run', images, steps=4), tmp_path / 'logs',
+      _command(tmp_path / 'run', images, steps=4), tmp_path / 'logs',
       number=2, env=lambda number: {
           'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
           'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': str(number)})
@@ -110,8 +116,7 @@ def _await_checkpoint(process, workdir, step):
 def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
     images, alone, tmp_path):
   run, logs = tmp_path / 'run', tmp_path / 'logs'
-  endless = processes.command(
-      run, images, steps=1_000_000, checkpoint_every=20)
+  endless = _command(run, images, steps=1_000_000, checkpoint_every=20)
   with processes.started(endless, logs, number=2) as both:
     _await_checkpoint(both[0], run, 20)
     both[1].popen.kill()
@@ -121,7 +126,7 @@ def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
   assert 'Start all of them again' in message and 'is kept' in message
   kept = int(message.split('The checkpoint of step ')[1].split()[0])
   output = processes.run(
-      processes.command(run, images, steps=kept + 20), logs, number=2)
+      _command(run, images, steps=kept + 20), logs, number=2)
   assert f'at step {kept} of {kept + 20}' in output
   found, expected = processes.curve(run), processes.curve(alone)
   length = min(len(found), len(expected))
@@ -132,8 +137,7 @@ def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
 def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
   """Nothing says that it is gone, but it is not heard of any more."""
   run = tmp_path / 'run'
-  endless = processes.command(
-      run, images, steps=1_000_000, checkpoint_every=20)
+  endless = _command(run, images, steps=1_000_000, checkpoint_every=20)
   with processes.started(endless, tmp_path / 'logs', number=2) as both:
     _await_checkpoint(both[0], run, 20)
     os.kill(both[1].popen.pid, signal.SIGSTOP)
@@ -147,7 +151,7 @@ def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
 @pytest.mark.parametrize('which', [0, 1])
 def test_a_signal_to_one_process_stops_all_at_the_same_step(
     images, tmp_path, which):
-  endless = processes.command(tmp_path / 'run', images, steps=1_000_000)
+  endless = _command(tmp_path / 'run', images, steps=1_000_000)
   with processes.started(endless, tmp_path / 'logs', number=2) as both:
     _await_checkpoint(both[0], tmp_path / 'run', 100)
     os.kill(both[which].popen.pid, signal.SIGTERM)
@@ -162,7 +166,7 @@ def test_what_one_process_finds_wrong_ends_all(images, tmp_path):
   (tmp_path / 'run').mkdir()
   (tmp_path / 'run' / 'config.json').write_text('{"mod')
   with processes.started(
-      processes.command(tmp_path / 'run', images), tmp_path / 'logs',
+      _command(tmp_path / 'run', images), tmp_path / 'logs',
       number=2) as both:
     assert [p.wait(60) for p in both] == [1, 1], both[1].output
     assert 'not JSON' in both[0].output
@@ -179,7 +183,7 @@ def test_what_one_process_finds_wrong_ends_all(images, tmp_path):
 ])
 def test_bad_flags_are_one_line(images, tmp_path, flags, message):
   with processes.started(
-      processes.command(tmp_path / 'run', images, **flags),
+      _command(tmp_path / 'run', images, **flags),
       tmp_path / 'logs') as (process,):
     assert process.wait() == 2
     assert message in process.output
@@ -188,6 +192,5 @@ def test_bad_flags_are_one_line(images, tmp_path, flags, message):
 
 def test_off_trains_alone_whatever_the_environment_says(images, tmp_path):
   processes.run(
-      processes.command(
-          tmp_path / 'run', images, steps=2, distributed='off'),
+      _command(tmp_path / 'run', images, steps=2, distributed='off'),
       tmp_path / 'logs', env=lambda _: {'JAX_PROCESS_ID': '1'})
