@@ -28,6 +28,12 @@ def _present(batch, grouping):
   return np.bincount(batch.group_ids[grouping][batch.mask])
 
 
+def _paid(batch, grouping, labels):
+  """Sums of shares, by group, over batches."""
+  return np.bincount(labels[batch.rows[batch.mask]],
+                     batch.shares[grouping][batch.mask])
+
+
 def test_a_batch_has_groups_of_several_members_in_every_grouping():
   stream = _stream()
   for step in range(20):
@@ -43,45 +49,47 @@ def test_drawn_by_one_grouping_the_other_would_be_alone():
 
 
 def test_ids_and_numbers_are_those_of_the_rows():
-  batch = _stream().batches(0, 3)
+  batch = _stream().batches(0, 20)
   for grouping, labels in _LABELS.items():
-    for i in range(3):
+    for i in range(20):
       mask = batch.mask[i]
       ids, rows = batch.group_ids[grouping][i][mask], batch.rows[i][mask]
       np.testing.assert_array_equal(
           batch.groups[grouping][i][ids], labels[rows])
       num = len(set(ids))
       assert np.all(batch.groups[grouping][i][num:] == -1)
-      assert len(set(rows)) == len(rows)
 
 
-def test_an_epoch_pays_each_group_of_another_grouping_once():
+def test_an_image_that_two_groupings_draw_is_taken_once():
+  stream = _stream({'who': np.arange(12) // 4, 'lamp': np.arange(12) % 3})
+  batch = stream.batches(0, 5)
+  assert stream.rows_per_batch > 12
+  for rows, mask in zip(batch.rows, batch.mask):
+    assert len(set(rows[mask])) == mask.sum()
+
+
+# Lamps of three images, and of nine, which are more than `max_group_size`.
+@pytest.mark.parametrize('size', [3, 9])
+def test_an_epoch_pays_each_group_of_another_grouping_once(size):
+  lamp = _LAMP % (180 // size)
+  np.testing.assert_array_equal(np.bincount(lamp), size)
   # All images are drawn once by each of the two groupings, save repeats.
-  stream = _stream({'who': _WHO, 'lamp': _LAMP}, groups_per_batch=4)
-  steps = stream.steps_per_epoch
-  batch = stream.batches(0, steps)
-  paid = np.zeros(60)
-  seen = np.zeros(180)
-  np.add.at(paid, _LAMP[batch.rows[batch.mask]],
-            batch.shares['lamp'][batch.mask])
-  np.add.at(seen, batch.rows[batch.mask], 1)
+  stream = _stream({'who': _WHO, 'lamp': lamp}, groups_per_batch=4)
+  batch = stream.batches(0, stream.steps_per_epoch)
+  seen = np.bincount(batch.rows[batch.mask], minlength=180)
   assert seen.min() >= 1
   np.testing.assert_allclose(
-      paid, np.bincount(_LAMP, seen) / 3, rtol=1e-5)  # Share 1/3 per visit.
-  only = _stream(shuffle=False)
+      _paid(batch, 'lamp', lamp), np.bincount(lamp, seen) / size, rtol=1e-5)
+  only = _stream({'who': _WHO, 'lamp': lamp}, shuffle=False)
   batch = only.batches(0, only.steps_per_epoch)
-  paid = np.bincount(_LAMP[batch.rows[batch.mask]],
-                     batch.shares['lamp'][batch.mask])
-  np.testing.assert_allclose(paid, 1, rtol=1e-5)
+  np.testing.assert_allclose(_paid(batch, 'lamp', lamp), 1, rtol=1e-5)
 
 
 def test_whole_groups_of_the_first_grouping_count_once():
   stream = _stream(max_group_size=None, shuffle=False)
   batch = stream.batches(0, stream.steps_per_epoch)
   assert batch.mask.sum() == 180
-  np.testing.assert_allclose(
-      np.bincount(_WHO[batch.rows[batch.mask]],
-                  batch.shares['who'][batch.mask]), 1, rtol=1e-5)
+  np.testing.assert_allclose(_paid(batch, 'who', _WHO), 1, rtol=1e-5)
 
 
 def test_rows_of_unknown_group_are_alone():
