@@ -23,6 +23,7 @@ from experiments.subjects import (
     group_codes,
     groupings,
     groups_of,
+    in_words,
 )
 from experiments.swap_figures import can_swap
 import mlvae_jax
@@ -164,14 +165,15 @@ def _describe(subject: Subject, pair: tuple[str, str], parts: list[str]
   model = subject.model
   sources = []
   for grouping in parts:
-    names = ' and '.join(
-        f.name for f in model.grouped if f.grouping == grouping)
+    names = in_words(
+        [f.name for f in model.grouped if f.grouping == grouping])
     other = pair[1 - pair.index(grouping)]
     sources.append(
         f'{names} is the mean of the posterior that accumulates up to '
         f'{NUM_EVIDENCE} training images of that {grouping}, all of another '
         f'{other}')
-  rest = ' and '.join(f.name for f in model.factors if f.grouping not in parts)
+  rest = in_words(
+      [f.name for f in model.factors if f.grouping not in parts])
   if rest:
     sources.append(f'{rest} is that of the test image')
   return (

@@ -91,9 +91,8 @@ class Subject(NamedTuple):
   @property
   def others(self) -> str:
     """Names of the other factors, to be read."""
-    names = [f.name for f in self.model.factors if f.name != self.factor]
-    *first, last = names or ['']
-    return f'{", ".join(first)} and {last}' if first else last
+    return in_words(
+        [f.name for f in self.model.factors if f.name != self.factor])
 
   @property
   def strategy_words(self) -> str:
@@ -107,6 +106,12 @@ class Subject(NamedTuple):
     return ('Strategy 2: a code that a group shares has the evidence of the '
             f'image and of up to {NUM_EVIDENCE} others of the group '
             f'({shared}).')
+
+
+def in_words(names: Sequence[str]) -> str:
+  """Names to be read: 'a', 'a and b', 'a, b and c'; '' for none."""
+  *first, last = names or ['']
+  return f'{", ".join(first)} and {last}' if first else last
 
 
 def variants(subject: Subject, names: Sequence[str | None],

@@ -159,3 +159,22 @@ def test_a_mixture_is_sampled_member_by_member():
   # Group 2 has one member only: the draw is of its own posterior.
   np.testing.assert_allclose(
       draws.std(0)[3], alone.std[3], rtol=0.25)
+
+
+def test_a_mixture_is_not_sampled_as_the_normal_of_its_moments():
+  model = dataclasses.replace(_MODEL, group_posterior='mixture')
+  heads = _PARAMS['encoder']['heads']
+  # Means that are far apart, and hardly any noise around them.
+  narrow = _PARAMS | {'encoder': _PARAMS['encoder'] | {'heads': {
+      'kernel': heads['kernel'].at[:, :3].multiply(10).at[:, 3:6].set(0),
+      'bias': heads['bias'].at[3:6].set(-16)}}}
+  alone = mlvae_jax.posteriors(model, narrow, _IMAGES)['content'].mean
+  drawn = mlvae_jax.infer(
+      model, narrow, _IMAGES, _IDS, 3, key=jax.random.key(0))['content']
+  distance = jnp.abs(drawn[:, None] - alone).max(axis=-1)
+  for group in range(3):
+    rows = np.flatnonzero(_IDS == group)
+    # Each member of the group is drawn by one of them.
+    member = distance[rows][:, rows].argmin(axis=1)
+    assert sorted(member.tolist()) == list(range(len(rows)))
+    assert distance[rows][:, rows].min(axis=1).max() < 0.01

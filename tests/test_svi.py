@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import loop, presets, runs
+from experiments import evaluate, loop, presets, runs
 from experiments.datasets import splits
 import mlvae_jax
 from mlvae_jax import checkpoint, svi, training
@@ -183,11 +183,11 @@ _CONFIG = dataclasses.replace(
     chunk_steps=2, eval_every=6, checkpoint_every=2)
 
 
-def _data(others=None):
+def _data(others=None, size=20):
   rng = np.random.default_rng(0)
-  labels = np.repeat(np.arange(3), 20)
+  labels = np.repeat(np.arange(3), size)
   return splits.split_images(GroupedImages.from_labels(
-      rng.integers(0, 256, (60, 4, 4, 1), np.uint8), labels, 'abc',
+      rng.integers(0, 256, (3 * size, 4, 4, 1), np.uint8), labels, 'abc',
       others=others))
 
 
@@ -215,6 +215,16 @@ def test_a_run_trains_tables_and_resumes_with_them(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   model, params = mlvae_jax.load(tmp_path / 'whole')
   assert model.inference == 'svi' and list(params) == ['decoder']
+
+
+def test_a_run_is_evaluated_with_few_numbers_of_images(tmp_path):
+  data = _data(size=30)  # Three of a label to test, but k = 3 is left out.
+  _train(tmp_path, data)
+  found = evaluate.evaluate(str(tmp_path), data, probe_steps=1)
+  ks = [{row['k'] for row in found['probes'] if row['code'] == code}
+        for code in ('content', 'pixels')]
+  assert ks == [{1, 2}, {1, 2}]
+  assert [row['strategy'] for row in found['strategies']] == [1, 2]
 
 
 def test_tables_of_several_groupings(tmp_path):
