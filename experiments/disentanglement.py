@@ -173,10 +173,10 @@ def disentanglement_rows(codes: Mapping[str, Encoded],
 
   Returns:
     Rows of the section "disentanglement": per set of codes and known factor
-    "mig", "completeness", "error", "dimension" (of most information, as
-    FACTOR[i]) and "information" (its share of the factor's entropy); and
-    one whose label is None, with their means and "disentanglement". No rows
-    for fewer than two known factors.
+    "strategy" (1), "mig", "completeness", "error", "dimension" (of most
+    information, as FACTOR[i]) and "information" (its share of the factor's
+    entropy); and one whose label is None, with their means and
+    "disentanglement". No rows for fewer than two known factors.
   """
   known = [chosen for chosen in groupings if _is_dense(chosen)]
   if len(known) < 2:
@@ -197,7 +197,7 @@ def _rows_of(name: str, encoded: Encoded, known: Sequence[Labelled]
   weights = np.stack([f.weights for f in found], axis=1)
   complete = completeness(weights)
   yield {
-      'code': name, 'label': None,
+      'code': name, 'label': None, 'strategy': 1,
       'mig': float(np.mean([g.gap for g in gaps])),
       'disentanglement': disentanglement(weights),
       'completeness': float(np.mean(complete)),
@@ -205,8 +205,8 @@ def _rows_of(name: str, encoded: Encoded, known: Sequence[Labelled]
   for chosen, gap, c, forest in zip(known, gaps, complete, found):
     best = int(np.argmax(gap.mutual_information))
     yield {
-        'code': name, 'label': chosen.grouping, 'mig': gap.gap,
-        'completeness': float(c), 'error': forest.error,
+        'code': name, 'label': chosen.grouping, 'strategy': 1,
+        'mig': gap.gap, 'completeness': float(c), 'error': forest.error,
         'dimension': dimensions[best],
         'information': float(gap.mutual_information[best] / gap.entropy)}
 

@@ -23,10 +23,11 @@ _MATRIX_TEXT = (
     '</p>')
 _DISENTANGLEMENT_TEXT = (
     '<p>These look at single dimensions of all codes side by side, whichever '
-    'factor they belong to; all but the error are between 0 and 1, and 1 is '
-    'best. MIG: how much more the best dimension tells of a label than the '
-    'second best, as a share of the label\'s entropy; a label that a whole '
-    'code of many dimensions tells has a low one. Disentanglement: '
+    'factor they belong to, every image encoded alone (strategy 1); all but '
+    'the error are between 0 and 1, and 1 is best. MIG: how much more the '
+    'best dimension tells of a label than the second best, as a share '
+    'of the label\'s entropy; a label that a whole code of many dimensions '
+    'tells has a low one. Disentanglement: '
     'whether a dimension matters for one label only. Completeness: whether '
     'few dimensions matter for a label. Error: of the forest that gives these '
     'importances, on test images. What an untrained encoder gets is worth '

@@ -24,11 +24,12 @@ _EVIDENCE = {'markersize': 7, 'markerfacecolor': 'none'}
 _FEW_SHOT_CAPTION = (
     'few-shot recognition. A few images of each of {ways} groups are given '
     '(the shots), and other images go to the group of the most similar code; '
-    'the curves say how many of them go to the right one. Solid lines: the '
-    'shots of a group make one code, the product of their Normals; dotted '
-    'lines: the nearest single shot decides.')
+    'the curves say how many of them go to the right one. Solid lines, '
+    'strategy 2: the shots of a group make one code, the product of their '
+    'Normals; dotted lines, strategy 1: the nearest single shot decides.')
 _VERIFICATION_CAPTION = (
-    'verification, whether two images show the same group. The area under '
+    'verification, whether two images, each encoded alone (strategy 1), show '
+    'the same group. The area under '
     'the ROC curve (AUC) is how often a pair of one group is scored above a '
     'pair of two groups; 1 is perfect. Filled markers: scored by the cosine '
     'of the means; hollow markers: by the ratio of the evidence for one '

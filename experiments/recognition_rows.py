@@ -3,7 +3,8 @@
 Verification: do two images show the same identity? Few-shot: which of 20, or
 of all, does an image show, given a few images of each? The protocol is
 Hosoya's: nearest neighbour by cosine on means, with the images of a gallery
-apart, or fused into one code by the product of their Normals.
+apart (strategy 1), or fused into one code by the product of their Normals
+(strategy 2). The images that are to be recognised are always alone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def verification_rows(codes: Codes, offsets: np.ndarray
   for name, code in codes.items():
     for score, values in _scores(code, pairs).items():
       found = recognition.verify(values, pairs.same)
-      rows.append({'code': name, 'score': score, **found._asdict()})
+      rows.append({
+          'code': name, 'strategy': 1, 'score': score, **found._asdict()})
   return rows
 
 
@@ -70,7 +72,8 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
             num_episodes=_NUM_EPISODES if ways else _NUM_EPISODES_OF_ALL,
             seed=_SEED)
         rows.append({
-            'code': name, 'ways': found.ways, 'shots': shots, 'fused': fuse,
+            'code': name, 'strategy': 2 if fuse else 1, 'ways': found.ways,
+            'shots': shots, 'fused': fuse,
             'accuracy': found.accuracy, 'chance': found.chance,
             'standard_error': found.standard_error})
   return rows

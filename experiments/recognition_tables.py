@@ -101,7 +101,8 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
   return (
       '<h3>Verification: do two images show the same group?</h3>'
       f'<p>{rows[0]["num_same"]:,} pairs of images of one group are compared '
-      f'with {rows[0]["num_different"]:,} pairs of two groups. AUC is how '
+      f'with {rows[0]["num_different"]:,} pairs of two groups, every image '
+      'encoded alone (strategy 1). AUC is how '
       'often a pair of one group gets the higher score: 0.5 is chance, 1 is '
       'perfect.</p>' + web.table(
           ['code', 'AUC, cosine', 'accuracy at equal error, cosine, %',
@@ -123,9 +124,10 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       '<h3>Few-shot: whose is an image? Accuracy in %</h3>'
       '<p>In each of many random trials a few images of every group (the '
       'shots) are given, and the other images go to the group of the most '
-      'similar code, by the cosine of the means. Fused: the shots of a group '
-      'make one code, the product of their Normals; else the nearest single '
-      f'image decides.{_largest_error(rows)}</p>' + web.table(
+      'similar code, by the cosine of the means. Fused (strategy 2): the shots '
+      'of a group make one code, the product of their Normals; else '
+      '(strategy 1) the nearest single image '
+      f'decides.{_largest_error(rows)}</p>' + web.table(
           ['code', 'groups', 'fused', *map(_shots, shots)], cells, bold=own))
 
 

@@ -59,8 +59,9 @@ def probe_tables(model: Model, evaluation: dict[str, Any]) -> str:
           if model.grouped else '')
   parts = [
       '<p>A classifier reads the label off each code; k images of a label '
-      f'accumulate their evidence. {wish}The rows in bold are the model\'s '
-      'factors, the others are controls.</p>']
+      'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
+      f'{wish}The rows in bold are the model\'s factors, the others are '
+      'controls.</p>']
   labels = by_label(evaluation)
   for label, found in labels.items():
     for heading, key, scale, digits in (

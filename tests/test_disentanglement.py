@@ -162,6 +162,7 @@ def test_rows_of_a_perfect_model_and_of_controls():
   assert [(row['code'], row['label']) for row in rows] == [
       ('all', None), ('all', 'four'), ('all', 'three'),
       ('vae', None), ('vae', 'four'), ('vae', 'three')]
+  assert {row['strategy'] for row in rows} == {1}
   mean, four, three, vae = rows[:4]
   assert mean['mig'] == pytest.approx((four['mig'] + three['mig']) / 2)
   assert mean['disentanglement'] == pytest.approx(1)

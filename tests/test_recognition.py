@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments import recognition_rows
 from mlvae_jax import recognition
 from mlvae_jax.evidence import product_of_normals
 from mlvae_jax.normal import Normal
@@ -285,3 +286,21 @@ def test_few_shot_of_bad_arguments(change, message):
 def test_pairs_of_bad_arguments(offsets, change, message):
   with pytest.raises(ValueError, match=message):
     verification_pairs(offsets, **change)
+
+
+def test_rows_of_an_evaluation():
+  mean = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+  codes = {'who': Normal(mean, np.zeros_like(mean)), 'pixels': mean}
+  offsets = np.array([0, 4, 8, 12])
+  pairs = recognition_rows.verification_rows(codes, offsets)
+  assert [(row['code'], row['score']) for row in pairs] == [
+      ('who', 'cosine'), ('who', 'evidence_ratio'), ('pixels', 'cosine')]
+  few = recognition_rows.few_shot_rows(codes, offsets)
+  assert {(row['code'], row['shots'], row['fused']) for row in few} == {
+      (code, shots, fused) for code in codes
+      for shots, fused in ((1, False), (2, False), (2, True), (3, False),
+                           (3, True))}
+  assert {row['strategy'] for row in pairs} == {1}  # Images are alone.
+  assert all(row['strategy'] == 1 + row['fused'] for row in few)
+  assert all(row['auc'] == 1 for row in pairs)
+  assert all(row['accuracy'] == 1 for row in few)
