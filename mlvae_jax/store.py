@@ -33,6 +33,8 @@ class GroupedImages:
     grouping: what a group is: 'digit', 'identity', ...
     others: the further groupings, by name; their groups may have rows
       anywhere.
+    row_names: `[N]` UTF-8 bytes (NumPy's `S`), what each row is called at its
+      source, or None where the source is fixed and its rows have no names.
   """
 
   images: np.ndarray
@@ -40,12 +42,13 @@ class GroupedImages:
   names: tuple[str, ...]
   grouping: str = 'group'
   others: Mapping[str, Labels] = dataclasses.field(default_factory=dict)
+  row_names: np.ndarray | None = None
 
   @classmethod
   def from_labels(cls, images: np.ndarray, labels: np.ndarray,
                   names: Sequence[str], grouping: str = 'group',
-                  others: Mapping[str, Labels] | None = None
-                  ) -> GroupedImages:
+                  others: Mapping[str, Labels] | None = None,
+                  row_names: np.ndarray | None = None) -> GroupedImages:
     """Sorts images by group; within a group the order stays.
 
     Args:
@@ -54,6 +57,7 @@ class GroupedImages:
       names: name of each group.
       grouping: what a group is.
       others: further groupings of the same rows, which are sorted with them.
+      row_names: optional `[N]` UTF-8 bytes, sorted with them too.
 
     Returns:
       The images, sorted.
@@ -77,7 +81,8 @@ class GroupedImages:
     offsets = np.concatenate([[0], np.cumsum(count)])
     return cls(images[order], offsets, tuple(names), grouping, {
         name: Labels(np.asarray(ids)[order].astype(np.int32), tuple(names))
-        for name, (ids, names) in others.items()})
+        for name, (ids, names) in others.items()},
+               None if row_names is None else np.asarray(row_names)[order])
 
   def slice_groups(self, start: int, stop: int) -> GroupedImages:
     """The groups from start to stop, without copying images."""
@@ -87,14 +92,17 @@ class GroupedImages:
         offsets=self.offsets[start:stop + 1] - first,
         names=self.names[start:stop], others={
             name: Labels(ids[first:last], names)
-            for name, (ids, names) in self.others.items()})
+            for name, (ids, names) in self.others.items()},
+        row_names=None if self.row_names is None
+        else self.row_names[first:last])
 
   def take(self, rows: np.ndarray) -> GroupedImages:
     """The given rows, sorted by group; every group keeps its number."""
     return GroupedImages.from_labels(
         self.images[rows], self.labels[rows], self.names, self.grouping, {
             name: Labels(ids[rows], names)
-            for name, (ids, names) in self.others.items()})
+            for name, (ids, names) in self.others.items()},
+        None if self.row_names is None else self.row_names[rows])
 
   def __len__(self) -> int:
     return len(self.images)
