@@ -83,7 +83,7 @@ def define_flags() -> None:
   flags.DEFINE_list('only', list(PARTS), 'What to measure.')
   flags.DEFINE_integer(
       'repeats', 5, 'Measurements behind each median.', lower_bound=1)
-  flags.DEFINE_string('json', None, 'File to write the results to as well.')
+  cli.define_path('json', None, 'File to write the results to as well.')
 
 
 def machine() -> str:

@@ -55,6 +55,43 @@ def bad_flag(message: str) -> None:
   sys.exit(2)
 
 
+def expand_path(path: str | None) -> str | None:
+  """The absolute path of one that may hold ~ and $VARIABLES.
+
+  Args:
+    path: as the user gave it; None and '' stay as they are.
+
+  Returns:
+    The path from the root.
+  """
+  if not path:
+    return path
+  return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+
+
+def define_path(name: str, default: str | None, help_text: str, **settings
+                ) -> None:
+  """Defines a flag of a file or folder on this machine; see `expand_path`.
+
+  Args:
+    name: of the flag.
+    default: its value where it is not given.
+    help_text: for --help.
+    **settings: further ones of `flags.DEFINE`.
+  """
+  flags.DEFINE(_PathParser(), name, default, help_text, **settings)
+
+
+class _PathParser(flags.ArgumentParser):
+  """Expands a path when flags are parsed."""
+
+  def parse(self, argument: str) -> str:
+    return expand_path(argument)
+
+  def flag_type(self) -> str:
+    return 'path'
+
+
 def write_atomically(path: str | os.PathLike, text: str) -> None:
   """Writes a text file whole or not at all."""
   partial = f'{os.fspath(path)}.partial'

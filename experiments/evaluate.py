@@ -72,7 +72,7 @@ def main() -> None:
 def define_flags() -> None:
   """Defines the flags of this entry point."""
   runs.define_workdir_flags()
-  flags.DEFINE_string(
+  cli.define_path(
       'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
   flags.DEFINE_list(
       'ks', None, 'Numbers of images of evidence per group; 1 to 10, but '

@@ -87,7 +87,7 @@ def define_flags() -> None:
       'gpus_per_node', 1, 'SLURM: GPUs of a node, each with its process; 0 '
       'for CPUs.', lower_bound=0)
   flags.DEFINE_string('time_limit', None, 'SLURM: as 8:00:00.')
-  flags.DEFINE_string('log', None, 'SLURM: file of the output; NAME.log.')
+  cli.define_path('log', None, 'SLURM: file of the output; NAME.log.')
 
 
 def _machine(values: dict) -> Tpu | Slurm:

@@ -81,7 +81,7 @@ def define_flags() -> None:
       'factors', None, 'Of the training to come: images are sorted by the '
       'first grouping that is named, NAME:DIM:GROUPING,...')
   flags.DEFINE_bool('verify', False, 'Read the whole store to check it.')
-  flags.DEFINE_string(
+  cli.define_path(
       'tfds_dir', None, 'Also write the source as a TFDS data set '
       '(array_record) under this folder.')
   define_store_flags()
@@ -89,8 +89,8 @@ def define_flags() -> None:
 
 def define_store_flags() -> None:
   """Defines the flags that say where images come from and how they are kept."""
-  flags.DEFINE_string('data_dir', None, 'Where the data set\'s files are.')
-  flags.DEFINE_string(
+  cli.define_path('data_dir', None, 'Where the data set\'s files are.')
+  cli.define_path(
       'store_dir', None, 'Where packed images are kept; '
       f'{os.path.join("~", ".cache", "mlvae_jax")} by default.')
   flags.DEFINE_integer(

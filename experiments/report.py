@@ -50,7 +50,7 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flag of this entry point."""
-  flags.DEFINE_string('workdir', None, 'Folder of the run.')
+  cli.define_path('workdir', None, 'Folder of the run.')
 
 
 def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:

@@ -200,10 +200,10 @@ def evaluation_file(split: str = 'test') -> str:
 
 def define_workdir_flags() -> None:
   """Defines the flags of entry points that work on a run."""
-  flags.DEFINE_string('workdir', None, 'Folder of the run.')
-  flags.DEFINE_string(
+  cli.define_path('workdir', None, 'Folder of the run.')
+  cli.define_path(
       'data_dir', None, 'Where the data are, if they have moved.')
-  flags.DEFINE_string(
+  cli.define_path(
       'store_dir', None, 'Where packed images are, if they have moved.')
   flags.DEFINE_string(
       'step', 'latest', 'Which checkpoint: latest, best (by the ELBO of the '

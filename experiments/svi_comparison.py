@@ -64,11 +64,11 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_string('mlvae_workdir', None, 'Run of an ML-VAE.',
-                      required=True)
-  flags.DEFINE_string('svi_workdir', None, 'Run with --model=svi.',
-                      required=True)
-  flags.DEFINE_string('data_dir', None, 'Where the data are, if they moved.')
+  cli.define_path('mlvae_workdir', None, 'Run of an ML-VAE.',
+                  required=True)
+  cli.define_path('svi_workdir', None, 'Run with --model=svi.',
+                  required=True)
+  cli.define_path('data_dir', None, 'Where the data are, if they moved.')
 
 
 def compare(mlvae_workdir: str, svi_workdir: str,

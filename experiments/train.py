@@ -72,7 +72,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
       'dataset', 'mnist5k', list(presets.PRESETS), 'Data set, and its preset.')
   prepare.define_store_flags()
-  flags.DEFINE_string(
+  cli.define_path(
       'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
   flags.DEFINE_enum(
       'model', None, ['mlvae', 'vae', 'svi'],
@@ -175,7 +175,7 @@ def define_flags() -> None:
       'resume', True, 'Resume what the workdir holds; false refuses to.')
   flags.DEFINE_bool('eval', True, 'Evaluate after training.')
   flags.DEFINE_bool('figures', True, 'Draw figures after training.')
-  flags.DEFINE_string(
+  cli.define_path(
       'vae_workdir', None, 'Run of a VAE to compare with in the evaluation.')
 
 
