@@ -158,6 +158,14 @@ def test_any_csv_and_images_of_any_extension_may_be_named(tmp_path):
     sources.detect(str(root))
 
 
+def test_rows_are_called_by_their_path_from_the_folder_of_the_csv(tmp_path):
+  root = _write(tmp_path / 'x', images=['a/1.jpg', '2.jpg'])
+  _write(root, f'{root}/a/1.jpg,Ann,x', 'a/.././2.jpg,Bo,x', images=())
+  data = _prepare(root, tmp_path / 's')
+  assert {name.decode(): data.names[label] for name, label in zip(
+      data.row_names, data.labels)} == {'a/1.jpg': 'Ann', '2.jpg': 'Bo'}
+
+
 def test_absolute_paths_and_dots_inside_are_allowed(tmp_path):
   root = _write(tmp_path / 'x', images=['1.jpg', '2.jpg'])
   _write(root, f'{root}/1.jpg,Ann,x', 'a/.././2.jpg,Bo,x', images=())
@@ -360,7 +368,7 @@ def test_after_a_kill_the_same_store_is_made(tmp_path, capsys):
       for name in ('s', 'whole'))
   assert found == whole and set(whole) == {
       'bad_images.jsonl', 'images.npy', 'labels-light.npy', 'manifest.json',
-      'names-light.json', 'names.json', 'offsets.npy'}
+      'names-light.json', 'names.json', 'offsets.npy', 'row_names.npy'}
 
 
 # The store.

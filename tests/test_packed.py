@@ -24,8 +24,10 @@ def _write(path, names=_NAMES, channels=3):
   ranks = rng.permutation(len(labels))
   path.mkdir()
   (path / packed.BAD_IMAGES).write_text('')
-  packed.write_store(str(path), rows, labels, ranks, names, {'source': 'here'})
-  return rows, labels, ranks
+  row_names = np.array([f'{i}é'.encode() for i in range(len(labels))])
+  packed.write_store(
+      str(path), rows, row_names, labels, ranks, names, {'source': 'here'})
+  return rows, row_names, labels, ranks
 
 
 def _flip(path, position):
@@ -36,7 +38,7 @@ def _flip(path, position):
 
 
 def test_a_group_has_its_images_by_rank(tmp_path):
-  rows, labels, ranks = _write(tmp_path / 'store')
+  rows, row_names, labels, ranks = _write(tmp_path / 'store')
   data = packed.open_store(str(tmp_path / 'store'))
   assert sorted(data.names) == sorted(_NAMES)
   for g, name in enumerate(data.names):
@@ -44,14 +46,17 @@ def test_a_group_has_its_images_by_rank(tmp_path):
     np.testing.assert_array_equal(
         data.images[data.offsets[g]:data.offsets[g + 1]],
         rows[mine[np.argsort(ranks[mine])]])
+    assert data.row_names[data.offsets[g]:data.offsets[g + 1]].tolist() == (
+        row_names[mine[np.argsort(ranks[mine])]].tolist())
+  assert isinstance(data.row_names, np.memmap)
 
 
-def test_a_store_is_five_files_that_its_manifest_describes(tmp_path):
+def test_a_store_is_six_files_that_its_manifest_describes(tmp_path):
   path = tmp_path / 'store'
   _write(path)
   assert sorted(os.listdir(path)) == [
       'bad_images.jsonl', 'images.npy', 'manifest.json', 'names.json',
-      'offsets.npy']
+      'offsets.npy', 'row_names.npy']
   manifest = packed.read_manifest(str(path))
   assert manifest['shape'] == [15, 4, 4, 3] and manifest['source'] == 'here'
   assert (manifest['num_images'], manifest['num_groups']) == (15, 5)
@@ -72,8 +77,8 @@ def test_images_are_written_in_blocks(tmp_path, monkeypatch):
 def test_groups_without_images_are_left_out(tmp_path):
   (tmp_path / packed.BAD_IMAGES).write_text('')
   packed.write_store(
-      str(tmp_path), np.zeros((2, 4, 4, 1), np.uint8), np.array([2, 2]),
-      np.arange(2), 'abc', {})
+      str(tmp_path), np.zeros((2, 4, 4, 1), np.uint8), np.array([b'x', b'y']),
+      np.array([2, 2]), np.arange(2), 'abc', {})
   assert packed.open_store(str(tmp_path)).names == ('c',)
 
 
@@ -91,10 +96,33 @@ def test_images_are_mapped_and_cannot_be_changed(tmp_path):
     images[0] = 0
 
 
+# Fingerprints of the content.
+
+
+@pytest.mark.parametrize('change, same', [
+    ({'source': 'elsewhere', 'fingerprint': 'other'}, 'names pixels'),
+    ({'images.npy': 'x'}, 'names'), ({'row_names.npy': 'x'}, 'pixels'),
+    ({'names.json': 'x'}, 'pixels'), ({'offsets.npy': 'x'}, 'pixels'),
+    ({'labels-light.npy': 'x'}, 'pixels'),
+    ({'bad_images.jsonl': 'x'}, 'names pixels')])
+def test_the_content_of_a_store_is_its_names_and_its_pixels(
+    tmp_path, change, same):
+  _write(tmp_path / 'store')
+  manifest = packed.read_manifest(str(tmp_path / 'store'))
+  found = packed.content_fingerprint(manifest)
+  assert (found['num_images'], found['num_groups']) == (15, 5)
+  digests = manifest['sha256'] | {
+      k: v for k, v in change.items() if '.npy' in k or '.json' in k}
+  other = packed.content_fingerprint(manifest | change | {'sha256': digests})
+  for key in ('names', 'pixels'):
+    assert (found[key] == other[key]) == (key in same.split()), key
+
+
 # Damage.
 
 
-@pytest.mark.parametrize('name', ['offsets.npy', 'names.json'])
+@pytest.mark.parametrize('name', [
+    'offsets.npy', 'names.json', 'row_names.npy'])
 def test_a_flipped_bit_of_the_index_is_found_at_open(tmp_path, name):
   _write(tmp_path / 'store')
   _flip(tmp_path / 'store' / name, -3)
@@ -121,6 +149,7 @@ def test_a_flipped_bit_of_the_images_is_found_by_verifying(tmp_path):
     lambda path: np.save(path / 'images.npy', np.zeros((15, 4, 4, 3), np.int8)),
     lambda path: (path / 'bad_images.jsonl').write_text('{}\n'),
     lambda path: (path / 'names.json').unlink(),
+    lambda path: (path / 'row_names.npy').unlink(),
 ])
 def test_damage_is_one_error(tmp_path, damage):
   _write(tmp_path / 'store')
@@ -129,7 +158,8 @@ def test_damage_is_one_error(tmp_path, damage):
     packed.open_store(str(tmp_path / 'store'))
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '{"format": 0}'])
+@pytest.mark.parametrize('text', [
+    '', '{', '[]', '{"format": 0}', '{"format": 1}'])
 def test_without_a_manifest_there_is_no_store(tmp_path, text):
   _write(tmp_path / 'store')
   (tmp_path / 'store' / packed.MANIFEST).write_text(text)
@@ -144,8 +174,9 @@ def test_a_full_disk_leaves_no_manifest(tmp_path):
   (path / packed.BAD_IMAGES).write_text('')
   (path / packed.IMAGES).symlink_to('/dev/full')  # The real error.
   with pytest.raises(OSError, match='No space left'):
-    packed.write_store(str(path), np.zeros((9, 4, 4, 3), np.uint8),
-                       np.arange(9), np.arange(9), 'abcdefghi', {})
+    packed.write_store(
+        str(path), np.zeros((9, 4, 4, 3), np.uint8), np.full(9, b'x'),
+        np.arange(9), np.arange(9), 'abcdefghi', {})
   assert packed.read_manifest(str(path)) is None
 
 
@@ -168,11 +199,13 @@ def test_a_large_store_opens_at_once(tmp_path):
   np.save(tmp_path / packed.OFFSETS, offsets)
   (tmp_path / packed.NAMES).write_text(
       json.dumps([f'm.{i:07x}' for i in range(num_groups)]))
+  np.save(tmp_path / packed.ROW_NAMES, np.char.add(
+      b'm.0123456/', np.arange(num_images).astype('S6')))
   (tmp_path / packed.BAD_IMAGES).write_text('')
   (tmp_path / packed.MANIFEST).write_text(json.dumps({
       'format': packed.FORMAT, 'shape': shape,
       'sha256': {name: packed.file_digest(str(tmp_path / name))
-                 for name in (packed.OFFSETS, packed.NAMES,
+                 for name in (packed.OFFSETS, packed.NAMES, packed.ROW_NAMES,
                               packed.BAD_IMAGES)}}))
   tracemalloc.start()
   start = time.perf_counter()

@@ -1,5 +1,6 @@
 """From a source to its packed store: bad input, kills, full disks, changes."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,13 +15,21 @@ from made_up import jpeg, line, write_folder, write_tsv
 import numpy as np
 import pytest
 
+from experiments import presets
 from experiments.cli import UserError
-from experiments.datasets import packed, packing, sources, spill
+from experiments.datasets import (
+    folder,
+    packed,
+    packing,
+    records,
+    sources,
+    spill,
+)
 from experiments.datasets.images import read_image
 
 SIZES = {'a b': 3, 'Zoë': 1, '<script>': 2}
 _FILES = ['bad_images.jsonl', 'images.npy', 'manifest.json', 'names.json',
-          'offsets.npy']
+          'offsets.npy', 'row_names.npy']
 
 
 def _prepare(data_dir, store_dir, image_size=8, **settings):
@@ -111,6 +120,78 @@ def test_a_bad_image_takes_no_place_among_the_best(tmp_path):
 def test_ranks_of_a_folder_mean_nothing(tmp_path):
   root = write_folder(tmp_path / 'x', SIZES)
   assert len(_prepare(root, tmp_path / 's', top_k=1)) == 6
+
+
+# Names.
+
+
+def _names(data):
+  return [name.decode() for name in data.row_names]
+
+
+def test_rows_keep_their_names_in_a_folder(tmp_path):
+  root = write_folder(tmp_path / 'x', SIZES)
+  data = _prepare(root, tmp_path / 's')
+  for name, image in zip(_names(data), data.images, strict=True):
+    np.testing.assert_array_equal(image, read_image(str(root / name), 8))
+  assert [name.split('/')[0] for name in _names(data)] == [
+      data.names[label] for label in data.labels]
+
+
+@pytest.mark.parametrize('top_k', [0, 1])
+def test_rows_of_a_tsv_are_called_by_rank_and_face(tmp_path, top_k):
+  path = tmp_path / 'x.tsv'
+  path.write_bytes(b''.join(
+      line('m.1', rank, jpeg(rank)) for rank in (5, 120, 3)))
+  data = _prepare(path, tmp_path / 's', top_k=top_k)
+  assert _names(data) == [
+      'm.1/3-FaceId-0', 'm.1/5-FaceId-0', 'm.1/120-FaceId-0'
+  ][:top_k or None]
+  # As wide as the longest that is kept.
+  assert data.row_names.dtype == ('S14' if top_k else 'S16')
+
+
+def test_a_long_name_is_cut_between_letters_and_stays_unique(tmp_path):
+  group = 'x' + 'é' * 76
+  root = write_folder(tmp_path / 'x', {group: 0})
+  for name in ('n' * 40, *('é' * 60 + c for c in 'ab')):
+    (root / group / f'{name}.jpg').write_bytes(jpeg(0))
+  whole, *cut = _names(_prepare(root, tmp_path / 's'))
+  assert whole == f'{group}/{"n" * 40}.jpg' and len(set(cut)) == 2
+  for name in cut:
+    start, _, digest = name.partition('~')
+    assert start == 'x' + 'é' * 74 and len(digest) == 32
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('a/b.png', b'a/b.png'), ('a\0', rb'a\x00'), ('\udcff', rb'\xff'),
+    ('é' * 100, 'é'.encode() * 100)])
+def test_names_are_utf8_without_nuls(name, expected):
+  assert records.row_name(name) == expected
+
+
+def test_content_has_the_same_fingerprint_wherever_it_lies(tmp_path):
+  found = []
+  for parent in ('a', 'b'):
+    root = write_folder(tmp_path / parent / 'x', SIZES)
+    if parent == 'b':
+      (root / 'Zoë' / '000.jpg').rename(root / 'Zoë' / 'new.jpg')
+    config = dataclasses.replace(
+        presets.PRESETS['folder'], data_dir=str(root), image_size=8,
+        store_dir=str(tmp_path / parent / 's'))
+    with pytest.raises(UserError, match='no packed store in .*prepare it'):
+      folder.store_manifest(config)
+    folder.open_images(config)
+    found.append(packed.content_fingerprint(folder.store_manifest(config)))
+    root.rename(tmp_path / parent / 'gone')
+    root = (tmp_path / parent / 'gone').rename(tmp_path / parent / 'y')
+    config = dataclasses.replace(config, data_dir=str(root))
+    folder.open_images(config)
+    assert found[-1] == packed.content_fingerprint(
+        folder.store_manifest(config))
+  first, other = found
+  assert first['pixels'] == other['pixels'] and first['num_images'] == 6
+  assert first['names'] != other['names']
 
 
 # Bad input.
@@ -412,15 +493,15 @@ def test_a_damaged_store_is_refused_and_prepared_again(tmp_path):
 def test_nothing_is_written_into_the_source(tmp_path):
   root = write_folder(tmp_path / 'x', SIZES)
   (root / 'vacant').mkdir()
-  folders = [root, *root.iterdir()]
-  before = [(f.stat().st_mtime_ns, sorted(os.listdir(f))) for f in folders]
-  for folder in folders:
-    folder.chmod(0o555)
+  places = [root, *root.iterdir()]
+  before = [(f.stat().st_mtime_ns, sorted(os.listdir(f))) for f in places]
+  for place in places:
+    place.chmod(0o555)
   _prepare(root, tmp_path / 's')
   assert [(f.stat().st_mtime_ns, sorted(os.listdir(f)))
-          for f in folders] == before
-  for folder in folders:
-    folder.chmod(0o755)
+          for f in places] == before
+  for place in places:
+    place.chmod(0o755)
 
 
 def test_stores_are_in_the_users_cache_by_default(tmp_path, monkeypatch):

@@ -315,6 +315,8 @@ def test_what_tfds_prepared_is_read_without_tensorflow(
     records = list(source.records())
     assert [r.group for r in records] == groups
     assert [r.image for r in records] == list(map(jpeg, range(len(labels))))
+    assert [r.name for r in records] == [
+        f'train[{i}]' for i in range(len(labels))]
     assert [r.problem for r in records] == [
         None if group else 'empty identity' for group in groups]
   assert f'{len(labels)} images' in source.description

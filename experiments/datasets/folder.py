@@ -8,6 +8,7 @@ store.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from experiments import cli
 from experiments.cli import UserError
@@ -75,6 +76,22 @@ def bad_images(config: Config) -> str | None:
   path = os.path.join(
       packing.store_path(**store_settings(config)), packed.BAD_IMAGES)
   return path if os.path.exists(path) and os.path.getsize(path) else None
+
+
+def store_manifest(config: Config) -> dict[str, Any]:
+  """What the packed store of a configuration says of itself.
+
+  Args:
+    config: whose store is prepared.
+
+  Returns:
+    The content of its manifest.json.
+
+  Raises:
+    UserError: when there is no store.
+  """
+  return packed.existing_manifest(
+      packing.store_path(**store_settings(config)))
 
 
 def store_settings(config: Config) -> dict[str, object]:

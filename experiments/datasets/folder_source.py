@@ -85,8 +85,9 @@ class FolderSource:
         number += 1
         if number > (position or 0):
           path = os.path.join(folder, name)
-          yield Record(readable(group), readable(path), rank, path, None, 1,
-                       number)
+          yield Record(
+              readable(group), readable(path), rank, path, None, 1, number,
+              name=readable(os.path.join(group, name)))
 
 
 def is_folder(entry: os.DirEntry) -> bool:

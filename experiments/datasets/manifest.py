@@ -94,7 +94,8 @@ class ManifestSource:
       yield Record(
           group or self._relative(row.path), where, 0,
           row.path if problem is None else None, problem, 1,
-          [row.line.end, row.line.number, num_paths], tuple(others))
+          [row.line.end, row.line.number, num_paths], tuple(others),
+          self._relative(row.path))
 
   @functools.cached_property
   def _scanned(self) -> tuple[int, np.ndarray]:

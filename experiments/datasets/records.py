@@ -16,6 +16,8 @@ NO_GROUP = 'empty identity'
 # Files whose size and time a fingerprint looks at; of more, the first.
 MAX_STATED = 50_000
 _MAX_LINE = 1 << 26  # Bytes; more than any face, encoded.
+# Of a row's name in a packed store, and what is kept of a longer one.
+MAX_NAME_BYTES, _NAME_START_BYTES = 200, 150
 TOO_LONG = f'more than {_MAX_LINE >> 20} MB in a line'
 
 
@@ -31,6 +33,7 @@ class Record(NamedTuple):
     size: what it adds to the source's `total`.
     position: where the record after it starts.
     others: names of its groups in the further groupings; '' is not known.
+    name: what the image is called at its source, wherever that lies.
   """
 
   group: str
@@ -41,6 +44,7 @@ class Record(NamedTuple):
   size: int
   position: Any
   others: tuple[str, ...] = ()
+  name: str = ''
 
 
 class Source(Protocol):
@@ -137,6 +141,19 @@ def readable(name: str | bytes) -> str:
   if isinstance(name, str):
     name = os.fsencode(name)
   return name.decode('utf-8', 'backslashreplace')
+
+
+def row_name(name: str) -> bytes:
+  """A record's name as a packed store keeps it: UTF-8 without NULs.
+
+  Of a name that is too long the start is kept, and a hash tells it from
+  others.
+  """
+  text = readable(name).replace('\0', r'\x00').encode()
+  if len(text) <= MAX_NAME_BYTES:
+    return text
+  start = text[:_NAME_START_BYTES].decode(errors='ignore').encode()
+  return start + b'~' + hashlib.sha256(text).hexdigest()[:32].encode()
 
 
 def file_state(path: str) -> list[int]:

@@ -24,6 +24,7 @@ from mlvae_jax.store import Labels
 
 _SAVE_SECONDS = 30.0
 _SPILL, _STATE = 'spill.bin', 'state.npz'
+_OF_SLOTS = ('ranks', 'ages', 'grey', 'name_sizes')
 
 
 class Spill:
@@ -51,15 +52,17 @@ class Spill:
     self._top_k = settings['top_k']
     self.image_size = settings['image_size']
     self._shape = (self.image_size, self.image_size, 3)
-    self._row_bytes = int(np.prod(self._shape))
+    # A slot of the file holds the pixels, and then the name.
+    self._image_bytes = int(np.prod(self._shape))
+    self._slot_bytes = self._image_bytes + records.MAX_NAME_BYTES
     os.makedirs(folder, exist_ok=True)
     self.position = None
     self.num_done = self.num_bad = self._num_bad_bytes = 0
     self._groupings = [
         _Grouping() for _ in settings.get('groupings') or ['group']]
-    # Of each slot: its image's rank, age and want of colour.
+    # Of each slot: its image's rank, age, want of colour, and name's length.
     self._ranks, self._ages = array.array('q'), array.array('q')
-    self._grey = array.array('b')
+    self._grey, self._name_sizes = array.array('b'), array.array('B')
     self._restore()
     # Slots of each group, the oldest image first, where they are limited.
     self._slots: dict[int, list[int]] = {}
@@ -70,7 +73,7 @@ class Spill:
     self._file = open(os.path.join(folder, _SPILL), 'r+b')
     self._bad_file = open(os.path.join(folder, packed.BAD_IMAGES), 'r+b')
     # What came after the last save is done again.
-    self._file.truncate(self.num_rows * self._row_bytes)
+    self._file.truncate(self.num_rows * self._slot_bytes)
     self._bad_file.truncate(self._num_bad_bytes)
     self._bad_file.seek(self._num_bad_bytes)
     self._saved, self._pause = time.monotonic(), _SAVE_SECONDS
@@ -106,7 +109,7 @@ class Spill:
       slot = slots.pop(number)
     else:
       slot = self.num_rows
-      for values in (self._ranks, self._ages, self._grey, *(
+      for values in (*self._of_slots, *(
           grouping.ids for grouping in self._groupings)):
         values.append(0)
     if self._top_k:
@@ -115,8 +118,11 @@ class Spill:
       grouping.ids[slot] = i
     self._ranks[slot], self._ages[slot] = record.rank, self.num_done
     self._grey[slot] = image.shape[-1] == 1
-    self._file.seek(slot * self._row_bytes)
+    name = records.row_name(record.name)
+    self._name_sizes[slot] = len(name)
+    self._file.seek(slot * self._slot_bytes)
     self._file.write(np.broadcast_to(image, self._shape).tobytes())
+    self._file.write(name.ljust(records.MAX_NAME_BYTES, b'\0'))
 
   def add_bad(self, record: Record, problem: str) -> None:
     """Names an image that cannot be used."""
@@ -148,7 +154,7 @@ class Spill:
       np.savez(
           file, state=np.frombuffer(json.dumps(state).encode(), np.uint8),
           ids=[grouping.ids for grouping in self._groupings],
-          ranks=self._ranks, ages=self._ages, grey=self._grey)
+          **dict(zip(_OF_SLOTS, self._of_slots)))
       file.flush()
       os.fsync(file.fileno())
     os.replace(f'{path}.new', path)
@@ -159,16 +165,25 @@ class Spill:
   def write_store(self) -> None:
     """Writes the store of all the images, sorted by group."""
     self.save()
-    rows = _SpilledRows(self._file, (self.num_rows, *self._shape),
-                        1 if all(self._grey) else 3)
+    num_channels = 1 if all(self._grey) else 3
+    images = _SpilledRows(
+        self._file, self._slot_bytes, 0, np.dtype(np.uint8),
+        (self.num_rows, *self._shape), num_channels)
+    names = _SpilledRows(
+        self._file, self._slot_bytes, self._image_bytes,
+        np.dtype(f'S{max(self._name_sizes) or 1}'), (self.num_rows,))
     place = np.empty(self.num_rows, np.int64)
     place[np.lexsort((self._ages, self._ranks))] = np.arange(self.num_rows)
     first, *others = (
         Labels(np.asarray(grouping.ids), grouping.names)
         for grouping in self._groupings)
     packed.write_store(
-        self._folder, rows, first.ids, place, first.names,
+        self._folder, images, names, first.ids, place, first.names,
         {**self._settings, 'num_bad_images': self.num_bad}, others)
+
+  @property
+  def _of_slots(self) -> tuple[array.array, ...]:
+    return self._ranks, self._ages, self._grey, self._name_sizes
 
   def _slots_of(self, record: Record) -> list[int]:
     """The slots of a record's group, oldest first; none without a limit."""
@@ -186,10 +201,10 @@ class Spill:
       with np.load(os.path.join(self._folder, _STATE)) as saved:
         state = json.loads(saved['state'].tobytes())
         ids = saved['ids']
-        slots = [saved[name] for name in ('ranks', 'ages', 'grey')]
+        slots = [saved[name] for name in _OF_SLOTS]
       num_bytes = os.path.getsize(os.path.join(self._folder, _SPILL))
       is_ours = (state['settings'] == self._settings
-                 and 0 < len(slots[0]) * self._row_bytes <= num_bytes)
+                 and 0 < len(slots[0]) * self._slot_bytes <= num_bytes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
       is_ours = False
     if not is_ours:
@@ -199,7 +214,7 @@ class Spill:
       return
     self.position, self.num_done = state['position'], state['num_done']
     self.num_bad, self._num_bad_bytes = state['num_bad'], state['num_bad_bytes']
-    for values, found in zip((self._ranks, self._ages, self._grey), slots):
+    for values, found in zip(self._of_slots, slots):
       values.frombytes(found.tobytes())
     for grouping, names, found in zip(self._groupings, state['names'], ids):
       grouping.restore(names, found)
@@ -239,22 +254,26 @@ class _Grouping:
 
 
 class _SpilledRows:
-  """The rows of a spill, read one by one.
+  """The images of a spill, or their names, read one by one.
 
   Mapped into memory, all that was ever read would count as the process's.
   """
 
-  def __init__(self, file: BinaryIO, shape: tuple[int, ...],
-               num_channels: int):
-    self._file, self._row_shape = file, shape[1:]
-    self.shape = (*shape[:-1], num_channels)
+  def __init__(self, file: BinaryIO, slot_bytes: int, start: int,
+               dtype: np.dtype, shape: tuple[int, ...],
+               num_channels: int | None = None):
+    self._file, self._slot_bytes, self._start = file, slot_bytes, start
+    self.dtype, self._row_shape = dtype, shape[1:]
+    # A slot has three channels, also where all images are grey.
+    self.shape = (*shape[:-1], num_channels) if num_channels else shape
 
   def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    images = np.empty((len(rows), *self._row_shape), np.uint8)
-    for image, row in zip(images, rows):
-      self._file.seek(int(row) * image.nbytes)
-      self._file.readinto(image)
-    return images[..., :self.shape[-1]]
+    values = np.empty((len(rows), *self._row_shape), self.dtype)
+    for target, row in zip(
+        values.view(np.uint8).reshape(len(rows), -1), rows):
+      self._file.seek(int(row) * self._slot_bytes + self._start)
+      self._file.readinto(target)
+    return values[..., :self.shape[-1]] if self._row_shape else values
 
 
 def clean_up(folder: str) -> None:

@@ -76,7 +76,9 @@ class TfdsSource:
           problem = None if group else records.NO_GROUP
         except Exception as error:
           problem = f'cannot be read: {error}'
-        yield Record(group, where, i, image, problem, 1, [number, i + 1])
+        yield Record(
+            group, where, i, image, problem, 1, [number, i + 1],
+            name=f'{name}[{i}]')
       start = 0
 
 

@@ -46,32 +46,39 @@ class TsvSource:
     for shard in range(first, len(self._shards)):
       path = self._shards[shard]
       for line in records.read_lines(path, offset, number):
-        fields = (('', 0, None, records.TOO_LONG) if line.text is None
+        fields = (('', 0, None, records.TOO_LONG, '') if line.text is None
                   else _parse(line.text))
-        group, rank, image, problem = fields
+        group, rank, image, problem, name = fields
         yield Record(
             group, f'{readable(path)}:{line.number}', rank, image, problem,
-            line.size, [shard, line.end, line.number])
+            line.size, [shard, line.end, line.number], name=name)
       offset = number = 0
 
 
-def _parse(line: bytes) -> tuple[str, int, bytes | None, str | None]:
-  """Group, rank, encoded image and problem of a line."""
+def _parse(line: bytes
+           ) -> tuple[str, int, bytes | None, str | None, str]:
+  """Group, rank, encoded image, problem and name of a line."""
   columns = line.rstrip(b'\r\n').split(b'\t')
-  group = readable(columns[0].strip())
+  group, rank = readable(columns[0].strip()), 0
+
+  def bad(problem: str) -> tuple[str, int, None, str, str]:
+    return group, rank, None, problem, ''
+
   if len(columns) != _NUM_COLUMNS:
-    return group, 0, None, (
-        f'{len(columns)} columns, expected {_NUM_COLUMNS}')
+    return bad(f'{len(columns)} columns, expected {_NUM_COLUMNS}')
   if not group:
-    return group, 0, None, records.NO_GROUP
+    return bad(records.NO_GROUP)
   try:
     rank = int(columns[1])
     if abs(rank) > _MAX_RANK:
       raise ValueError
   except ValueError:
-    return group, 0, None, f'search rank {readable(columns[1][:20])!r}'
+    rank = 0
+    return bad(f'search rank {readable(columns[1][:20])!r}')
   try:
     data = base64.b64decode(columns[6], validate=True)
   except binascii.Error as error:
-    return group, rank, None, f'bad base64: {error}'
-  return group, rank, data, None if data else 'no image data'
+    return bad(f'bad base64: {error}')
+  if not data:
+    return bad('no image data')
+  return group, rank, data, None, f'{group}/{rank}-{readable(columns[4])}'
