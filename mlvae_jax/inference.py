@@ -4,21 +4,23 @@ Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
 of grouped factors (paper section 4): strategy 1 takes each image as its own
 group; strategy 2, with `group_ids`, accumulates the evidence of the group.
 Where there are several groupings, ids are a dict from factor name to `[N]`.
+Images, ids and masks may be lists, too; N may be 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mlvae_jax import svi
-from mlvae_jax.evidence import check_group_ids
+from mlvae_jax.evidence import check_group_ids, check_mask
 from mlvae_jax.group_posteriors import Members, combine, sample_codes
 from mlvae_jax.model import Model, Params
-from mlvae_jax.normal import Normal
+from mlvae_jax.normal import Normal, standard_normal
 
 Codes = dict[str, jax.Array]
 Ids = jax.Array | Mapping[str, jax.Array]  # Of all factors, or by factor.
@@ -46,33 +48,28 @@ def encode_group(
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
     group_ids: `[N]` integers in `[0, num_groups)`, in any order.
     num_groups: static int, G.
-    factor: which factor; by default the only grouped one.
+    factor: which grouped factor; by default the only one.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
 
   Returns:
     Normal of `[G, D]`; N(0, I) for a group without rows.
 
   Raises:
-    ValueError: on wrong shapes, dtypes, ranges or ids.
+    ValueError: on wrong shapes, dtypes, ranges or ids, or another factor.
   """
-  name = model.factor(factor).name
-  images = jnp.asarray(images)
-  if mask is not None and images.ndim == 4:
-    mask = jnp.asarray(mask)
-    check_group_ids(group_ids, len(images), num_groups, mask)
-    images = jnp.where(mask[:, None, None, None], images, 0)
-  images = model.to_float(images)
-  check_group_ids(group_ids, len(images), num_groups, mask)
-  return _encode_group(
-      model, params, images, group_ids, num_groups, name, mask)
+  name = model.grouped_factor(factor).name
+  images = model.to_float(images, mask)
+  ids, mask = check_group_ids(
+      group_ids, images.shape[0], num_groups, mask)
+  return _encode_group(model, params, images, ids, num_groups, name, mask)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _encode_group(model, params, images, group_ids, num_groups, name, mask):
   if model.inference == 'svi':
-    ids, sizes = _all_ids(model, len(images), {name: group_ids},
-                          {name: num_groups})
-    return svi.infer(model, params, images, ids, sizes, mask=mask)[name]
+    return _infer_by_svi(
+        model, params, images, {name: group_ids}, {name: num_groups}, mask
+    )[name]
   q = model.encode(params, images)[name]
   return combine(
       model.group_posterior, q, group_ids, num_groups, mask)
@@ -84,6 +81,8 @@ def posteriors(
     images: jax.Array,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
+    *,
+    mask: jax.Array | None = None,
 ) -> dict[str, Normal]:
   """The posterior of every factor for every image.
 
@@ -94,21 +93,20 @@ def posteriors(
     group_ids: for strategy 2 `[N]` ints, or a dict of them by factor; factors
       that it leaves out follow strategy 1, as all do with None.
     num_groups: static number of groups, with group_ids; one, or by factor.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
 
   Returns:
     Normal of `[N, D]` per factor; members of a group have the same one of a
-    grouped factor. A mixture is given by its mean and variance.
+    grouped factor. A mixture is given by its mean and variance. N(0, I) for a
+    row that is dropped.
 
   Raises:
     ValueError: on wrong shapes, dtypes, ranges or ids.
   """
-  images = model.to_float(images)
-  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
-  group_ids = {
-      name: check_group_ids(ids, len(images), num_groups[name], None)
-      for name, ids in group_ids.items()}
+  images, mask, members, num_groups = _check(
+      model, images, group_ids, num_groups, mask)
   return _posteriors(
-      model, params, images, group_ids, tuple(num_groups.items()))
+      model, params, images, mask, members, tuple(num_groups.items()))
 
 
 def infer(
@@ -118,6 +116,7 @@ def infer(
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
+    mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> Codes:
   """Codes of images: posterior means, or with a key samples.
@@ -128,23 +127,54 @@ def infer(
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
     group_ids: as `posteriors` takes them: given for strategy 2.
     num_groups: static number of groups, with group_ids.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
     key: optional; consumed.
 
   Returns:
-    `[N, D]` per factor.
+    `[N, D]` per factor; 0 for a row that is dropped, with a key as well.
 
   Raises:
     ValueError: as `posteriors` does.
   """
-  found = posteriors(model, params, images, group_ids, num_groups)
+  images, mask, members, num_groups = _check(
+      model, images, group_ids, num_groups, mask)
+  found = _posteriors(
+      model, params, images, mask, members, tuple(num_groups.items()))
   if key is None:
     return {name: q.mean for name, q in found.items()}
   keys = dict(zip(found, jax.random.split(key, len(found))))
   codes = {name: q.sample(keys[name]) for name, q in found.items()}
-  if model.group_posterior == 'mixture' and model.inference == 'encoder':
+  if (model.group_posterior == 'mixture' and model.inference == 'encoder'
+      and images.shape[0] != 0):
     codes |= _sample_members(
-        model, params, images, group_ids, num_groups, keys)
-  return codes
+        model, params, images, mask, members, num_groups, keys)
+  is_real = {name: mask & members[name][1] if name in members else mask
+             for name in codes}
+  return {name: jnp.where(is_real[name][:, None], code, 0.0)
+          for name, code in codes.items()}
+
+
+def _check(model: Model, images: jax.Array, group_ids: Ids | None,
+           num_groups: Sizes | None, mask: jax.Array | None
+           ) -> tuple[jax.Array, jax.Array, Any, dict[str, int]]:
+  """Checks what `posteriors` is given.
+
+  Returns:
+    Images as float; a mask; ids and mask by name of factor; sizes likewise.
+  """
+  images = model.to_float(images, mask)
+  num_rows = images.shape[0]
+  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
+  members = {
+      name: check_group_ids(ids, num_rows, num_groups[name], mask)
+      for name, ids in group_ids.items()}
+  mask = (jnp.ones(num_rows, bool) if mask is None
+          else jnp.asarray(check_mask(mask, num_rows)))
+  if model.inference == 'svi':  # All codes of a row are found together.
+    for _, is_member in members.values():
+      mask &= is_member
+    members = {name: (ids, mask) for name, (ids, _) in members.items()}
+  return images, mask, members, num_groups
 
 
 def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
@@ -167,36 +197,49 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
   return dict(group_ids), {name: num_groups[name] for name in group_ids}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _posteriors(model, params, images, group_ids, num_groups):
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _posteriors(model, params, images, mask, members, num_groups):
   if model.inference == 'svi':
-    ids, sizes = _all_ids(model, len(images), group_ids, dict(num_groups))
-    found = svi.infer(model, params, images, ids, sizes)
-    return {name: q.take(ids[name]) if name in ids else q
+    found = _infer_by_svi(
+        model, params, images,
+        {name: ids for name, (ids, _) in members.items()}, dict(num_groups),
+        mask)
+  else:
+    found = model.encode(params, images)
+    for name, size in num_groups:
+      found[name] = combine(
+          model.group_posterior, found[name], members[name][0], size,
+          members[name][1])
+  by_row = {name: q.take(members[name][0]) if name in members else q
             for name, q in found.items()}
-  found = model.encode(params, images)
-  for name, size in num_groups:
-    found[name] = combine(
-        model.group_posterior, found[name], group_ids[name], size
-    ).take(group_ids[name])
-  return found
+  return {name: _drop(q, members.get(name, (None, mask))[1])
+          for name, q in by_row.items()}
 
 
-def _all_ids(model, num_images, group_ids, num_groups):
-  """Ids and sizes of all grouped factors; images alone where none are given."""
-  ids = {f.name: jnp.arange(num_images) for f in model.grouped}
-  sizes = dict.fromkeys(ids, num_images)
-  return ids | dict(group_ids), sizes | dict(num_groups)
+def _infer_by_svi(model, params, images, group_ids, num_groups, mask):
+  """As `svi.infer`; an image is its own group where no ids are given."""
+  num_rows = images.shape[0]
+  alone = [f.name for f in model.grouped if f.name not in group_ids]
+  ids = group_ids | {name: jnp.arange(num_rows) for name in alone}
+  sizes = num_groups | dict.fromkeys(alone, num_rows)
+  if num_rows == 0:  # Nothing to optimise.
+    return {f.name: standard_normal((sizes.get(f.name, 0), f.dim))
+            for f in model.factors}
+  return svi.infer(model, params, images, ids, sizes, mask=mask)
 
 
-def _sample_members(model, params, images, group_ids, num_groups, keys):
+def _drop(q: Normal, mask: jax.Array) -> Normal:
+  """Makes N(0, I) of the rows that a mask drops."""
+  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))
+
+
+def _sample_members(model, params, images, mask, members, num_groups, keys):
   """Codes of the groups' mixtures, whose Normals only share their moments."""
-  alone = posteriors(model, params, images)
-  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
-  everyone = jnp.ones(len(images), bool)
+  alone = _posteriors(model, params, images, mask, {}, ())
   return {
       name: sample_codes(
           model.group_posterior, keys[name], Members(
-              alone[name], ids, everyone, everyone, jnp.arange(len(images))),
+              alone[name], ids, is_member, is_member,
+              jnp.arange(images.shape[0])),
           num_groups[name]).codes
-      for name, ids in group_ids.items()}
+      for name, (ids, is_member) in members.items()}

@@ -15,7 +15,20 @@ from mlvae_jax.model import Model, Params
 
 
 def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
-  """Expected images `[..., H, W, C]` of codes `[..., D]`, cut to [0, 1]."""
+  """Expected images of codes.
+
+  Args:
+    model: static.
+    params: its parameters.
+    codes: `[..., D]` of every factor.
+
+  Returns:
+    `[..., H, W, C]`, cut to [0, 1].
+
+  Raises:
+    ValueError: on other factors, or codes of another size.
+  """
+  codes = model.check_codes(codes)
   shape = codes[model.factors[0].name].shape[:-1]
   flat = {name: code.reshape(-1, code.shape[-1])
           for name, code in codes.items()}
@@ -30,12 +43,13 @@ def reconstruct(
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
+    mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
   """Reconstructs images `[N, H, W, C]`; arguments as `infer`'s (fig. 6)."""
   return decode(
       model, params, infer(model, params, images, group_ids, num_groups,
-                           key=key))
+                           mask=mask, key=key))
 
 
 def swap(
@@ -58,8 +72,14 @@ def swap(
   Returns:
     `[R, C, H, W, C']` images: each row has a fixed style, each column a fixed
     content.
+
+  Raises:
+    ValueError: as `decode` does, or on an unknown factor.
   """
   name = model.factor(factor).name
+  row_codes, column_codes = (
+      model.check_codes(codes, leading=(axis,))
+      for axis, codes in (('R', row_codes), ('C', column_codes)))
   num_rows = row_codes[name].shape[0]
   num_columns = column_codes[name].shape[0]
   codes = {}
@@ -92,7 +112,12 @@ def interpolate(
 
   Returns:
     `[num_steps, num_steps, H, W, C]`.
+
+  Raises:
+    ValueError: as `swap` does.
   """
+  start, stop = (
+      model.check_codes(codes, leading=()) for codes in (start, stop))
   weight = jnp.linspace(0.0, 1.0, num_steps)[:, None]
   line = {name: start[name] + weight * (stop[name] - start[name])
           for name in start}
@@ -118,8 +143,12 @@ def generate(
 
   Returns:
     `[G, num_samples, H, W, C]`, or `[1, num_samples, ...]` without codes.
+
+  Raises:
+    ValueError: on unknown factors, or codes of another size.
   """
-  num_groups = len(next(iter(codes.values()))) if codes else 1
+  codes = model.check_codes(codes, leading=('G',), some=True)
+  num_groups = next(iter(codes.values())).shape[0] if codes else 1
   keys = jax.random.split(key, len(model.factors))
   drawn = {}
   for f, factor_key in zip(model.factors, keys):

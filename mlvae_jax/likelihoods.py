@@ -89,6 +89,6 @@ def _sum_pixels(values: jax.Array) -> jax.Array:
   """Sums `[N, H, W, C]` over pixels, `[N]`."""
   # As a product with ones: XLA's row sums on CPU take longer than the
   # decoder's forward pass.
-  values = values.reshape(values.shape[0], -1)
+  values = values.reshape(values.shape[0], math.prod(values.shape[1:]))
   ones = jnp.ones(values.shape[1], values.dtype)
   return jnp.dot(values, ones, precision=jax.lax.Precision.HIGHEST)

@@ -8,6 +8,7 @@ through `jit`, `vmap`, `grad` and `pmap` with the model closed over or static.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -16,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlvae_jax import factors as factors_lib
+from mlvae_jax.evidence import check_mask
 from mlvae_jax.factors import Factor
 from mlvae_jax.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from mlvae_jax.networks import MLP, NETWORKS, Network
-from mlvae_jax.normal import Normal
+from mlvae_jax.normal import Normal, at_least_float32
 
 INFERENCE = ('encoder', 'svi')
 DTYPES = ('float32', 'bfloat16')
@@ -82,16 +84,25 @@ class Model:
     Raises:
       ValueError: when there is no such factor, or no single grouped one.
     """
-    names = [f.name for f in self.factors]
+    by_name = {f.name: f for f in self.factors}
     if name is not None:
-      if name not in names:
-        raise ValueError(f'no factor {name!r}, expected one of {names}')
-      return self.factors[names.index(name)]
+      if name not in by_name:
+        raise ValueError(f'no factor {name!r}, expected one of {list(by_name)}')
+      return by_name[name]
     if len(self.grouped) != 1:
       raise ValueError(
           f'the model has {len(self.grouped)} grouped factors, name one of '
-          f'{names}')
+          f'{list(by_name)}')
     return self.grouped[0]
+
+  def grouped_factor(self, name: str | None = None) -> Factor:
+    """As `factor`, but a ValueError where that factor is not grouped."""
+    found = self.factor(name)
+    if found.grouping is None:
+      raise ValueError(
+          f'factor {name!r} is not grouped, expected one of the grouped '
+          f'factors {[f.name for f in self.grouped]}')
+    return found
 
   def init(self, key: jax.Array) -> Params:
     """Initial parameters {'encoder': phi, 'decoder': theta}.
@@ -136,28 +147,77 @@ class Model:
 
   def decode(self, params: Params, codes: dict[str, jax.Array]) -> jax.Array:
     """Decodes codes `[N, D_f]` per factor into logits `[N, P, H, W, C]`."""
+    codes = self.check_codes(codes, leading=('N',))
     z = jnp.concatenate([codes[f.name] for f in self.factors], axis=-1)
     return self._apply(self._decoder, params['decoder'], z)
 
-  def to_float(self, images: jax.Array) -> jax.Array:
-    """Checks images `[N, H, W, C]`; returns them as float in [0, 1]."""
+  def check_codes(self, codes: dict[str, jax.Array], *,
+                  leading: tuple[str, ...] | None = None, some: bool = False
+                  ) -> dict[str, jax.Array]:
+    """Checks names and shapes of codes.
+
+    Args:
+      codes: `[..., D_f]` per factor.
+      leading: names of the axes before the last; None for any.
+      some: whether factors may be left out.
+
+    Returns:
+      The codes as float arrays.
+
+    Raises:
+      ValueError: on other names or sizes, or axes `...` that differ.
+    """
+    sizes = {f.name: f.dim for f in self.factors}
+    if not set(codes) <= set(sizes) or not (some or len(codes) == len(sizes)):
+      raise ValueError(
+          f'expected codes of {"some of " if some else ""}the factors '
+          f'{list(sizes)}, got {list(codes)}')
+    codes = {name: at_least_float32(code) for name, code in codes.items()}
+    for name, code in codes.items():
+      if code.shape[-1:] != (sizes[name],) or (
+          leading is not None and code.ndim != len(leading) + 1):
+        axes = ', '.join((*(('...',) if leading is None else leading),
+                          str(sizes[name])))
+        raise ValueError(
+            f'expected codes of [{axes}] of factor {name!r}, got '
+            f'{list(code.shape)}')
+    if len({code.shape[:-1] for code in codes.values()}) > 1:
+      raise ValueError(
+          'expected as many codes of every factor, got '
+          + ', '.join(f'{name} {list(code.shape)}'
+                      for name, code in codes.items()))
+    return codes
+
+  def to_float(self, images: jax.Array, mask: jax.Array | None = None
+               ) -> jax.Array:
+    """Checks images.
+
+    Args:
+      images: `[N, H, W, C]`, uint8 or float in [0, 1].
+      mask: optional `[N]` bool; False drops a row, whatever it holds.
+
+    Returns:
+      The images as float32 (or float64) in [0, 1], dropped rows as 0.
+
+    Raises:
+      ValueError: on a wrong shape, dtype or (where concrete) range.
+    """
     images = jnp.asarray(images)
     if images.ndim != 4 or images.shape[1:] != self.image_shape:
       raise ValueError(
           f'expected images of [N, {", ".join(map(str, self.image_shape))}], '
           f'got {list(images.shape)}')
+    if mask is not None:
+      mask = check_mask(mask, images.shape[0])
+      images = jnp.where(mask[:, None, None, None], images, 0)
     if images.dtype == jnp.uint8:
       return images.astype(jnp.float32) * np.float32(1.0 / 255.0)
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise ValueError(
           f'expected uint8 images, or float in [0, 1], got {images.dtype}')
-    if images.size and not isinstance(images, jax.core.Tracer):
-      low, high = float(images.min()), float(images.max())
-      if not (low >= 0.0 and high <= 1.0):  # NaN is neither.
-        raise ValueError(
-            'expected float images in [0, 1], got values from '
-            f'{low:g} to {high:g}; divide by 255, or pass uint8')
-    return images
+    if not isinstance(images, jax.core.Tracer) and images.size:
+      _check_range(images)
+    return at_least_float32(images)
 
   def to_dict(self) -> dict[str, Any]:
     """Plain JSON form, read back by `from_dict`."""
@@ -199,6 +259,19 @@ class Model:
   def _decoder(self):
     return self.network.decoder(
         self.likelihood.num_outputs, self.image_shape)
+
+
+def _check_range(images: jax.Array) -> None:
+  """Raises where concrete float images are not in [0, 1]."""
+  with jax.ensure_compile_time_eval():  # Also of constants inside a `jit`.
+    low, high = float(images.min()), float(images.max())
+  if math.isnan(low):
+    raise ValueError(
+        'expected float images in [0, 1], got NaN; mask these rows')
+  if low < 0.0 or high > 1.0:
+    raise ValueError(
+        'expected float images in [0, 1], got values from '
+        f'{low:g} to {high:g}; divide by 255, or pass uint8')
 
 
 def _named(value: Any, registry: dict[str, type]) -> dict[str, Any]:

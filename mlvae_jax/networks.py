@@ -63,7 +63,7 @@ class MLPEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = x.reshape(x.shape[0], -1)
+    x = _flatten(x)
     for i, size in enumerate(self.hidden_sizes):
       x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
     return nn.Dense(self.num_outputs, name='heads')(x)
@@ -154,7 +154,7 @@ class ConvEncoder(nn.Module):
     for i, features in enumerate(self.channels):
       x = Downsample(features, name=f'down_{i}')(x)
       x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
-    x = x.reshape(x.shape[0], -1)
+    x = _flatten(x)
     for i, size in enumerate(self.hidden_sizes):
       x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
     return nn.Dense(self.num_outputs, name='heads')(x)
@@ -184,7 +184,7 @@ class ConvDecoder(nn.Module):
     x = self.activation(
         _group_norm(self.norm_groups, f'norm_{len(self.channels) - 1}')(x))
     x = Upsample(per_pixel * colours, name='pixels')(x)
-    x = x.reshape(-1, height, width, per_pixel, colours)
+    x = x.reshape(z.shape[0], height, width, per_pixel, colours)
     return jnp.moveaxis(x, 3, 1)
 
 
@@ -217,6 +217,11 @@ class Upsample(_Resample):
 Network = MLP | Conv
 
 NETWORKS = {'mlp': MLP, 'conv': Conv}
+
+
+def _flatten(x: jax.Array) -> jax.Array:
+  """Images `[N, H, W, C]` as `[N, H * W * C]`, for N = 0 as well."""
+  return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def _group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:

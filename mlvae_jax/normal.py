@@ -15,6 +15,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 class Normal(NamedTuple):
   """Independent Normals N(mean, exp(logvar)), elementwise.
 
+  What is computed of moments in bfloat16 or float16 is float32.
+
   Attributes:
     mean: `[..., D]` float.
     logvar: `[..., D]` float, natural logarithm of the variance.
@@ -26,26 +28,28 @@ class Normal(NamedTuple):
   @property
   def std(self) -> jax.Array:
     """Standard deviation, `[..., D]`."""
-    return jnp.exp(0.5 * self.logvar)
+    return jnp.exp(0.5 * at_least_float32(self.logvar))
 
   @property
   def precision(self) -> jax.Array:
     """Inverse variance, `[..., D]`."""
-    return jnp.exp(-self.logvar)
+    return jnp.exp(-at_least_float32(self.logvar))
 
   def sample(self, key: jax.Array) -> jax.Array:
     """Draws one sample `[..., D]`; `key` is consumed."""
+    mean = at_least_float32(self.mean)
     return self.reparameterize(
-        jax.random.normal(key, self.mean.shape, self.mean.dtype))
+        jax.random.normal(key, mean.shape, mean.dtype))
 
   def reparameterize(self, noise: jax.Array) -> jax.Array:
     """Maps standard Normal `noise` to a sample: mean + std * noise."""
-    return self.mean + self.std * noise
+    return at_least_float32(self.mean) + self.std * noise
 
   def log_prob(self, x: jax.Array) -> jax.Array:
     """Log density of each element of `x`, `[..., D]` (not summed over D)."""
-    residual = (x - self.mean) * jnp.exp(-0.5 * self.logvar)
-    return -0.5 * (jnp.square(residual) + self.logvar + _LOG_2PI)
+    mean, logvar = map(at_least_float32, self)
+    residual = (x - mean) * jnp.exp(-0.5 * logvar)
+    return -0.5 * (jnp.square(residual) + logvar + _LOG_2PI)
 
   def take(self, rows: jax.Array) -> Normal:
     """Selects rows along the first axis, such as the group of each row."""
@@ -55,6 +59,12 @@ class Normal(NamedTuple):
 # Lets a function that takes or returns a Normal go through `jax.export`.
 export.register_namedtuple_serialization(
     Normal, serialized_name='mlvae_jax.Normal')
+
+
+def at_least_float32(values: jax.Array) -> jax.Array:
+  """The values as an array of float32, or of float64 if they are that."""
+  values = jnp.asarray(values)
+  return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def standard_normal(shape: tuple[int, ...], dtype=jnp.float32) -> Normal:
@@ -76,9 +86,11 @@ def kl_divergence(q: Normal, p: Normal | None = None) -> jax.Array:
   Returns:
     `[...]`, in nats.
   """
+  q = Normal(*map(at_least_float32, q))
   if p is None:
     log_ratio, distance = q.logvar, jnp.square(q.mean)
   else:
+    p = Normal(*map(at_least_float32, p))
     log_ratio = q.logvar - p.logvar
     distance = jnp.square(q.mean - p.mean) * p.precision
   return 0.5 * jnp.sum(jnp.expm1(log_ratio) - log_ratio + distance, axis=-1)

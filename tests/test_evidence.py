@@ -202,6 +202,105 @@ def test_remove_undoes_merge():
   _assert_same(to_normal(left), to_normal(first))
 
 
+def _pieces(seed, sizes, limit, scale, num_groups=300):
+  """Evidence of pieces of groups, and precision and eta in float64."""
+  rng = np.random.default_rng(seed)
+  found, exact = [], []
+  for size in sizes:
+    ids = np.repeat(np.arange(num_groups), size)
+    q = Normal(*(value.astype(np.float32) for value in (
+        scale * rng.normal(size=(len(ids), 1)),
+        rng.uniform(-limit, limit, (len(ids), 1)))))
+    found.append(accumulate(q, ids, num_groups))
+    exact.append(np.stack(_reference(q, ids, num_groups)[:2]))
+  return found, exact
+
+
+def _num_wrong(left, exact):
+  """Of the entries that have a value, how many are wrong by 1 in 1,000."""
+  precision, eta = exact
+  mean, logvar = (np.asarray(v, np.float64) for v in left.to_normal())
+  spread = np.maximum(np.abs(eta / precision), precision ** -0.5)
+  known = np.isfinite(logvar)
+  assert np.array_equal(known, np.isfinite(mean)) and np.any(known)
+  return np.sum(known & (
+      (np.abs(np.expm1(logvar + np.log(precision))) > 1e-3)
+      | (np.abs(mean - eta / precision) > 1e-3 * spread)))
+
+
+@pytest.mark.parametrize('limit', [1.0, 5.0, 40.0, 80.0])
+@pytest.mark.parametrize('scale', [0.1, 1.0, 1000.0])
+def test_what_remove_leaves_has_three_digits_or_is_nan(limit, scale):
+  (a, b, c, d), exact = _pieces(16, (1, 3, 2, 1), limit, scale)
+  add, subtract = jax.jit(merge), jax.jit(remove)
+  left = subtract(add(add(a, b), c), b)
+  assert _num_wrong(left, exact[0] + exact[2]) == 0
+  left = subtract(add(left, d), a)  # What was lost before stays lost.
+  assert _num_wrong(left, exact[2] + exact[3]) == 0
+  left = subtract(left, c)
+  assert _num_wrong(left, exact[3]) == 0
+  if limit == 1.0:  # Pieces of about the same size: next to nothing is lost.
+    assert np.mean(np.isfinite(left.precision)) > 0.9
+
+
+@pytest.mark.parametrize('num_left', [1, 20_000, 900_000])
+def test_remove_from_a_million_rows(num_left):
+  q, ids = _random_rows(17, 1_000_000, 1, 1, limit=1.0)
+  part = slice(num_left, None)
+  left = jax.jit(remove)(accumulate(q, ids, 1),
+                         accumulate(_take(q, part), ids[part], 1))
+  assert left.count == num_left
+  if num_left == 1:
+    assert np.all(np.isnan(left.to_normal().mean))
+  else:
+    rest = slice(num_left)
+    exact = np.stack(_reference(_take(q, rest), ids[rest], 1)[:2])
+    assert _num_wrong(left, exact) == 0
+
+
+@pytest.mark.parametrize('mean, logvar', [
+    ((1.0, 2.0), (20.0, 0.0)), ((1.0, 2.0), (80.0, -80.0)),
+    ((0.5, 1e6), (0.0, 0.0))])
+def test_removing_nearly_all_evidence_is_refused(mean, logvar):
+  q = Normal(*(np.array(v, np.float32)[:, None] for v in (mean, logvar)))
+  whole = accumulate(q, np.zeros(2, int), 1)
+  part, rest = (accumulate(_take(q, slice(i, i + 1)), np.zeros(1, int), 1)
+                for i in (1, 0))
+  with pytest.raises(ValueError, match='fewer than three significant digits'):
+    remove(whole, part)
+  assert np.all(np.isnan(jax.jit(remove)(whole, part).to_normal().mean))
+  if logvar != (0.0, 0.0):  # The other way round nothing is lost.
+    _assert_same(remove(whole, rest).to_normal(), part.to_normal())
+
+
+def test_removing_everything_leaves_an_empty_group():
+  q, ids = _random_rows(18, 30, 2, 3, limit=40.0)
+  whole = accumulate(q, ids, 4)
+  left = remove(whole, accumulate(q, ids, 4))
+  jax.tree.map(np.testing.assert_array_equal, left,
+               accumulate(_take(q, slice(0)), ids[:0], 4))
+  assert all(np.all(value == 0) for value in left.to_normal())
+
+
+def test_removing_what_was_never_there_is_refused():
+  q, ids = _random_rows(19, 8, 2, 1)
+  whole, part = (accumulate(_take(q, slice(n)), ids[:n], 1) for n in (3, 8))
+  with pytest.raises(ValueError, match='group 0 would be left with -5 rows'):
+    remove(whole, part)
+  assert np.all(np.isnan(jax.jit(remove)(whole, part).to_normal().mean))
+
+
+def test_remove_has_gradients():
+  (a, b), _ = _pieces(20, (2, 1), 1.0, 1.0, num_groups=3)
+
+  def scalar(eta):
+    left = remove(merge(a._replace(eta=eta), b), b).to_normal()
+    return jnp.sum(left.mean)
+
+  np.testing.assert_allclose(
+      jax.jit(jax.grad(scalar))(a.eta), 1.0 / a.precision, rtol=1e-4)
+
+
 def test_merge_refuses_evidence_of_other_groups():
   q, ids = _random_rows(15, 8, 2, 3)
   for function in (merge, remove):
@@ -355,6 +454,35 @@ def test_traced_ids_out_of_range_are_dropped(num_rows):
   dirty = np.where(outside, dirty, ids)
   found = product(q, dirty.astype(np.int32), 5)
   _assert_same(found, product(q, ids, 5, ~outside))
+
+
+def test_int64_ids_are_not_cut_to_32_bits():
+  q, ids = _random_rows(35, 40, 2, 5)
+  big = np.int64(2) ** 32 + ids
+  outside = np.arange(40) % 4 == 0
+  with jax.enable_x64(True):
+    ids = np.where(outside, big, ids)
+    found = product(q, ids, 5)
+    with pytest.raises(ValueError, match=r'ids in \[0, 5\).* to 42949'):
+      product_of_normals(q, jnp.asarray(ids), 5)
+    _assert_same(found, product(q, ids, 5, ~outside))
+  assert found.mean.dtype == jnp.float32
+
+
+def test_ids_and_masks_may_be_lists():
+  q, ids = _random_rows(36, 6, 2, 3)
+  mask = [True, False, True, True, False, True]
+  expected = product(q, ids, 3, np.array(mask))
+  _assert_same(product_of_normals(q, ids.tolist(), 3, mask), expected)
+  _assert_same(product_of_normals(
+      q, tuple(jnp.asarray(i) for i in ids), 3, tuple(mask)), expected)
+  empty = product_of_normals(_take(q, slice(0)), [], 3, [])
+  assert all(np.all(value == 0) for value in empty)
+
+
+def test_small_integer_types_name_groups_too():
+  q, ids = _random_rows(37, 20, 2, 5)
+  _assert_same(product(q, ids.astype(np.uint8), 300), product(q, ids, 300))
 
 
 # Accuracy in float32 at any size and scale.

@@ -125,6 +125,20 @@ def test_kl_gradient_equals_the_float64_formula():
       grad.logvar, 0.5 * np.expm1(s_q - s_p), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_moments_of_few_digits_are_summed_in_float32(dtype):
+  q = Normal(*(jnp.asarray(v, dtype) for v in _random_normal(9, (50, 600))))
+  wide = Normal(*(np.asarray(v, np.float32) for v in q))
+  x = np.random.default_rng(1).normal(size=(50, 600)).astype(np.float32)
+  for function in (
+      kl_divergence, lambda n: kl_divergence(n, n), lambda n: n.log_prob(x),
+      lambda n: n.sample(jax.random.key(0)), lambda n: n.std,
+      lambda n: n.precision, lambda n: n.reparameterize(x)):
+    found = jax.jit(function)(q)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, function(wide), rtol=1e-5, atol=1e-6)
+
+
 def test_kl_to_itself_is_zero_and_never_negative():
   q = _random_normal(12, (200, 4))
   assert np.all(np.asarray(jax.jit(kl_divergence)(q, q)) == 0.0)
