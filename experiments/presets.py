@@ -59,6 +59,8 @@ class Config:
       single images tell their group.
     leakage: NAME:WEIGHT,... of the penalty on what a factor's code of single
       images tells of the groups of other factors.
+    leakage_estimate: 'unbiased', or 'nonnegative', which members of a group
+      cannot drive below 0 by repelling each other within a batch.
     augment: 'flip,shift:PIXELS', or a part of it, of training images.
     kl_warmup_steps: linear warm-up of the KL terms.
     sample_per: 'row' or 'group': one draw of a group's code per image, as in
@@ -104,6 +106,7 @@ class Config:
   contrast: str = ''
   leakage: str = ''
   mean_leakage: str = ''
+  leakage_estimate: str = 'unbiased'
   augment: str = ''
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
@@ -177,14 +180,29 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   if config.model == 'vae':
     factors = factors_lib.vae(sum(f.dim for f in factors))
   if config.subsampling == 'unbiased':
-    if len({f.grouping for f in factors} - {None}) != 1:
-      raise ValueError('subsampling=unbiased is for a single grouping')
-    if config.visit != 'groups' or config.max_group_size < 2:
-      raise ValueError('subsampling=unbiased needs visit=groups and a '
-                       'max_group_size of at least 2')
+    _check_unbiased(config, {f.grouping for f in factors} - {None})
   return Model(factors, image_shape, _likelihood(config), _network(config),
                config.group_posterior,
                'svi' if config.model == 'svi' else 'encoder', config.dtype)
+
+
+def _check_unbiased(config: Config, groupings: set[str]) -> None:
+  """Raises a ValueError where there is no estimate without bias."""
+  if config.model == 'svi':
+    raise ValueError(
+        'subsampling=unbiased is for groups whose posteriors are made of the '
+        'images drawn; those of model=svi are of whole groups, and have no '
+        'such bias: use subsampling=paper')
+  if not groupings:
+    raise ValueError('subsampling=unbiased needs a grouped factor')
+  if len(groupings) > 1:
+    raise ValueError(
+        'subsampling=unbiased supports only one grouping: it draws evidence '
+        'and likelihood of a group apart, and with several groupings the '
+        'evidence of one group would be the likelihood of another')
+  if config.visit != 'groups' or config.max_group_size < 2:
+    raise ValueError('subsampling=unbiased needs visit=groups and a '
+                     'max_group_size of at least 2')
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:
@@ -214,7 +232,7 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
       parse_weights('leakage', config.leakage, model, *not_told),
       parse_weights('mean_leakage', config.mean_leakage, model, *not_told),
       parse_augment(config.augment), config.table_learning_rate,
-      config.steps, config.decay_fraction)
+      config.steps, config.decay_fraction, config.leakage_estimate)
 
 
 def parse_weights(

@@ -32,6 +32,7 @@ from experiments import (
 )
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
+from mlvae_jax import penalties
 from mlvae_jax.batching import SUBSAMPLING, VISIT
 from mlvae_jax.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
 from mlvae_jax.likelihoods import LIKELIHOODS
@@ -141,6 +142,10 @@ def define_flags() -> None:
   flags.DEFINE_string(
       'mean_leakage', None, 'The same of the code\'s standardised means, from '
       'which no noise hides anything.')
+  flags.DEFINE_enum(
+      'leakage_estimate', None, list(penalties.ESTIMATES),
+      'How leakage is estimated: without bias, or so that it is never below 0 '
+      '(with a code that sees its group, members could drive it there).')
   flags.DEFINE_string(
       'augment', None, 'Of training images: flip,shift:PIXELS.')
   flags.DEFINE_integer(

@@ -138,6 +138,10 @@ class IndexStream:
       raise ValueError(
           'unbiased subsampling needs visit=groups, and a max_group_size of '
           'at least 2')
+    if self._unbiased and whole_shares:
+      raise ValueError(
+          'unbiased subsampling is for posteriors made of the rows drawn; '
+          'those of whole groups have no such bias')
     self._whole_shares = whole_shares
     self._starts, self._sizes = offsets[:-1], np.diff(offsets)
     self._all_sizes = self._sizes

@@ -21,6 +21,7 @@ from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
 
 _EVAL_STEPS = 256  # Per dispatch.
+_INFER = 0xFFFF1FE2  # Folded into a step's key, of which factors have parts.
 
 
 def make_evaluate(
@@ -47,7 +48,7 @@ def make_evaluate(
       step_key, free = jax.random.fold_in(key, number), None
       if model.inference == 'svi':
         free = svi.fit(
-            model, params, jax.random.fold_in(step_key, 1), batch,
+            model, params, jax.random.fold_in(step_key, _INFER), batch,
             tuple(num_groups.items()), axis_name=DEVICES)
       terms = objective.elbo_terms(
           model, params, step_key, batch, num_groups, free=free,
@@ -73,7 +74,7 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
     params: its parameters.
     feed: whose stream does not shuffle, to see every image once.
     seed: of the noise.
-    max_images: stop after about so many; None for all.
+    max_images: stop after about this many; None for all.
     evaluate: what `make_evaluate` built, to compile it only once.
 
   Returns:

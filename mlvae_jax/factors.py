@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+from jax import export
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Batch(NamedTuple):
     weights: optional `[N]`, how many rows the likelihood (and the code of
       an ungrouped factor) of a row stands for; by default one.
     shares: optional, per grouped factor `[N]`: which part of its group's KL a
-      row stands for; by default the rows present share one KL.
+      row stands for; by default the rows present share one KL. Only for
+      posteriors that do not depend on which rows are present (SVI): with an
+      encoder, what the rows present make up is paid for whole.
   """
 
   x: jax.Array
@@ -57,6 +60,10 @@ class Batch(NamedTuple):
   evidence: jax.Array | None = None
   weights: jax.Array | None = None
   shares: dict[str, jax.Array] | None = None
+
+
+export.register_namedtuple_serialization(
+    Batch, serialized_name='mlvae_jax.Batch')
 
 
 def ml_vae(content_dim: int, style_dim: int, grouping: str = 'group'

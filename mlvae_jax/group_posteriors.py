@@ -75,7 +75,10 @@ def combine(kind: str, q: Normal, group_ids: jax.Array, num_groups: int,
     return product_of_normals(q, group_ids, num_groups, mask)
   group_ids = jnp.asarray(group_ids)
   mask = jnp.ones(len(group_ids), bool) if mask is None else jnp.asarray(mask)
-  q = Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))
+  # Counts and moments in bfloat16 would stop growing at 256.
+  dtype = jnp.promote_types(q.mean.dtype, jnp.float32)
+  q = Normal(*(jnp.where(mask[:, None], value, 0.0).astype(dtype)
+               for value in q))
   weight = mask[:, None].astype(q.mean.dtype)
   count = segment_sum(weight, group_ids, num_groups)
   present = jnp.maximum(count, 1.0)
@@ -118,7 +121,7 @@ def sample_codes(kind: str, key: jax.Array, members: Members, num_groups: int,
 def sample_from(key: jax.Array, q_group: Normal, members: Members,
                 sample_per: str = 'row', axis_name: str | None = None
                 ) -> Sampled:
-  """As `sample_codes`, from posteriors `[G, D]` that are there already."""
+  """As `sample_codes`, from given posteriors `[G, D]`."""
   ids, num_groups = members.group_ids, q_group.mean.shape[0]
   dim = q_group.mean.shape[1]
   shares = _shares(members, num_groups, axis_name)
@@ -169,15 +172,17 @@ def _sample_mixture(key, members, num_groups, sample_per, axis_name):
   target %= jnp.maximum(count, 1)
   component = jnp.argmax(same & (place == target[:, None]), axis=1)
   noise = _noise(noise_key, members, num_groups, dim, sample_per)
-  codes = everyone.q.take(component).reparameterize(noise)
-  # Every code under every component; only those of its own group count. A
-  # padding row has none, and its value is dropped below.
+  is_empty = count == 0  # No evidence: the prior, as for padding rows.
+  codes = jnp.where(is_empty[:, None], noise,
+                    everyone.q.take(component).reparameterize(noise))
+  # Every code under every component; only those of its own group count.
   log_q = jnp.sum(everyone.q.log_prob(codes[:, None]), axis=-1)
-  log_q = jnp.where(same | (count == 0)[:, None], log_q, -jnp.inf)
+  log_q = jnp.where(same | is_empty[:, None], log_q, -jnp.inf)
   log_q = jax.nn.logsumexp(log_q, axis=1) - jnp.log(jnp.maximum(count, 1))
   log_p = jnp.sum(standard_normal((dim,)).log_prob(codes), axis=-1)
   shares = _shares(members, num_groups, axis_name)
-  kl = jnp.where(shares > 0, shares * (log_q - log_p), 0.0)
+  kl = jnp.where(
+      is_empty | (shares == 0), 0.0, shares * (log_q - log_p))
   return Sampled(codes, *(
       jax.ops.segment_sum(value, ids, num_groups) for value in (kl, shares)))
 

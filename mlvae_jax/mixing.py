@@ -6,10 +6,12 @@ grouping, each by an index stream of its own. An image that two of them draw
 is taken once, and whoever else in the batch shares a group with it is a
 member too.
 
-A group of the first grouping counts as in `batching`: by pieces of at most
-`max_group_size`. A group of another grouping may be spread over many
-batches: each image stands for its share of the group, so that an epoch pays
-each group's KL once.
+The members of a group that a batch holds are a piece of the group, whatever
+its grouping, and a piece counts as a group: its posterior is made of the
+evidence that is there, and it pays its whole KL once. To pay a share of the
+KL instead, as if the group's other members were elsewhere in the epoch, would
+be no bound: the images that a posterior is made of are those that it is
+scored on.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class MixedStream:
   """Minibatches of groups of several groupings, by (seed, step).
 
   Attributes:
-    rows_per_batch: static number of rows of a batch, N; in every grouping
-      there are at most so many groups.
+    rows_per_batch: static number of rows of a batch, N; no grouping has more
+      groups in a batch than that.
     steps_per_epoch: batches in which the first grouping is visited once.
     images_per_epoch: images that it then has given.
   """
@@ -48,13 +50,14 @@ class MixedStream:
 
     Args:
       labels: per grouping `[N]` ints, the group of each row; -1 makes a row a
-        group of its own. The first grouping counts the groups.
-      groups_per_batch: at most so many groups are drawn, from all groupings
+        group of its own. An epoch is one of the first grouping.
+      groups_per_batch: at most this many groups are drawn, from all groupings
         together; at least one from each.
-      max_group_size: larger groups are cut; None keeps all whole.
+      max_group_size: of a larger group at most this many rows are drawn at
+        once; None draws all. (More may come with other groups.)
       min_group_size: smaller groups of the first grouping are not drawn.
       visit: as `IndexStream` takes it, for every grouping.
-      whole_shares: as `IndexStream` takes it, for the first grouping.
+      whole_shares: as `IndexStream` takes it, for every grouping.
       seed: of the order of groups and rows.
       row_multiple: rows_per_batch is a multiple of it.
       shuffle: False visits the first grouping only, in order.
@@ -82,11 +85,7 @@ class MixedStream:
     self.images_per_epoch = self._draws[0][1].images_per_epoch
     num_rows = sum(stream.rows_per_batch for _, stream in self._draws)
     self.rows_per_batch = -(-num_rows // row_multiple) * row_multiple
-    limit = len(self._labels[first]) if (
-        whole_shares or max_group_size is None) else max_group_size
-    self._one = {name: 1.0 / np.maximum(
-        np.minimum(sizes, limit) if name == first else sizes, 1)
-        for name, sizes in self._sizes.items()}
+    self._whole_shares = whole_shares
 
   def size_of(self, grouping: str) -> int:
     """Static number of groups of a grouping in a batch."""
@@ -100,6 +99,8 @@ class MixedStream:
     ids, groups, shares = (
         {name: np.full(shape, empty, kind) for name in self._labels}
         for empty, kind in ((0, np.int32), (-1, np.int32), (0, np.float32)))
+    if not self._whole_shares:
+      shares = None
     for i, step in enumerate(range(start, stop)):
       drawn = self._rows(step)
       rows[i, :len(drawn)], mask[i, :len(drawn)] = drawn, True
@@ -107,7 +108,9 @@ class MixedStream:
         present, local = np.unique(labels[drawn], return_inverse=True)
         ids[name][i, :len(drawn)] = local
         groups[name][i, :len(present)] = present
-        shares[name][i, :len(drawn)] = self._one[name][labels[drawn]]
+        if shares is not None:
+          shares[name][i, :len(drawn)] = (
+              1.0 / self._sizes[name][labels[drawn]])
     return IndexBatch(rows, ids, mask, groups, shares=shares)
 
   def _rows(self, step: int) -> np.ndarray:

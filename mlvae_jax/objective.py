@@ -10,7 +10,8 @@ and counts travel separately, so that padding divides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+import functools
 from typing import NamedTuple
 
 import jax
@@ -27,7 +28,9 @@ from mlvae_jax.penalties import (
     standardize,
 )
 
-_ALONE = 1  # Folded into a factor's key: noise of rows taken alone.
+# Folded into a factor's key: noise of rows taken alone. No row has such a
+# number, nor has a part of a split key: fold_in(key, 1) is split(key)[1].
+_ALONE = 0xFFFFA10E
 
 
 class ElboTerms(NamedTuple):
@@ -38,7 +41,8 @@ class ElboTerms(NamedTuple):
     kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
     num_groups: how many groups of the first grouped factor are present (rows
       where no factor is grouped); with `batch.shares` the sum of shares.
-    num_rows: how many rows are real, or with `batch.weights` are stood for.
+    num_rows: how many rows are real or, with `batch.weights`, how many rows
+      they represent.
     contrast: per factor that was asked for `[N]`, see `penalties.contrast`.
     leakage: per factor that was asked for `[N]`, see `penalties.leakage`.
     mean_leakage: likewise, of standardised means instead of samples, those of
@@ -70,11 +74,21 @@ class ElboSums(NamedTuple):
 
   def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
            ) -> jax.Array:
-    """Sum of the group ELBOs, or with weights on the KLs, of the objective."""
-    total_kl = sum(
-        kl * (1.0 if kl_weights is None else kl_weights[name])
-        for name, kl in self.kl.items())
-    return self.log_lik - total_kl
+    """Sum of the group ELBOs, or with weights on the KLs, of the objective.
+
+    Args:
+      kl_weights: by factor; 1 for those that it leaves out.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: on the weight of an unknown factor.
+    """
+    kl_weights = kl_weights or {}
+    _check_known('kl_weights', kl_weights, list(self.kl))
+    return self.log_lik - sum(
+        kl * kl_weights.get(name, 1.0) for name, kl in self.kl.items())
 
 
 def elbo_terms(
@@ -88,6 +102,7 @@ def elbo_terms(
     contrast_of: tuple[str, ...] = (),
     leakage_of: tuple[str, ...] = (),
     mean_leakage_of: tuple[str, ...] = (),
+    leakage_estimate: str = 'unbiased',
     free: Mapping[str, Normal] | None = None,
     axis_name: str | None = None,
 ) -> ElboTerms:
@@ -102,13 +117,14 @@ def elbo_terms(
     num_groups: static number of groups per grouped factor.
     sample_per: 'row' draws a group's code anew for every member (algorithm
       1), 'group' once.
-    contrast_of: names of grouped factors whose contrast is wanted too; it is
-      no part of the ELBO.
-    leakage_of: names of factors of which it is wanted too how much the codes
-      of single rows tell of other factors' groups, summed over these.
-    mean_leakage_of: likewise of which it is wanted how much the means tell:
-      noise hides from samples what a classifier of means still sees. Of a
-      grouped factor they are taken less the mean of their group.
+    contrast_of: names of grouped factors for which to also compute the
+      contrast, which is no part of the ELBO.
+    leakage_of: names of factors for which to also compute how much the codes
+      of single rows reveal of other factors' groups, summed over these.
+    mean_leakage_of: names of factors for which to also compute how much their
+      means reveal: noise hides from samples what a classifier of means still
+      sees. Of a grouped factor they are taken less the mean of their group.
+    leakage_estimate: as `penalties.leakage` takes it.
     free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
       per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
@@ -117,8 +133,15 @@ def elbo_terms(
     The terms.
 
   Raises:
-    ValueError: on another `sample_per`, or images that do not fit the model.
+    ValueError: on another `sample_per`, unknown factors, images that do not
+      fit the model, or shares of KLs where an encoder gives the posteriors.
   """
+  _check_sample_per(sample_per)
+  _check_penalties(model, free, contrast_of, leakage_of, mean_leakage_of)
+  if free is None and batch.shares is not None:
+    raise ValueError(
+        'shares of a KL are for free posteriors: what the rows of a batch make '
+        'up is paid for whole; leave batch.shares out')
   mask = batch.mask
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
@@ -128,6 +151,8 @@ def elbo_terms(
   codes, kl, contrasts, leakages, mean_leakages = {}, {}, {}, {}, {}
   group_share = weights
   keys = jax.random.split(key, len(model.factors))
+  leak = functools.partial(
+      _leakage, model, batch, leakage_estimate, axis_name)
   for factor, factor_key in zip(model.factors, keys):
     name, q = factor.name, encoded[factor.name]
     if factor.grouping is None:
@@ -136,12 +161,10 @@ def elbo_terms(
           group_posteriors.row_noise(factor_key, batch.rows, factor.dim))
       kl[name] = weights * kl_divergence(q)
       if name in leakage_of:
-        leakages[name] = _leakage(
-            model, factor, batch, codes[name], axis_name)
+        leakages[name] = leak(factor, codes[name])
       if name in mean_leakage_of:
-        mean_leakages[name] = _leakage(
-            model, factor, batch,
-            standardize(q.mean, mask, axis_name=axis_name), axis_name)
+        mean_leakages[name] = leak(
+            factor, standardize(q.mean, mask, axis_name=axis_name))
       continue
     members = _members(batch, factor)
     if free is None:
@@ -155,16 +178,14 @@ def elbo_terms(
       if name in leakage_of:
         noise = group_posteriors.row_noise(
             jax.random.fold_in(factor_key, _ALONE), batch.rows, factor.dim)
-        leakages[name] = _leakage(
-            model, factor, batch, members.q.reparameterize(noise), axis_name)
+        leakages[name] = leak(factor, members.q.reparameterize(noise))
       if name in mean_leakage_of:
         # What a group's code has to tell lies between groups.
         within = around_groups(
             members.q.mean, members.group_ids, mask, num_groups[name],
             axis_name=axis_name)
-        mean_leakages[name] = _leakage(
-            model, factor, batch,
-            standardize(within, mask, axis_name=axis_name), axis_name)
+        mean_leakages[name] = leak(
+            factor, standardize(within, mask, axis_name=axis_name))
     else:
       sampled = group_posteriors.sample_from(
           factor_key, q, members, sample_per, axis_name)
@@ -178,12 +199,41 @@ def elbo_terms(
       contrasts, leakages, mean_leakages)
 
 
-def _leakage(model: Model, factor: Factor, batch: Batch, z: jax.Array,
-             axis_name: str | None) -> jax.Array:
-  """What a factor's codes of single rows tell of other groupings, `[N]`."""
+def _leakage(model: Model, batch: Batch, estimate: str, axis_name: str | None,
+             factor: Factor, z: jax.Array) -> jax.Array:
+  """What a factor's codes of single rows reveal of other groupings, `[N]`."""
   return sum(
-      leakage(z, batch.group_ids[other.name], batch.mask, axis_name=axis_name)
+      leakage(z, batch.group_ids[other.name], batch.mask, estimate=estimate,
+              axis_name=axis_name)
       for other in model.grouped if other.grouping != factor.grouping)
+
+
+def _check_sample_per(sample_per: str) -> None:
+  if sample_per not in group_posteriors.SAMPLE_PER:
+    raise ValueError(
+        f'expected sample_per of {group_posteriors.SAMPLE_PER}, got '
+        f'{sample_per!r}')
+
+
+def _check_penalties(
+    model: Model, free: Mapping[str, Normal] | None,
+    contrast_of: tuple[str, ...], leakage_of: tuple[str, ...],
+    mean_leakage_of: tuple[str, ...]) -> None:
+  """Raises a ValueError where a penalty is of a factor that has none."""
+  grouped = [f.name for f in model.grouped]
+  leaky = [f.name for f in model.factors
+           if {g.grouping for g in model.grouped} - {f.grouping}]
+  if free is not None:  # A group's code is all there is: no row has its own.
+    grouped, leaky = [], [name for name in leaky if name not in grouped]
+  _check_known('contrast_of', contrast_of, grouped)
+  _check_known('leakage_of', leakage_of, leaky)
+  _check_known('mean_leakage_of', mean_leakage_of, leaky)
+
+
+def _check_known(what: str, names: Iterable[str], known: list[str]) -> None:
+  unknown = [name for name in names if name not in known]
+  if unknown:
+    raise ValueError(f'expected {what} of the factors {known}, got {unknown}')
 
 
 def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:

@@ -1,4 +1,4 @@
-"""Penalties beside the ELBO: what codes should tell of groups, and should not.
+"""Penalties on codes: what they should reveal of groups, and should not.
 
 Both compare the rows of a batch with each other, over all devices.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+ESTIMATES = ('unbiased', 'nonnegative')
+_MIN_NORM = 0.01  # Codes have a norm of about sqrt(D) under the prior.
 
 
 def contrast(
@@ -17,7 +20,7 @@ def contrast(
     temperature: float = 0.1,
     axis_name: str | None = None,
 ) -> jax.Array:
-  """How badly a row's code tells the row's group among the rows of a batch.
+  """How badly a row's code predicts the row's group within a batch.
 
   The supervised contrastive loss of Khosla et al. (arXiv 2004.11362),
 
@@ -37,8 +40,7 @@ def contrast(
   Returns:
     `[N]` in nats; 0 for padding and for rows without another of their group.
   """
-  norm = jnp.sqrt(jnp.sum(means ** 2, axis=-1, keepdims=True) + 1e-12)
-  unit = means / norm
+  unit = _unit(means)
   everyone, same, different = _pairs(unit, group_ids, mask, axis_name)
   others = same | different
   logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
@@ -52,33 +54,63 @@ def leakage(
     group_ids: jax.Array,
     mask: jax.Array,
     *,
+    estimate: str = 'unbiased',
     axis_name: str | None = None,
 ) -> jax.Array:
-  """How much codes that should not tell a row's group do.
+  """How much codes reveal of a row's group that should not.
 
-  For row i, the mean of k(z_i, z_j) over the other rows j of its group, less
-  that over the rows of other groups; k is the mean of Gaussian kernels of
-  variances D / 4, D and 4 D. Its average over rows estimates, without bias,
-  the squared maximum mean discrepancy between the codes of a group and of
-  everyone (Gretton et al. 2012): zero where style is independent of the group.
+  The squared maximum mean discrepancy (MMD; Gretton et al. 2012) between
+  distributions p and q of codes is E k(p, p) + E k(q, q) - 2 E k(p, q); here k
+  is the mean of Gaussian kernels of variances D / 4, D and 4 D. It is zero
+  where the two are the same, so where style is independent of the group.
+
+  - 'unbiased': for row i, the mean of k(z_i, z_j) over the other rows j of its
+    group, less that over the rows of other groups. The average over rows of G
+    equally large groups estimates, without bias, half the squared MMD between
+    two different groups, averaged over pairs: G / (G - 1) times that between a
+    group and everyone. It can be negative: within a batch, members of a group
+    whose encoder sees the group's code can be made to repel each other.
+  - 'nonnegative': the mean of k(z_i, z_j) over all rows j of its group, itself
+    included, less that over all rows. The average over rows is the squared MMD
+    between a group's rows and all rows, weighted by the group's size. It is
+    never below zero, and 0 only where all groups have the same codes: rows of
+    groups of n members that are independent of them are charged about
+    (1 - E k) / n.
 
   Args:
     z: `[N, D]` codes of single rows.
-    group_ids: `[N]` ints, of the grouping that is not to be told.
+    group_ids: `[N]` ints, of the grouping the code should not reveal.
     mask: `[N]` bool, False for padding.
+    estimate: one of `ESTIMATES`.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]`; 0 for padding, and for rows without another of their group or
-    without any of another group.
+    `[N]`; 0 for padding, and where nothing can be compared: for rows without
+    another of their group ('unbiased'), or without any of another group.
+
+  Raises:
+    ValueError: on another estimate.
   """
+  if estimate not in ESTIMATES:
+    raise ValueError(f'expected estimate of {ESTIMATES}, got {estimate!r}')
+  z = _at_least_float32(z)
   everyone, same, different = _pairs(z, group_ids, mask, axis_name)
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
   kernel = sum(
       jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0)) / 3.0
-  value = _mean_where(same, kernel) - _mean_where(different, kernel)
-  both = jnp.any(same, axis=1) & jnp.any(different, axis=1)
-  return jnp.where(both, value, 0.0)
+  if estimate == 'unbiased':
+    value = _mean_where(same, kernel) - _mean_where(different, kernel)
+    compared = jnp.any(same, axis=1) & jnp.any(different, axis=1)
+    return jnp.where(compared, value, 0.0)
+  # A row's kernel with itself is 1, and adds one member.
+  num_same, num_different = (
+      jnp.sum(pairs, axis=1) for pairs in (same, different))
+  total_same, total_different = (
+      jnp.sum(jnp.where(pairs, kernel, 0.0), axis=1)
+      for pairs in (same, different))
+  value = (1.0 + total_same) / (1 + num_same) - (
+      1.0 + total_same + total_different) / (1 + num_same + num_different)
+  return jnp.where(mask, value, 0.0)
 
 
 def standardize(
@@ -94,6 +126,7 @@ def standardize(
   Returns:
     `[N, D]`; 0 for padding. A dimension that is the same in all rows is 0.
   """
+  values = _at_least_float32(values)
   real = mask[:, None].astype(values.dtype)
 
   def mean(x: jax.Array) -> jax.Array:
@@ -122,6 +155,7 @@ def around_groups(
   Returns:
     `[N, D]`; 0 for padding.
   """
+  values = _at_least_float32(values)
   real = mask[:, None].astype(values.dtype)
   total, count = (
       jax.ops.segment_sum(x, group_ids, num_groups)
@@ -130,6 +164,22 @@ def around_groups(
     total, count = jax.lax.psum((total, count), axis_name)
   mean = total / jnp.maximum(count, 1.0)
   return (values - mean[group_ids]) * real
+
+
+def _unit(means: jax.Array) -> jax.Array:
+  """Directions of rows `[N, D]`; of rows near 0 shorter than 1.
+
+  The gradient of a direction grows without bound towards 0, where there is
+  none: below `_MIN_NORM` it grows no more.
+  """
+  means = _at_least_float32(means)
+  square = jnp.sum(jnp.square(means), axis=-1, keepdims=True)
+  return means / jnp.sqrt(jnp.maximum(square, _MIN_NORM ** 2))
+
+
+def _at_least_float32(values: jax.Array) -> jax.Array:
+  """Sums over rows in bfloat16 would stop growing at 256."""
+  return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,

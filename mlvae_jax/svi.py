@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mlvae_jax.devices import own_copies, varying_axes
 from mlvae_jax.factors import Batch
 from mlvae_jax.model import Model, Params
 from mlvae_jax.normal import Normal
@@ -132,7 +133,7 @@ def update(model: Model, tables: Mapping[str, Table],
         grad = jax.lax.psum(grad, axis_name)
       else:
         place, grad = jax.lax.all_gather(
-            (place, grad), axis_name, tiled=True)
+            (place, grad), axis_name, tiled=True, to='invarying')
     new[name] = _step(tables[name], place, grad, learning_rate)
   return new
 
@@ -163,14 +164,18 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   """
   sizes = dict(num_groups)
   rows = batch.mask.shape[0]
-  start = {
-      f.name: jnp.concatenate([
-          jnp.zeros((sizes.get(f.name, rows), f.dim)),
-          jnp.full((sizes.get(f.name, rows), f.dim), _START_LOGVAR)], axis=1)
-      for f in model.factors}
   optimizer = optax.adam(
       optax.cosine_decay_schedule(learning_rate, num_steps))
   shared = [f.name for f in model.grouped]
+  axes = varying_axes(batch.mask)
+
+  def start(factor):
+    size = (sizes.get(factor.name, rows), factor.dim)
+    free = jnp.concatenate(
+        [jnp.zeros(size), jnp.full(size, _START_LOGVAR)], axis=1)
+    return own_copies(
+        (free, optimizer.init(free)),
+        axes if factor.grouping is None else axes - {axis_name})
 
   def loss(free: Free, step_key: jax.Array) -> jax.Array:
     return -sum_terms(elbo_terms(
@@ -178,16 +183,18 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
         axis_name=axis_name)).elbo()
 
   def step(carry: Any, step_key: jax.Array) -> Any:
-    free, opt_state = carry
-    grads = jax.grad(loss)(free, step_key)
+    free = {name: value for name, (value, _) in carry.items()}
+    grads = jax.grad(loss)(own_copies(free, [axis_name]), step_key)
     if axis_name is not None:
       grads |= jax.lax.psum({name: grads[name] for name in shared}, axis_name)
-    updates, opt_state = optimizer.update(grads, opt_state)
-    return (optax.apply_updates(free, updates), opt_state), None
+    for name, (value, opt_state) in carry.items():
+      updates, opt_state = optimizer.update(grads[name], opt_state)
+      carry = carry | {name: (optax.apply_updates(value, updates), opt_state)}
+    return carry, None
 
-  (free, _), _ = jax.lax.scan(
-      step, (start, optimizer.init(start)), jax.random.split(key, num_steps))
-  return as_normals(free)
+  found, _ = jax.lax.scan(step, {f.name: start(f) for f in model.factors},
+                          jax.random.split(key, num_steps))
+  return as_normals({name: value for name, (value, _) in found.items()})
 
 
 def infer(model: Model, params: Params, images: jax.Array,

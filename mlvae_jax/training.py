@@ -19,6 +19,7 @@ import optax
 from mlvae_jax import objective, svi
 from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch
+from mlvae_jax.devices import own_copies
 from mlvae_jax.factors import Batch
 from mlvae_jax.feed import (
     DEVICES,
@@ -31,7 +32,8 @@ from mlvae_jax.feed import (
 from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
 
-_INIT, _NOISE, _AUGMENT = 0, 1, 2  # What a run's seed is folded with, per use.
+# What a run's seed is folded with, per use.
+_INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
 
 
 class TrainState(NamedTuple):
@@ -77,6 +79,7 @@ class TrainConfig:
     num_steps: at which training ends; only the decay needs to know.
     decay_fraction: share of the steps, the last ones, over which both learning
       rates fall linearly to 0; by default none.
+    leakage_estimate: of both leakages, as `penalties.leakage` takes it.
   """
 
   learning_rate: float = 1e-3
@@ -91,6 +94,7 @@ class TrainConfig:
   table_learning_rate: float = 0.05
   num_steps: int = 0
   decay_fraction: float = 0.0
+  leakage_estimate: str = 'unbiased'
 
 
 class DivergedError(RuntimeError):
@@ -114,11 +118,13 @@ def init_state(model: Model, config: TrainConfig,
   Returns:
     The state.
   """
-  key = jax.random.fold_in(jax.random.key(config.seed), _INIT)
-  params = jax.jit(model.init)(key)
+  init_key, table_key = (
+      jax.random.fold_in(jax.random.key(config.seed), use)
+      for use in (_INIT, _TABLES))
+  params = jax.jit(model.init)(init_key)
   tables = None
   if model.inference == 'svi':
-    tables = svi.init_tables(model, jax.random.fold_in(key, 1), table_sizes)
+    tables = svi.init_tables(model, table_key, table_sizes)
   return TrainState(
       jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
       tables)
@@ -168,6 +174,7 @@ def train_step(
         leakage_of=tuple(name for name, _ in config.leakage_weights),
         mean_leakage_of=tuple(
             name for name, _ in config.mean_leakage_weights),
+        leakage_estimate=config.leakage_estimate,
         free=None if free is None else svi.as_normals(free),
         axis_name=axis_name)
     sums = objective.sum_terms(terms)
@@ -181,8 +188,10 @@ def train_step(
 
   tables = state.tables
   free = None if tables is None else svi.gather(tables, places)
+  # Of a device's own copies, so that the gradients are its own too.
   (_, sums), (grads, free_grads) = jax.value_and_grad(
-      total_loss, argnums=(0, 1), has_aux=True)(state.params, free)
+      total_loss, argnums=(0, 1), has_aux=True)(
+          *own_copies((state.params, free), [axis_name]))
   num_images = jnp.sum(batch.mask)
   if axis_name is not None:
     grads, sums, num_images = jax.lax.psum(

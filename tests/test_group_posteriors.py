@@ -179,6 +179,38 @@ def test_only_evidence_makes_up_the_posterior(kind):
   np.testing.assert_allclose(first.kl, second.kl, rtol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+@pytest.mark.parametrize('sample_per', ['row', 'group'])
+def test_a_group_without_evidence_has_the_prior(kind, sample_per):
+  q = Normal(*(jnp.asarray(v + 7.0) for v in _random(5, 2)))
+  ids, evidence = np.array([0, 0, 1, 1, 2]), np.array([1, 1, 0, 0, 0], bool)
+
+  def draw(q, key):
+    return sample_codes(kind, key, _members(q, ids, evidence=evidence), 4,
+                        sample_per=sample_per)
+
+  found = jax.jit(jax.vmap(draw, (None, 0)))(q, _KEYS)
+  np.testing.assert_array_equal(found.kl[:, 1:], 0)
+  np.testing.assert_array_equal(found.share[0], [1, 1, 1, 0])
+  codes = np.asarray(found.codes[:, 2:])
+  np.testing.assert_allclose(codes.mean((0, 1)), 0, atol=0.05)
+  np.testing.assert_allclose(codes.std((0, 1)), 1, atol=0.03)
+  grads = jax.grad(lambda q: jnp.sum(draw(q, _KEYS[0]).codes ** 2))(q)
+  assert all(np.all(np.asarray(g)[2:] == 0) and np.all(np.isfinite(g))
+             for g in grads)
+
+
+def test_many_members_of_low_precision_are_all_counted():
+  q = Normal(jnp.full((600, 1), 2.0, jnp.bfloat16),
+             jnp.zeros((600, 1), jnp.bfloat16))
+  ids = np.zeros(600, int)
+  found = combine('mixture', q, ids, 1)
+  np.testing.assert_allclose(found.mean, 2.0, rtol=1e-3)
+  np.testing.assert_allclose(found.logvar, 0.0, atol=1e-3)
+  np.testing.assert_allclose(
+      combine('product', q, ids, 1).logvar, -np.log(600), rtol=1e-3)
+
+
 def test_shares_weigh_the_kl_and_the_count():
   q, ids = _random(3, 2), np.array([0, 0, 1])
   shares = jnp.array([0.25, 0.25, 0.125])

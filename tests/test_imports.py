@@ -9,7 +9,7 @@ LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
 
 # From the ground up: a module imports only what stands before it.
 ROOMS = (
-    'normal', 'augment', 'evidence', 'group_posteriors', 'factors',
+    'normal', 'devices', 'augment', 'evidence', 'group_posteriors', 'factors',
     'likelihoods', 'convolution', 'networks', 'model', 'penalties',
     'objective', 'svi', 'inference', 'latents', 'batching', 'mixing', 'store',
     'feed', 'training', 'evaluation', 'seals', 'checkpoint', 'bounds',

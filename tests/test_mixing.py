@@ -70,26 +70,27 @@ def test_an_image_that_two_groupings_draw_is_taken_once():
 
 # Lamps of three images, and of nine, which are more than `max_group_size`.
 @pytest.mark.parametrize('size', [3, 9])
-def test_an_epoch_pays_each_group_of_another_grouping_once(size):
+def test_with_whole_shares_an_epoch_pays_each_group_once(size):
   lamp = _LAMP % (180 // size)
   np.testing.assert_array_equal(np.bincount(lamp), size)
+  labels = {'who': _WHO, 'lamp': lamp}
   # All images are drawn once by each of the two groupings, save repeats.
-  stream = _stream({'who': _WHO, 'lamp': lamp}, groups_per_batch=4)
+  stream = _stream(labels, groups_per_batch=4, whole_shares=True)
   batch = stream.batches(0, stream.steps_per_epoch)
   seen = np.bincount(batch.rows[batch.mask], minlength=180)
   assert seen.min() >= 1
-  np.testing.assert_allclose(
-      _paid(batch, 'lamp', lamp), np.bincount(lamp, seen) / size, rtol=1e-5)
-  only = _stream({'who': _WHO, 'lamp': lamp}, shuffle=False)
+  for name, ids in labels.items():
+    np.testing.assert_allclose(
+        _paid(batch, name, ids),
+        np.bincount(ids, seen) / np.bincount(ids), rtol=1e-5)
+  only = _stream(labels, shuffle=False, whole_shares=True)
   batch = only.batches(0, only.steps_per_epoch)
-  np.testing.assert_allclose(_paid(batch, 'lamp', lamp), 1, rtol=1e-5)
+  for name, ids in labels.items():
+    np.testing.assert_allclose(_paid(batch, name, ids), 1, rtol=1e-5)
 
 
-def test_whole_groups_of_the_first_grouping_count_once():
-  stream = _stream(max_group_size=None, shuffle=False)
-  batch = stream.batches(0, stream.steps_per_epoch)
-  assert batch.mask.sum() == 180
-  np.testing.assert_allclose(_paid(batch, 'who', _WHO), 1, rtol=1e-5)
+def test_without_them_there_are_no_shares():
+  assert _stream().batches(0, 2).shares is None
 
 
 def test_rows_of_unknown_group_are_alone():
@@ -97,7 +98,7 @@ def test_rows_of_unknown_group_are_alone():
   filled = fill_unknown(lamp)
   assert len(set(filled[:90])) == 90 and filled[:90].min() > 59
   np.testing.assert_array_equal(filled[90:], lamp[90:])
-  stream = _stream({'who': _WHO, 'lamp': lamp})
+  stream = _stream({'who': _WHO, 'lamp': lamp}, whole_shares=True)
   for step in range(5):
     batch = stream.batches(step, step + 1)
     alone = batch.mask & (lamp[batch.rows] < 0)
@@ -149,8 +150,7 @@ def test_training_is_the_same_on_any_number_of_devices(posterior):
       batch = training.Batch(
           data.images[index.rows],
           {f.name: index.group_ids[f.grouping] for f in model.grouped},
-          index.mask, np.arange(len(index.rows)), shares={
-              f.name: index.shares[f.grouping] for f in model.grouped})
+          index.mask, np.arange(len(index.rows)))
       state, found = take(state, batch)
     return state, found
 

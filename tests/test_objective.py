@@ -1,5 +1,6 @@
 """The group ELBO: an exact model, reductions, padding, gradients, layouts."""
 
+import dataclasses
 import functools
 
 import jax
@@ -467,6 +468,57 @@ def test_weights_multiply_the_kls():
       sums.elbo({'content': 3.0, 'style': 0.5}),
       sums.log_lik - 3.0 * sums.kl['content'] - 0.5 * sums.kl['style'],
       rtol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_all_rows_of_low_precision_are_counted(dtype):
+  batch = make_batch(MODEL, np.arange(600) % 7)
+  params = init_params(MODEL)
+  low = batch._replace(x=batch.x.astype(dtype))
+  sums = sum_terms(elbo_terms(MODEL, params, KEY, low, {'content': 7}))
+  exact = sum_terms(elbo_terms(
+      MODEL, params, KEY, low._replace(x=low.x.astype(jnp.float32)),
+      {'content': 7}))
+  assert sums.num_rows == 600
+  assert {leaf.dtype for leaf in jax.tree.leaves(sums)} == {jnp.float32.dtype}
+  assert_close(sums, exact)
+
+
+@pytest.mark.parametrize('settings, match', [
+    ({'contrast_of': ('contnet',)}, r"contrast_of.*'content'.*'contnet'"),
+    ({'contrast_of': ('style',)}, 'contrast_of'),
+    ({'leakage_of': ('content',)}, r"leakage_of of the factors \['style'\]"),
+    ({'mean_leakage_of': ('z',)}, 'mean_leakage_of'),
+    ({'sample_per': 'image'}, 'sample_per')])
+def test_unknown_names_are_refused(settings, match):
+  with pytest.raises(ValueError, match=match):
+    elbo_terms(MODEL, init_params(MODEL), KEY, make_batch(MODEL, [0, 1]),
+               {'content': 2}, **settings)
+
+
+def test_a_model_without_groups_refuses_them_too():
+  model = dataclasses.replace(MODEL, factors=vae(3))
+  for settings in {'sample_per': 'image'}, {'leakage_of': ('z',)}:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+      elbo_terms(model, init_params(model), KEY, make_batch(model, [0]), {},
+                 **settings)
+
+
+def test_weights_of_unknown_factors_are_refused():
+  sums = sum_terms(elbo_terms(
+      MODEL, init_params(MODEL), KEY, make_batch(MODEL, [0, 1]),
+      {'content': 2}))
+  assert sums.elbo({'style': 1.0}) == sums.elbo()
+  with pytest.raises(ValueError, match=r"kl_weights.*'stile'"):
+    sums.elbo({'stile': 2.0})
+
+
+def test_an_encoder_pays_for_whole_pieces():
+  batch = make_batch(MODEL, [0, 1])
+  with pytest.raises(ValueError, match='shares'):
+    elbo_terms(MODEL, init_params(MODEL), KEY,
+               batch._replace(shares={'content': np.ones(2, 'f')}),
+               {'content': 2})
 
 
 def test_warm_up_grows_linearly_to_one():

@@ -15,6 +15,7 @@ from small_models import (
   make_batch,
 )
 
+from mlvae_jax import objective
 from mlvae_jax.factors import parse_factors
 from mlvae_jax.group_posteriors import row_noise
 from mlvae_jax.objective import elbo_terms, sum_terms
@@ -159,6 +160,94 @@ def test_leakage_is_zero_on_average_where_codes_do_not_tell_the_group():
   assert told.mean() > 20 * error
 
 
+def _kernel(z, dim):
+  distance = np.square(z[:, None] - z).sum(-1)
+  return np.mean([np.exp(-0.5 * distance / variance)
+                  for variance in (dim / 4, dim, dim * 4)], axis=0)
+
+
+def _squared_mmd(z, ids):
+  """Of each group's rows and all rows, and half that of pairs of groups."""
+  kernel, groups = _kernel(z, z.shape[1]), np.unique(ids)
+  weights = np.stack([(ids == g) / np.sum(ids == g) for g in groups])
+  everyone = np.full(len(z), 1 / len(z))
+  to_all = [(w - everyone) @ kernel @ (w - everyone) for w in weights]
+  between = [0.5 * (v - w) @ kernel @ (v - w)
+             for i, v in enumerate(weights) for w in weights[:i]]
+  return np.array(to_all), np.mean(between)
+
+
+@pytest.mark.parametrize('sizes', [(4, 4, 4), (2, 7, 3, 1), (5, 1)])
+def test_the_nonnegative_estimate_is_the_mmd_to_all_rows(sizes):
+  rng = np.random.default_rng(len(sizes))
+  ids = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+  z = rng.normal(size=(len(ids), 3)) + 0.5 * ids[:, None]
+  found = leakage(jnp.asarray(z, jnp.float32), ids, np.ones(len(ids), bool),
+                  estimate='nonnegative')
+  to_all, _ = _squared_mmd(z, ids)
+  np.testing.assert_allclose(
+      np.mean(found), np.average(to_all, weights=sizes), rtol=1e-5)
+
+
+def test_the_unbiased_estimate_is_half_the_mmd_between_two_groups():
+  """So G / (G - 1) times that between a group and everyone."""
+  rng = np.random.default_rng(0)
+  ids = np.repeat(np.arange(3), 400)
+  z = rng.normal(size=(1200, 2)) + 0.8 * ids[:, None]
+  found = np.mean(leakage(
+      jnp.asarray(z, jnp.float32), ids, np.ones(1200, bool)))
+  to_all, between = _squared_mmd(z, ids)
+  np.testing.assert_allclose(found, between, rtol=0.02)
+  np.testing.assert_allclose(found, 3 / 2 * np.mean(to_all), rtol=0.02)
+
+
+def test_members_that_repel_each_other_drive_only_one_estimate_below_zero():
+  ids, mask = np.repeat(np.arange(6), 2), np.ones(12, bool)
+  # Of each pair one stands on either side, whatever its group.
+  z = jnp.asarray(np.tile([[3.0], [-3.0]], (6, 1)), jnp.float32)
+  assert np.mean(leakage(z, ids, mask)) < -0.4
+  np.testing.assert_allclose(
+      np.mean(leakage(z, ids, mask, estimate='nonnegative')), 0, atol=1e-6)
+
+  def lowest(estimate):
+    def value(z):
+      return jnp.mean(leakage(z, ids, mask, estimate=estimate))
+
+    def step(z, _):
+      return z - 3.0 * jax.grad(value)(z), None
+
+    start = jax.random.normal(jax.random.key(0), (12, 1))
+    return float(value(jax.lax.scan(step, start, length=300)[0]))
+
+  assert lowest('unbiased') < -0.2
+  assert lowest('nonnegative') > -1e-6
+
+
+def test_unknown_estimates_are_refused():
+  with pytest.raises(ValueError, match='unbiased'):
+    leakage(jnp.zeros((2, 1)), np.zeros(2, int), np.ones(2, bool),
+            estimate='biased')
+
+
+@pytest.mark.parametrize('norm', [0.0, 1e-20, 1e-6])
+def test_contrast_pulls_no_harder_where_means_are_near_zero(norm):
+  means = norm * np.random.default_rng(0).normal(size=(6, 4)).astype('f')
+  grad = jax.grad(lambda m: jnp.sum(contrast(
+      m, np.arange(6) // 2, np.ones(6, bool))))(jnp.asarray(means))
+  assert np.all(np.isfinite(grad)) and np.max(np.abs(grad)) < 2e4
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_moments_of_low_precision_are_those_of_float32(dtype):
+  ids, mask = np.zeros(3000, int), np.ones(3000, bool)
+  values = jnp.full((3000, 2), 1.5, dtype).at[::2].set(0.5)
+  expected = np.where(np.arange(3000) % 2, 1.0, -1.0)
+  np.testing.assert_allclose(
+      standardize(values, mask)[:, 0], expected, rtol=1e-3)
+  np.testing.assert_allclose(
+      around_groups(values, ids, mask, 1)[:, 0], 0.5 * expected, rtol=1e-3)
+
+
 def test_leakage_of_a_single_group_is_zero():
   for values in _penalty_and_grad(
       leakage, _CODES, np.zeros(9, int), np.ones(9, bool)):
@@ -251,7 +340,8 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
   for i, (name, others) in enumerate((
       ('who', ['light']), ('light', ['who']), ('style', ['who', 'light']))):
     # Of rows alone: a group's code is the same for all its members.
-    key = keys[i] if name == 'style' else jax.random.fold_in(keys[i], 1)
+    key = keys[i] if name == 'style' else jax.random.fold_in(
+        keys[i], objective._ALONE)
     code = q[name].reparameterize(
         row_noise(key, batch.rows, q[name].mean.shape[1]))
     mean = _float64(q[name].mean)

@@ -12,6 +12,7 @@ from experiments import evaluate, loop, presets, runs
 from experiments.datasets import splits
 import mlvae_jax
 from mlvae_jax import checkpoint, svi, training
+from mlvae_jax.batching import IndexStream
 from mlvae_jax.factors import Batch, ml_vae
 from mlvae_jax.likelihoods import Gaussian
 from mlvae_jax.model import Model
@@ -251,6 +252,16 @@ def test_training_climbs(tmp_path):
   assert elbo[-10:].mean() > elbo[:10].mean() + 5
   # A group's KL is paid in shares: an epoch counts each group once.
   np.testing.assert_allclose(metrics.sums.num_groups[0], 3, rtol=1e-5)
+
+
+def test_free_posteriors_are_not_subsampled():
+  with pytest.raises(ValueError, match='model=svi are of whole groups'):
+    presets.make_model(dataclasses.replace(
+        presets.PRESETS['folder'], model='svi', subsampling='unbiased',
+        visit='groups'), (8, 8, 1))
+  with pytest.raises(ValueError, match='whole groups'):
+    IndexStream([0, 9], groups_per_batch=1, max_group_size=4, visit='groups',
+                subsampling='unbiased', whole_shares=True)
 
 
 def test_contrast_needs_an_encoder():

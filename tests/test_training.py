@@ -18,7 +18,8 @@ import numpy as np
 import optax
 import pytest
 
-from mlvae_jax import training
+import mlvae_jax
+from mlvae_jax import svi, training
 from mlvae_jax.augment import Augment
 from mlvae_jax.batching import IndexBatch, IndexStream
 from mlvae_jax.factors import Batch, ml_vae
@@ -253,6 +254,76 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
     np.testing.assert_allclose(
         a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
 
+
+@pytest.mark.parametrize('check_vma', [True, False])
+@pytest.mark.parametrize('kind', ['product', 'mixture', 'svi'])
+def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
+  """A gradient that is summed over devices twice would be four times that."""
+  if jax.local_device_count() < 4:
+    pytest.skip('there are no four devices')
+  model, config, sizes, places = MODEL, PENALISED, None, None
+  if kind == 'mixture':
+    model = dataclasses.replace(MODEL, group_posterior=kind)
+  if kind == 'svi':
+    model = dataclasses.replace(MODEL, inference=kind)
+    config = dataclasses.replace(CONFIG, leakage_weights=(('style', 300.0),))
+    sizes = {'content': 6, 'style': 40}
+  batch = _batch(_PADDED.batch(1))
+  if kind == 'svi':
+    rows = np.arange(len(batch.mask))
+    places = {'content': np.array([3, 1, 5, 0]),
+              'style': np.where(batch.mask, rows, -1)}
+  state = training.init_state(model, config, sizes)
+
+  def step(state, batch, groups, rows):
+    return training.train_step(
+        model, config, {'content': 4}, state, batch, DEVICES,
+        None if groups is None else {'content': groups, 'style': rows})
+
+  arguments = (batch, *(places or {'content': None, 'style': None}).values())
+  spec = jax.sharding.PartitionSpec
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:4]), (DEVICES,))
+  sharded = jax.jit(jax.shard_map(
+      step, mesh=mesh, in_specs=(spec(), spec(DEVICES), spec(), spec(DEVICES)),
+      out_specs=spec(), check_vma=check_vma))
+  mapped = jax.pmap(
+      step, axis_name=DEVICES, in_axes=(None, 0, None, 0), out_axes=None,
+      devices=jax.local_devices()[:4])
+  split = jax.tree.map(
+      lambda v: v.reshape(4, -1, *v.shape[1:]), arguments)
+  found, expected = sharded(state, *arguments), mapped(
+      state, split[0], arguments[1], split[2])
+  # Adam's first moment, in proportion to the gradient; tables.
+  for a, b in zip(*(
+      jax.tree.leaves((metrics, state.opt_state[0].mu, state.tables))
+      for state, metrics in (found, expected))):
+    np.testing.assert_allclose(
+        a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
+
+
+def test_shard_map_infers_what_one_device_does():
+  model = dataclasses.replace(MODEL, inference='svi')
+  params = jax.jit(model.init)(jax.random.key(0))
+  batch = _batch(_PADDED.batch(1))
+  spec = jax.sharding.PartitionSpec
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
+
+  def fit(params, batch, axis_name=None):
+    return svi.fit(model, params, jax.random.key(0), batch, (('content', 4),),
+                   num_steps=10, axis_name=axis_name)
+
+  sharded = jax.jit(jax.shard_map(
+      functools.partial(fit, axis_name=DEVICES), mesh=mesh,
+      in_specs=(spec(), spec(DEVICES)),
+      out_specs={'content': spec(), 'style': spec(DEVICES)}))
+  jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+      sharded(params, batch), fit(params, batch))
+  images = batch.x[:2 * jax.local_device_count()]
+  apart = jax.jit(jax.shard_map(
+      lambda params, x: mlvae_jax.posteriors(model, params, x), mesh=mesh,
+      in_specs=(spec(), spec(DEVICES)), out_specs=spec(DEVICES)))
+  assert apart(params, images)['style'].mean.shape == (len(images), 2)
 
 
 def test_devices_follow_the_curve_of_one_step_after_the_other():
