@@ -48,11 +48,8 @@ def main() -> None:
 
 
 def _show_splits(config: presets.Config, data: GroupedImages) -> None:
-  try:
-    found = splits.split_groups(data, config.split_fractions)
-  except cli.UserError as error:  # Of a few groups; they are prepared.
-    print(f'no splits: {error}')
-    return
+  found = splits.split_groups(
+      data, config.split_fractions or splits.FRACTIONS['group'])
   for name in ('train', 'validation', 'test'):
     split = getattr(found, name)
     print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')

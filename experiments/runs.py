@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import fcntl
@@ -16,6 +16,7 @@ import jax
 
 from experiments import cli, datasets, presets
 from experiments.cli import UserError
+from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from mlvae_jax import checkpoint
 from mlvae_jax.batching import IndexStream
@@ -24,6 +25,7 @@ from mlvae_jax.mixing import MixedStream
 from mlvae_jax.model import Model, Params
 from mlvae_jax.store import GroupedImages
 
+_DATA = 'data'  # Of config.json: what the data are, see `Splits.content`.
 # Up to this many bytes of images are kept on the devices.
 _MAX_DEVICE_BYTES = 2 << 30
 # What may differ when a run is resumed.
@@ -96,8 +98,9 @@ def make_feed(model: Model, images: GroupedImages, config: presets.Config,
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: str, config: presets.Config, model: Model, *,
-                 resume: bool) -> Iterator[None]:
+def open_workdir(workdir: str, config: presets.Config, model: Model,
+                 content: Mapping[str, Any] | None = None, *, resume: bool,
+                 data_changed: str = 'refuse') -> Iterator[None]:
   """Makes a workdir with its config.json, or checks the one that is there.
 
   While the context lasts, no other run may open the workdir.
@@ -106,14 +109,17 @@ def open_workdir(workdir: str, config: presets.Config, model: Model, *,
     workdir: the folder.
     config: of this run.
     model: of this run.
+    content: of its data, as `Splits` has it; None neither records nor
+      compares it.
     resume: False refuses a workdir that holds a run.
+    data_changed: 'refuse', or 'accept' data other than the run's.
 
   Yields:
     Nothing.
 
   Raises:
     UserError: when the workdir is in use, holds a run of another
-      configuration, or one that is not to be resumed.
+      configuration or other data, or one that is not to be resumed.
   """
   path = os.path.join(workdir, checkpoint.CONFIG_FILE)
   os.makedirs(workdir, exist_ok=True)
@@ -124,9 +130,14 @@ def open_workdir(workdir: str, config: presets.Config, model: Model, *,
             f'{workdir} holds a run already; choose another --workdir, or '
             'resume it with --resume')
       _check_same_run(workdir, config, model)
+      if content is not None and data_changed != 'accept':
+        check_data(workdir, config, content)
+      if config.steps < (checkpoint.find_step(workdir, 'latest') or 0):
+        yield  # Nothing is trained: config.json says what was.
+        return
     cli.write_atomically(path, json.dumps(
-        {'config': presets.to_json(config), 'model': model.to_dict()},
-        indent=2) + '\n')
+        {'config': presets.to_json(config), 'model': model.to_dict(),
+         **({} if content is None else {_DATA: content})}, indent=2) + '\n')
     yield
 
 
@@ -178,19 +189,73 @@ def load_model(workdir: str, step: int | str = 'latest'
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
 
-def load_data(workdir: str, **moved: str | None) -> Splits:
+def load_data(workdir: str, *, data_changed: str = 'refuse',
+              **moved: str | None) -> Splits:
   """Loads the data set of a run.
 
   Args:
     workdir: of the run.
+    data_changed: 'refuse', or 'accept' other data than the run recorded, and
+      record these.
     **moved: new values of data_dir and store_dir; None keeps the run's.
 
   Returns:
     The splits.
+
+  Raises:
+    UserError: when the data are not those of the run.
   """
-  config, _ = read_run(workdir)
-  return datasets.load(dataclasses.replace(
+  config, values = read_run(workdir)
+  data = datasets.load(dataclasses.replace(
       config, **{name: path for name, path in moved.items() if path}))
+  if data_changed != 'accept':
+    check_data(workdir, config, data.content)
+  elif values.get(_DATA) != data.content:
+    cli.write_atomically(
+        os.path.join(workdir, checkpoint.CONFIG_FILE),
+        json.dumps(values | {_DATA: data.content}, indent=2) + '\n')
+  return data
+
+
+def check_data(workdir: str, config: presets.Config,
+               content: Mapping[str, Any]) -> None:
+  """Checks that data are those that a run recorded.
+
+  Args:
+    workdir: of the run.
+    config: of the run.
+    content: of the data, as `Splits` has it.
+
+  Raises:
+    UserError: when they are not: images that were trained on could be in the
+      test split.
+  """
+  old = read_run(workdir)[1].get(_DATA)
+  if old == content or old is None and config.dataset not in folder.GROUPINGS:
+    return
+  if old is None:
+    what = (f'{workdir} was trained before runs recorded their data, and images '
+            'were split in another way then: some that it was trained on may '
+            'be in the test split now')
+  else:
+    what = (f'the data of {workdir} have changed since it was trained: '
+            + _difference(old, content))
+  raise UserError(
+      f'{what}; restore the data, train in another --workdir, or take the data '
+      'as they are now with --data_changed=accept')
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+  """In words, how two contents of data differ."""
+  def size(content):
+    return (f'{content["num_images"]:,} images of {content["num_groups"]:,} '
+            'groups')
+
+  if size(old) != size(new):
+    return f'{size(new)} now, {size(old)} then'
+  if old['names'] != new['names']:
+    return f'{size(new)}, but not the same ones'
+  return 'the same names, but other pixels'
 
 
 def evaluation_file(split: str = 'test') -> str:
@@ -208,12 +273,26 @@ def define_workdir_flags() -> None:
   flags.DEFINE_string(
       'step', 'latest', 'Which checkpoint: latest, best (by the ELBO of the '
       'validation images), or the number of a step that was kept.')
+  define_data_changed_flag()
+
+
+def define_data_changed_flag() -> None:
+  """Defines the flag that says what to do where a run's data have changed."""
+  flags.DEFINE_enum(
+      'data_changed', 'refuse', ['refuse', 'accept'],
+      'Where the data are not those that the run in --workdir recorded: refuse '
+      'to go on, or accept the data as they are now, and record them.')
 
 
 def require_workdir(workdir: str | None) -> str:
-  """The workdir that a flag names; exits with 2 where none is named."""
+  """The workdir that a flag names; exits with 2 where none is named.
+
+  A UserError says at the start, not after hours, that it cannot be written to.
+  """
   if not workdir:
     cli.bad_flag('--workdir is required: the folder of a run')
+  if os.path.isdir(workdir):
+    cli.check_writable(workdir)
   return workdir
 
 
@@ -236,6 +315,8 @@ def _check_same_run(workdir: str, config: presets.Config, model: Model
   before_all = presets.to_json(presets.Config()) | old.get('config', {})
   for name, value in presets.to_json(config).items():
     before = before_all[name]
+    if name == 'split_fractions' and _DATA not in old:
+      continue  # It was of groups alone then; `check_data` says what counts.
     if before != value and name not in _FREE_TO_CHANGE:
       raise UserError(
           f'{workdir} holds a run with {name}={before}, not {value}; choose '

@@ -51,7 +51,8 @@ def main() -> None:
   """Reads the flags, compares the runs and draws the figure."""
   values = flags.FLAGS.flag_values_dict()
   found = compare(values['mlvae_workdir'], values['svi_workdir'],
-                  data_dir=values['data_dir'])
+                  data_dir=values['data_dir'],
+                  data_changed=values['data_changed'])
   workdir = values['svi_workdir']
   cli.write_atomically(
       os.path.join(workdir, 'svi.json'), json.dumps(found, indent=1) + '\n')
@@ -69,10 +70,11 @@ def define_flags() -> None:
   cli.define_path('svi_workdir', None, 'Run with --model=svi.',
                   required=True)
   cli.define_path('data_dir', None, 'Where the data are, if they moved.')
+  runs.define_data_changed_flag()
 
 
 def compare(mlvae_workdir: str, svi_workdir: str,
-            data_dir: str | None = None,
+            data_dir: str | None = None, data_changed: str = 'refuse',
             steps: tuple[int, ...] = _STEPS,
             num_images: int = _NUM_IMAGES) -> dict[str, Any]:
   """Compares two runs of the same data.
@@ -81,6 +83,7 @@ def compare(mlvae_workdir: str, svi_workdir: str,
     mlvae_workdir: of a model with an encoder.
     svi_workdir: of a model without.
     data_dir: where the data are, if they have moved.
+    data_changed: 'refuse', or 'accept' other data than the runs recorded.
     steps: of inference, to be tried with the SVI model.
     num_images: of the test split.
 
@@ -89,14 +92,19 @@ def compare(mlvae_workdir: str, svi_workdir: str,
     rows of model, steps, milliseconds and ELBO per test image}.
 
   Raises:
-    UserError: when the runs are not of these kinds, or of different images.
+    UserError: when the runs are not of these kinds, or of different images,
+      or the data are not those of both.
   """
   models = {'mlvae': runs.load_model(mlvae_workdir),
             'svi': runs.load_model(svi_workdir)}
   for name, wanted in (('mlvae', 'encoder'), ('svi', 'svi')):
     if models[name][0].inference != wanted:
       raise UserError(f'--{name}_workdir is not a run of --model={name}')
-  data = runs.load_data(svi_workdir, data_dir=data_dir)
+  data = runs.load_data(
+      svi_workdir, data_changed=data_changed, data_dir=data_dir)
+  if data_changed != 'accept':
+    runs.check_data(
+        mlvae_workdir, runs.read_run(mlvae_workdir)[0], data.content)
   if models['mlvae'][0].image_shape != data.test.images.shape[1:]:
     raise UserError('the two runs are of images of different shapes')
   config, _ = runs.read_run(svi_workdir)

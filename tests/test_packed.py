@@ -236,7 +236,9 @@ def test_the_papers_identities_are_split_as_in_the_paper():
   found = splits.split_groups(
       data, presets.PRESETS['celeb'].split_fractions)
   parts = [found.train, found.validation, found.test]
-  assert [part.num_groups for part in parts] == [48_880, 25_000, 25_000]
+  # An identity's split follows from its name alone, so shares are near those.
+  np.testing.assert_allclose(
+      [part.num_groups for part in parts], [48_880, 25_000, 25_000], rtol=0.02)
   assert sum((part.names for part in parts), ()) == data.names
   assert len(set(data.names)) == 98_880
   for part in parts:
@@ -265,15 +267,8 @@ def test_the_order_of_groups_is_of_their_names_and_a_seed():
   assert fewer == [name for name in order if name in names[50:]]
 
 
-@pytest.mark.parametrize('num_groups, expected', [
-    (3, [1, 1, 1]), (4, [2, 1, 1]), (5, [3, 1, 1]), (10, [6, 2, 2])])
-def test_few_groups_are_split_too(num_groups, expected):
+@pytest.mark.parametrize('num_groups', [1, 2, 5, 10])
+def test_few_groups_are_split_too(num_groups):
   found = splits.split_groups(_groups(num_groups))
-  assert [part.num_groups for part in (
-      found.train, found.validation, found.test)] == expected
-
-
-@pytest.mark.parametrize('num_groups', [1, 2])
-def test_too_few_groups_are_refused(num_groups):
-  with pytest.raises(UserError, match='at least 3, use --split_by=image'):
-    splits.split_groups(_groups(num_groups))
+  assert sum(part.num_groups for part in (
+      found.train, found.validation, found.test)) == num_groups

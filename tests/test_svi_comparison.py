@@ -26,13 +26,14 @@ def workdirs(tmp_path_factory):
       presets.PRESETS['folder'], data_dir=str(root / 'images'),
       store_dir=str(root / 'store'), image_size=8,
       factors='content:2:group,style:2', hidden_sizes=(8,), steps=4,
-      groups_per_batch=2, max_group_size=4, chunk_steps=2, eval_every=2)
+      groups_per_batch=2, max_group_size=4, chunk_steps=2, eval_every=2,
+      split_fractions=(0.2, 0.2))
   data = folder.load(config)
   for model_name in ('mlvae', 'svi'):
     changed = dataclasses.replace(config, model=model_name)
     model = runs.make_model(changed, data)
     workdir = str(root / model_name)
-    with runs.open_workdir(workdir, changed, model, resume=True):
+    with runs.open_workdir(workdir, changed, model, data.content, resume=True):
       loop.train(workdir, changed, model, data)
   return str(root / 'mlvae'), str(root / 'svi')
 
@@ -45,7 +46,7 @@ def test_both_runs_are_measured_and_drawn(workdirs):
   assert found['costs'][2]['elbo_per_image'] > found['costs'][1][
       'elbo_per_image']
   assert [len(curve) for curve in found['curves'].values()] == [2, 2]
-  assert found['images'] == 6  # All there are.
+  assert found['images'] == 7  # Four of a group, and all three of the other.
   drawing = svi_comparison.draw(json.loads(json.dumps(found)))
   assert len(drawing.figure.axes) == 2 and 'SVI' in drawing.caption
   assert len(svi_comparison.summary(found).splitlines()) == 4

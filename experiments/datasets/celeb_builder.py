@@ -339,15 +339,17 @@ def _check(image: str | bytes) -> tuple[str | None, int]:
 def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
   """The images of each split."""
   names, groups = index.in_order()
-  if len(names) < 3:
-    raise UserError(
-        f'{len(names)} identities have usable images in {source.description}; '
-        'three splits by identity need at least 3')
   rows = [row for group in groups for row in group]
   offsets = np.cumsum([0, *map(len, groups)])
   # Numbers of rows stand for images, so that the splits are the packed store's.
   found = splits.split_groups(
       GroupedImages(np.arange(len(rows)), offsets, tuple(names)), FRACTIONS)
+  for name in ('train', 'validation', 'test'):
+    if not len(getattr(found, name)):  # TFDS could not read it.
+      raise UserError(
+          f'none of the {len(names)} identities of {source.description} falls '
+          f'into the {name} split, which follows from a hash of their names; '
+          'a TFDS data set needs more identities')
   return {
       name: [rows[i] for i in getattr(found, name).images]
       for name in ('train', 'validation', 'test')}

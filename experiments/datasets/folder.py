@@ -7,6 +7,7 @@ store.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
@@ -37,26 +38,25 @@ def load(config: Config) -> splits.Splits:
 
   Returns:
     The splits: the groups are divided in the proportions split_fractions, or
-    with split_by='image' the images of each group. Of several groupings the
-    first factor's is meant; the groups of others may be in all splits.
+    with split_by='image' the images. Of several groupings the first factor's
+    applies; the groups of others may be in all splits.
 
   Raises:
     UserError: when the data cannot be used, or not be split.
   """
   _check_columns(config)
   data = open_images(config)
+  fractions = config.split_fractions or splits.FRACTIONS[config.split_by]
   if config.split_by == 'group':
-    return splits.split_groups(data, config.split_fractions)
-  if data.images.nbytes > _MAX_COPY_BYTES:
+    found = splits.split_groups(data, fractions)
+  elif data.images.nbytes > _MAX_COPY_BYTES:
     raise UserError(
         f'{data.images.nbytes / 1e9:.0f} GB of images are too many to divide '
         'the images of each group; use --split_by=group')
-  found = splits.split_images(data)
-  if not (len(found.validation) and len(found.test)):
-    raise UserError(
-        f'no group of {config.data_dir} has the 10 images that a split of its '
-        'images needs; use --split_by=group')
-  return found
+  else:
+    found = splits.split_images(data, fractions)
+  return dataclasses.replace(
+      found, content=packed.content_fingerprint(store_manifest(config)))
 
 
 def open_images(config: Config) -> GroupedImages:

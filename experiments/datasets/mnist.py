@@ -11,6 +11,7 @@ from experiments.datasets.splits import (
     SPLIT_SEED,
     Splits,
     check_image_size,
+    content_of,
 )
 from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
@@ -59,7 +60,8 @@ def load(config: Config) -> Splits:
       for rows in (order[:_NUM_TRAIN], order[_NUM_TRAIN:]))
   test = GroupedImages.from_labels(
       test_images, test_labels, names, _GROUPING)
-  return Splits(train, validation, test, shares_groups=True)
+  return Splits(train, validation, test, shares_groups=True,
+                content=content_of([train, validation, test]))
 
 
 def _read(split: str, folder: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from importlib import resources
 
@@ -10,6 +11,7 @@ import numpy as np
 from experiments.datasets.splits import (
     Splits,
     check_image_size,
+    content_of,
     split_images,
 )
 from experiments.presets import Config
@@ -34,6 +36,7 @@ def load(config: Config) -> Splits:
   with path.open('rb') as packed, gzip.open(packed, 'rt') as text:
     table = np.loadtxt(text, delimiter=',', dtype=np.uint8)
   images = table[:, :-1].reshape(-1, 28, 28, 1)
-  return split_images(GroupedImages.from_labels(
+  data = GroupedImages.from_labels(
       images, table[:, -1].astype(np.int64), [str(d) for d in range(10)],
-      'digit'))
+      'digit')
+  return dataclasses.replace(split_images(data), content=content_of([data]))

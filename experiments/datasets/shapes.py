@@ -30,7 +30,11 @@ from experiments.datasets.drawing import (
     Scenes,
     draw,
 )
-from experiments.datasets.splits import SPLIT_SEED, Splits
+from experiments.datasets.splits import (
+    SPLIT_SEED,
+    Splits,
+    digest_arrays,
+)
 from experiments.presets import PRESETS, Config
 from mlvae_jax.factors import parse_factors
 from mlvae_jax.store import GroupedImages, Labels
@@ -79,7 +83,11 @@ def load(config: Config) -> Splits:
   splits = [
       _grouped(part, grouping, config.image_size, keep_all=shares_groups)
       for part in parts]
-  return Splits(*splits, shares_groups=shares_groups)
+  # Of the scenes: another machine may draw them with other roundings.
+  return Splits(*splits, shares_groups=shares_groups, content={
+      'num_images': config.num_images, 'num_groups': len(FACTORS[grouping]),
+      'names': digest_arrays(*(part.values for part in parts)),
+      'pixels': digest_arrays(*(part.jitter for part in parts))})
 
 
 def sample(num: int) -> Scenes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +14,10 @@ from experiments.presets import Config
 from mlvae_jax.store import GroupedImages
 
 # Splits are part of a data set: they do not change with a run's seed, so
-# that runs of different seeds can be compared. (Splits by group follow
-# `packed.ORDER_SEED`.)
+# that runs of different seeds can be compared.
 SPLIT_SEED = 1705
+# Shares of validation and test where the user names none, by `split_by`.
+FRACTIONS = {'image': (0.1, 0.1), 'group': (0.25, 0.25)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +30,16 @@ class Splits:
     test: images for the numbers that are reported.
     shares_groups: True when the splits divide the images of the same groups,
       False when no group is in two splits.
+    content: what a run records of its data, to know them again: num_images,
+      num_groups, and digests of `names` (which images and groups) and of
+      `pixels`.
   """
 
   train: GroupedImages
   validation: GroupedImages
   test: GroupedImages
   shares_groups: bool
+  content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def grouping(self) -> str:
@@ -48,18 +56,97 @@ def check_image_size(config: Config, size: int) -> None:
 
 
 def split_images(
-    data: GroupedImages, fractions: tuple[float, float] = (0.1, 0.1),
+    data: GroupedImages, fractions: tuple[float, float] = FRACTIONS['image'],
 ) -> Splits:
-  """Splits the images of every group alike into three.
+  """Splits images into three.
+
+  Where rows have names, an image's split follows from a hash of its name:
+  none changes its split when others come or go. Where they have none, the
+  source never changes, and the images of every group are split alike.
 
   Args:
     data: the images.
-    fractions: of validation and test; each group's numbers are rounded down,
-      so that the smallest groups are all for training.
+    fractions: of the images for validation and test, in expectation. Of a
+      group of images without names, the numbers are rounded down, so that the
+      smallest groups are all for training.
 
   Returns:
     The splits.
   """
+  if data.row_names is None:
+    part = _parts_by_number(data, fractions)
+  else:
+    part = _parts([_position(name) for name in data.row_names], fractions)
+  return Splits(*(data.take(np.flatnonzero(part == p)) for p in range(3)),
+                shares_groups=True)
+
+
+def split_groups(
+    data: GroupedImages, fractions: tuple[float, float] = FRACTIONS['group'],
+) -> Splits:
+  """Splits the groups into three: no group is in two splits.
+
+  A group's split follows from a hash of its name: none changes its split when
+  others come or go.
+
+  Args:
+    data: in the order of a packed store, where each split is a slice.
+    fractions: of the groups for validation and test, in expectation.
+
+  Returns:
+    The splits, slices of the images; each knows its own groups only. Of a few
+    groups, a split may have none.
+  """
+  part = _parts(list(map(group_position, data.names)), fractions)
+  if np.any(np.diff(part) < 0):
+    raise ValueError('expected groups in the order of a packed store')
+  bounds = np.searchsorted(part, range(4))
+  return Splits(*(data.slice_groups(*bound) for bound in zip(
+      bounds[:-1], bounds[1:])), shares_groups=False)
+
+
+def group_position(name: str) -> float:
+  """Where a group stands, in [0, 1), by a hash of its name.
+
+  A packed store has its groups in this order. The first are for training, the
+  last for testing.
+  """
+  return _position(name.encode('utf-8', 'surrogateescape'))
+
+
+def digest_arrays(*arrays: np.ndarray) -> str:
+  """SHA-256 of arrays, in hexadecimal."""
+  found = hashlib.sha256()
+  for array in arrays:
+    found.update(f'{array.dtype}{array.shape}'.encode())
+    found.update(np.ascontiguousarray(array))
+  return found.hexdigest()
+
+
+def content_of(parts: Sequence[GroupedImages]) -> dict[str, Any]:
+  """What a run records of splits in memory, see `Splits.content`."""
+  return {
+      'num_images': sum(map(len, parts)),
+      'num_groups': max(part.num_groups for part in parts),
+      'names': digest_arrays(*(part.labels for part in parts)),
+      'pixels': digest_arrays(*(part.images for part in parts))}
+
+
+def _position(name: bytes) -> float:
+  digest = hashlib.sha256(f'{SPLIT_SEED}:'.encode() + name).digest()
+  return int.from_bytes(digest[:8]) / 2.0 ** 64
+
+
+def _parts(positions: Sequence[float], fractions: tuple[float, float]
+           ) -> np.ndarray:
+  """0, 1, 2 for training, validation and test, `[N]`."""
+  bounds = [1.0 - sum(fractions), 1.0 - fractions[1]]
+  return np.searchsorted(bounds, positions, side='right')
+
+
+def _parts_by_number(data: GroupedImages, fractions: tuple[float, float]
+                     ) -> np.ndarray:
+  """As `_parts`, with the same shares of every group, `[N]`."""
   labels = data.labels
   rng = np.random.default_rng(SPLIT_SEED)
   order = rng.permutation(len(labels))
@@ -68,39 +155,7 @@ def split_images(
   rank = np.arange(len(labels)) - np.repeat(np.cumsum(count) - count, count)
   num_validation, num_test = (
       np.repeat((count * f + 1e-9).astype(int), count) for f in fractions)
-  part = np.where(
+  part = np.empty(len(labels), int)
+  part[order] = np.where(
       rank < num_test, 2, np.where(rank < num_test + num_validation, 1, 0))
-  return Splits(*(data.take(order[part == p]) for p in range(3)),
-                shares_groups=True)
-
-
-def split_groups(
-    data: GroupedImages, fractions: tuple[float, float] = (0.25, 0.25),
-) -> Splits:
-  """Splits the groups into three: no group is in two splits.
-
-  Args:
-    data: whose groups are in a random order, as a packed store has them.
-    fractions: of the groups that validation and test get, at least one each.
-
-  Returns:
-    The splits, slices of the images; each knows its own groups only.
-
-  Raises:
-    UserError: with fewer than three groups, or none left to train on.
-  """
-  num_groups = data.num_groups
-  num_validation, num_test = (
-      max(1, round(num_groups * f)) for f in fractions)
-  num_train = num_groups - num_validation - num_test
-  if num_train < 1:
-    raise UserError(
-        f'{num_groups} groups cannot be split into training, validation and '
-        f'test groups at {fractions[0]:g} and {fractions[1]:g}; --split_by='
-        'group needs at least 3, use --split_by=image')
-  return Splits(
-      data.slice_groups(0, num_train),
-      data.slice_groups(num_train, num_train + num_validation),
-      data.slice_groups(num_groups - num_test, num_groups),
-      shares_groups=False)
-
+  return part
