@@ -234,9 +234,9 @@ def check_data(workdir: str, config: presets.Config,
   if old == content or old is None and config.dataset not in folder.GROUPINGS:
     return
   if old is None:
-    what = (f'{workdir} was trained before runs recorded their data, and images '
-            'were split in another way then: some that it was trained on may '
-            'be in the test split now')
+    what = (f'{workdir} was trained before runs recorded their data, and '
+            'images were split in another way then: some that it was trained '
+            'on may be in the test split now')
   else:
     what = (f'the data of {workdir} have changed since it was trained: '
             + _difference(old, content))
@@ -252,7 +252,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             'groups')
 
   if size(old) != size(new):
-    return f'{size(new)} now, {size(old)} then'
+    return f'{size(old)} then, {size(new)} now'
   if old['names'] != new['names']:
     return f'{size(new)}, but not the same ones'
   return 'the same names, but other pixels'

@@ -150,8 +150,8 @@ def _replace(tmp_path):
 
 
 @pytest.mark.parametrize('change, words', [
-    (_add, '61 images of 3 groups now, 60 images of 3 groups then'),
-    (_remove, '59 images of 3 groups now, 60 images of 3 groups then'),
+    (_add, '60 images of 3 groups then, 61 images of 3 groups now'),
+    (_remove, '60 images of 3 groups then, 59 images of 3 groups now'),
     (_rename, '60 images of 3 groups, but not the same ones'),
     (_replace, 'the same names, but other pixels')])
 def test_a_run_whose_data_changed_is_refused(run, tmp_path, change, words):
