@@ -55,7 +55,8 @@ class Classifier(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     for _ in range(2):
       x = nn.relu(nn.Dense(256)(x))
-    return nn.Dense(self.num_classes)(x)
+    # It starts at the labels' shares, which `_fit` puts into the bias.
+    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)(x)
 
 
 def evidence_windows(
@@ -99,8 +100,10 @@ def probe(
 ) -> Score:
   """Trains a classifier on codes, and scores it on the test set.
 
-  Codes are standardised with the training set's moments. Of the classifiers
-  met during training, the one of lowest validation cross-entropy is scored.
+  Codes are standardised with the training set's moments. The classifier starts
+  as one that only knows how frequent each label is; of those met during
+  training, this one included, the one of lowest validation cross-entropy is
+  scored.
 
   Args:
     train: to learn from.
@@ -114,7 +117,13 @@ def probe(
 
   Returns:
     The score.
+
+  Raises:
+    ValueError: on codes that are not finite, or labels out of range.
   """
+  for name, examples in (('training', train), ('validation', validation),
+                         ('test', test)):
+    _check(name, examples, num_classes)
   mean = np.mean(train.codes, axis=0)
   std = np.std(train.codes, axis=0)
   scale = 1.0 / np.where(std > 1e-6, std, 1.0)
@@ -137,6 +146,8 @@ def _fit(key, train, validation, num_classes, num_steps, batch_size,
   """The parameters of lowest validation cross-entropy."""
   init_key, batch_key = jax.random.split(key)
   params = Classifier(num_classes).init(init_key, train.codes[:1])
+  count = jnp.bincount(train.labels, length=num_classes) + 1.0
+  params['params']['Dense_2']['bias'] = jnp.log(count / jnp.sum(count))
   optimizer = optax.adam(
       optax.cosine_decay_schedule(learning_rate, num_steps))
 
@@ -152,16 +163,21 @@ def _fit(key, train, validation, num_classes, num_steps, batch_size,
   def block(carry, block_keys):
     learner, best, best_entropy = carry
     learner, _ = jax.lax.scan(step, learner, block_keys)
+    return choose(learner, best, best_entropy), None
+
+  def choose(learner, best, best_entropy):
     entropy = _cross_entropy(learner[0], *validation, num_classes)
     better = entropy < best_entropy
     best = jax.tree.map(
         lambda new, old: jnp.where(better, new, old), learner[0], best)
-    return (learner, best, jnp.minimum(entropy, best_entropy)), None
+    return learner, best, jnp.minimum(entropy, best_entropy)
 
-  keys = jax.random.split(
-      batch_key, (_NUM_BLOCKS, max(num_steps // _NUM_BLOCKS, 1)))
-  carry = ((params, optimizer.init(params)), params, jnp.inf)
-  (_, best, _), _ = jax.lax.scan(block, carry, keys)
+  keys = jax.random.split(batch_key, num_steps)
+  first = num_steps % _NUM_BLOCKS  # What does not divide comes before.
+  carry = choose((params, optimizer.init(params)), params, jnp.inf)
+  carry, _ = block(carry, keys[:first])
+  (_, best, _), _ = jax.lax.scan(
+      block, carry, keys[first:].reshape(_NUM_BLOCKS, -1))
   return best
 
 
@@ -170,6 +186,16 @@ def _score(params, examples, num_classes):
   logits = Classifier(num_classes).apply(params, examples.codes)
   hit = jnp.argmax(logits, axis=-1) == examples.labels
   return jnp.mean(hit), _cross_entropy(params, *examples, num_classes)
+
+
+def _check(name: str, examples: Examples, num_classes: int) -> None:
+  if not np.all(np.isfinite(examples.codes)):
+    raise ValueError(f'expected finite {name} codes, got NaN or infinity')
+  labels = np.asarray(examples.labels)
+  if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+    raise ValueError(
+        f'expected {name} labels in [0, {num_classes}), got labels from '
+        f'{labels.min()} to {labels.max()}')
 
 
 def _cross_entropy(params, codes, labels, num_classes):

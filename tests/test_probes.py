@@ -1,5 +1,6 @@
 """Probes: what they find is there, and what is not there they do not find."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -72,3 +73,34 @@ def test_each_image_is_in_k_windows():
 def test_too_much_evidence_leaves_nothing():
   rows, labels = probes.evidence_windows(np.array([0, 3]), 4, seed=0)
   assert rows.shape == (0, 4) and labels.shape == (0,)
+
+
+def test_where_there_is_nothing_to_learn_the_bound_is_the_labels_entropy():
+  """Also for codes and labels that invite to learn noise by heart."""
+  rng = np.random.default_rng(0)
+  train, validation, test = (
+      Examples(rng.normal(size=(n, 20)), np.arange(n) % 5)
+      for n in (100, 50, 5000))
+  score = probes.probe(train, validation, test, num_classes=5, num_steps=300)
+  assert score.conditional_entropy < np.log(5) + 0.02
+
+
+@pytest.mark.parametrize('num_steps', [1, 19, 39, 40])
+def test_all_steps_are_taken(num_steps, monkeypatch):
+  """As many minibatches are drawn as there are steps."""
+  drawn = []
+  split = jax.random.split
+  monkeypatch.setattr(jax.random, 'split', lambda key, shape=2: (
+      drawn.append(shape), split(key, shape))[1])
+  train = _examples(30 + num_steps, 0, True)  # Of a size not compiled yet.
+  probes.probe(train, train, train, num_classes=3, num_steps=num_steps)
+  assert num_steps in drawn
+
+
+@pytest.mark.parametrize('codes, labels, match', [
+    (np.nan, 0, 'finite test codes'), (np.inf, 0, 'finite test codes'),
+    (0.0, 3, r'test labels in \[0, 3\)'), (0.0, -1, 'test labels')])
+def test_what_cannot_be_scored_is_refused(codes, labels, match):
+  test = Examples(np.full((4, 2), codes), np.full(4, labels))
+  with pytest.raises(ValueError, match=match):
+    _probe(True, test)
