@@ -8,10 +8,14 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import traceback
 
 from absl import app, flags
 from absl import logging as absl_logging
+
+# Of the flags defined here, --help is to show those of who calls.
+flags.disclaim_key_flags()
 
 
 class UserError(Exception):
@@ -46,6 +50,9 @@ def run_with_arguments(main: Callable[[list[str]], None]) -> None:
   """As `run`, for a `main` that takes what stands after the flags."""
   absl_logging.set_verbosity(absl_logging.FATAL)
   sys.unraisablehook = _tell_unraisable
+  for name in flags.FLAGS.flags_by_module_dict():
+    if name.startswith('experiments.'):  # Or --help would not show these.
+      flags.adopt_module_key_flags(sys.modules[name])
   app.run(lambda argv: _guarded(lambda: main(argv[1:])), flags_parser=_parse)
 
 
@@ -90,6 +97,24 @@ class _PathParser(flags.ArgumentParser):
 
   def flag_type(self) -> str:
     return 'path'
+
+
+def check_writable(folder: str) -> None:
+  """Finds out, before long work, that nothing can be written to a folder.
+
+  Args:
+    folder: that has to be there.
+
+  Raises:
+    UserError: where a file cannot be made in it.
+  """
+  try:
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise UserError(
+        f'cannot write to {folder}: {error.strerror}; check its permissions, '
+        'and that the disk is not full') from error
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:

@@ -225,9 +225,10 @@ def _unseen(chosen: Labelled) -> Part:
   Validation images: a test split may be of combinations that were held out,
   in which one factor gives away another.
   """
-  if chosen.parts[1].split != 'test':
-    return chosen.parts[1]
-  return Part('test', *(
+  first, second, _ = chosen.parts
+  if first.split != second.split:
+    return second
+  return Part(first.split, *(
       np.concatenate(values) for values in zip(*(
           part[1:] for part in chosen.parts))))
 

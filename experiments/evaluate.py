@@ -16,29 +16,32 @@ recognition follow. Writes evaluation.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-import dataclasses
+from collections.abc import Mapping, Sequence
 import json
 import os
 from typing import Any
 
 from absl import flags
 import jax
+import numpy as np
 
 from experiments import (
     cli,
     disentanglement,
     factor_matrix,
     labelled,
+    meaning,
     presets,
     probe_rows,
     recognition_rows,
+    report,
     runs,
     strategies,
 )
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
 from experiments.encoding import Encoded, encode_rows, pixels
+from experiments.labelled import Labelled
 from mlvae_jax import checkpoint, evaluation
 from mlvae_jax.model import Model, Params
 from mlvae_jax.store import GroupedImages
@@ -60,13 +63,12 @@ def main() -> None:
   workdir = runs.require_workdir(values['workdir'])
   ks = None if values['ks'] is None else parse_ks(values['ks'])
   data = runs.load_data(
-      workdir, data_dir=values['data_dir'], store_dir=values['store_dir'])
-  evaluate(workdir, data, vae_workdir=values['vae_workdir'],
-           ks=ks, probe_steps=values['probe_steps'], split=values['split'],
-           step=runs.parse_step(values['step']))
-  from experiments import report
-
-  print(report.summary(workdir, values['split']))
+      workdir, data_changed=values['data_changed'],
+      data_dir=values['data_dir'], store_dir=values['store_dir'])
+  print(report.summary(evaluate(
+      workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
+      probe_steps=values['probe_steps'], split=values['split'],
+      step=runs.parse_step(values['step']))))
 
 
 def define_flags() -> None:
@@ -81,7 +83,8 @@ def define_flags() -> None:
       'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
   flags.DEFINE_enum(
       'split', 'test', ['test', 'validation'],
-      'Score on which images; validation is for tuning, and goes to '
+      'Images to score on. validation is for tuning: probes are chosen by one '
+      'half of these images and scored on the other, and the result goes to '
       'evaluation_validation.json.')
 
 
@@ -112,27 +115,28 @@ def evaluate(
     ks: numbers of images of evidence per group; None for 1 to 10, or for 1, 2
       and 5 of an SVI model.
     probe_steps: optimisation steps of a probe.
-    split: 'test', or 'validation', which then stands for it.
+    split: to score on: 'test', or 'validation', of which probes are then
+      chosen by one half and scored on the other.
     step: of which checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
     What evaluation.json holds, or evaluation_validation.json.
   """
-  if split != 'test':
-    data = dataclasses.replace(data, test=getattr(data, split))
+  config, _ = runs.read_run(workdir)
   models = _load_models(workdir, vae_workdir, step)
   if ks is None:
     ks = _SVI_KS if models['trained'][0].inference == 'svi' else KS
-  config, _ = runs.read_run(workdir)
-  first = labelled.probe_splits(data)
-  rows, examples = _first_probes(models, first, ks, probe_steps)
-  further, sections = _further(models, data, ks, probe_steps)
+  scored = getattr(data, split)
+  rows, examples = _first_probes(models, data, split, ks, probe_steps)
+  further, sections = _further(models, data, split, ks, probe_steps)
   result = {
+      'warnings': meaning.find_warnings(
+          config, models['trained'][0], data, split),
       'probes': rows + further,
       **sections,
-      'strategies': strategies.strategy_rows(*models['trained'], data.test),
-      **({} if data.shares_groups else _recognise(models, data.test)),
-      'elbo': _elbos(*models['trained'], data, config),
+      'strategies': strategies.strategy_rows(*models['trained'], scored),
+      **({} if data.shares_groups else _recognise(models, scored)),
+      'elbo': _elbos(*models['trained'], data, split, config),
       'protocol': {
           'step': checkpoint.find_step(workdir, step),
           'classifier': 'two hidden layers of 256 units',
@@ -142,10 +146,19 @@ def evaluate(
           'unseen_groups': not data.shares_groups, 'split': split,
       },
   }
-  cli.write_atomically(
-      os.path.join(workdir, runs.evaluation_file(split)),
-      json.dumps(result, indent=1) + '\n')
+  _write(os.path.join(workdir, runs.evaluation_file(split)), result)
   return result
+
+
+def _write(path: str, result: dict[str, Any]) -> None:
+  """Writes an evaluation; prints it where the disk does not take it."""
+  try:
+    cli.write_atomically(path, json.dumps(result, indent=1) + '\n')
+  except OSError as error:
+    print(report.summary(result))
+    raise UserError(
+        f'cannot write {path}: {error.strerror}; free space and evaluate the '
+        'run again') from error
 
 
 def _load_models(workdir: str, vae_workdir: str | None, step: int | str
@@ -153,7 +166,7 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   """The trained model, the same untrained, and the VAE if there is one."""
   model, params = runs.load_model(workdir, step)
   models = {'trained': (model, params)}
-  if model.inference == 'encoder':  # Nothing is inferred from no decoder.
+  if model.inference == 'encoder':  # SVI infers codes from a trained decoder.
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
     models['vae'] = runs.load_model(vae_workdir)
@@ -165,18 +178,14 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   return models
 
 
-def _first_probes(models: Models, splits: tuple[GroupedImages, ...],
+def _first_probes(models: Models, data: Splits, split: str,
                   ks: tuple[int, ...], probe_steps: int
                   ) -> tuple[list[dict[str, Any]], list[int]]:
   """Rows of "probes" for the first grouping, and how many images they had."""
   is_slow = models['trained'][0].inference == 'svi'
-  chosen = labelled.of_splits(
-      splits, _SVI_PROBE_IMAGES if is_slow else (None,) * 3)
-  images = {name: split.images
-            for name, split in zip(labelled.SPLITS, splits)}
-  rows = {part.split: part.rows for part in chosen.parts}
-  codes = {name: Encoded(*model, images, rows)
-           for name, model in models.items()}
+  chosen = labelled.first(
+      data, split, _SVI_PROBE_IMAGES if is_slow else (None,) * 3)
+  images, codes = _encoded(models, data, [chosen])
   # Where no label has k images there is nothing to say of k.
   ks = tuple(k for k in ks if k <= chosen.max_evidence)
   found = probe_rows.run_probes(
@@ -185,7 +194,7 @@ def _first_probes(models: Models, splits: tuple[GroupedImages, ...],
   return list(found), [len(part.rows) for part in chosen.parts]
 
 
-def _further(models: Models, data: Splits, ks: tuple[int, ...],
+def _further(models: Models, data: Splits, split: str, ks: tuple[int, ...],
              probe_steps: int
              ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
   """More rows of "probes", and sections, where there are several groupings."""
@@ -193,11 +202,8 @@ def _further(models: Models, data: Splits, ks: tuple[int, ...],
     return [], {}
   groupings = [
       chosen for grouping in data.test.groupings
-      if (chosen := labelled.choose(data, grouping)) is not None]
-  images = {name: getattr(data, name).images for name in labelled.SPLITS}
-  rows = factor_matrix.rows_to_encode(groupings)
-  codes = {name: Encoded(*model, images, rows)
-           for name, model in models.items()}
+      if (chosen := labelled.choose(data, grouping, split)) is not None]
+  images, codes = _encoded(models, data, groupings)
   others = [chosen for chosen in groupings if chosen.grouping != data.grouping]
   further = list(factor_matrix.further_probes(codes, others, ks, probe_steps))
   return further, {
@@ -207,8 +213,19 @@ def _further(models: Models, data: Splits, ks: tuple[int, ...],
           codes, groupings)}
 
 
+def _encoded(models: Models, data: Splits, groupings: Sequence[Labelled]
+             ) -> tuple[dict[str, np.ndarray], dict[str, Encoded]]:
+  """Images by split, and the codes of those that the groupings ask for."""
+  images = {name: getattr(data, name).images for name in labelled.SPLITS}
+  rows = factor_matrix.rows_to_encode(groupings)
+  return images, {
+      name: Encoded(*model, images, rows) for name, model in models.items()}
+
+
 def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
   """The sections on recognition of the test groups."""
+  if not len(test):
+    return {}
   test = labelled.first_groups(test)
   codes = encode_rows(*models['trained'], test.images)
   if 'untrained' in models:
@@ -224,9 +241,12 @@ def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
           'few_shot': recognition_rows.few_shot_rows(codes, test.offsets)}
 
 
-def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
-           ) -> dict[str, Any]:
-  """The ELBO of each split, in batches like those of training."""
+def _elbos(model: Model, params: Params, data: Splits, scored: str,
+           config: presets.Config) -> dict[str, Any]:
+  """The ELBO of each split with images, in batches like those of training.
+
+  Whoever tunes on validation images does not see that of the test images.
+  """
   is_slow = model.inference == 'svi'
   return {
       name: evaluation.evaluate_elbo(
@@ -235,7 +255,8 @@ def _elbos(model: Model, params: Params, data: Splits, config: presets.Config
                          devices=jax.local_devices()),
           seed=_SEED,
           max_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
-      for name in ('train', 'validation', 'test')}
+      for name in dict.fromkeys(('train', 'validation', scored))
+      if len(getattr(data, name))}
 
 
 if __name__ == '__main__':

@@ -28,12 +28,13 @@ def factor_rows(codes: Mapping[str, Encoded],
   Args:
     codes: 'trained', 'untrained' and perhaps 'vae'.
     images: by split, for the control of pixels.
-    groupings: the labels to be read.
+    groupings: the labels to predict.
     num_steps: optimisation steps of a probe.
 
   Returns:
     Rows of "code", "label", "strategy" (1), "source", "accuracy",
-    "conditional_entropy" (nats) and "chance".
+    "conditional_entropy" (nats) and "chance", and of how many "examples" and
+    "labels".
   """
   rows = []
   for chosen in groupings:

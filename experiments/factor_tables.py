@@ -1,4 +1,4 @@
-"""Tables of which code tells which label, and of the two strategies.
+"""Tables of what each code predicts, and of the two strategies.
 
 Of the sections "factors", "disentanglement" and "strategies" of
 evaluation.json; nothing is shown of one that is missing.
@@ -6,32 +6,33 @@ evaluation.json; nothing is shown of one that is missing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from experiments import web
+from experiments import meaning, web
 from mlvae_jax.model import Model
 
 _COLUMN = 9  # Characters of a label's column in the terminal.
 _STRATEGIES = {1: '1: each image alone', 2: '2: evidence of its group'}
 _MATRIX_TEXT = (
-    '<p>The data have several groupings. A classifier reads the labels of each'
-    ' off each code, every image encoded alone (strategy 1). A factor should '
-    'tell the label that it is grouped by, and none that another is grouped '
-    'by (chance); labels that no factor is grouped by belong in the factors '
-    'that no group shares. Where the test split is of combinations of labels '
-    'never trained on, who goes by the wrong label does worse than chance.'
-    '</p>')
+    '<p>The data have several groupings. A classifier predicts the labels of '
+    'each from each code, every image encoded alone (strategy 1). A factor '
+    'should predict the label that it is grouped by, and none that another is '
+    'grouped by (chance); labels that no factor is grouped by belong in the '
+    'factors that no group shares. Where the test split is of combinations of '
+    'labels never trained on, a classifier that relies on the wrong label '
+    'scores below chance.</p>')
 _DISENTANGLEMENT_TEXT = (
     '<p>These look at single dimensions of all codes side by side, whichever '
     'factor they belong to, every image encoded alone (strategy 1); all but '
     'the error are between 0 and 1, and 1 is best. MIG: how much more the '
-    'best dimension tells of a label than the second best, as a share '
-    'of the label\'s entropy; a label that a whole code of many dimensions '
-    'tells has a low one. Disentanglement: '
+    'best dimension says about a label than the second best, as a share '
+    'of the label\'s entropy; it is low for a label that many dimensions of a '
+    'code predict together. Disentanglement: '
     'whether a dimension matters for one label only. Completeness: whether '
     'few dimensions matter for a label. Error: of the forest that gives these '
-    'importances, on test images. What an untrained encoder gets is worth '
-    'nothing.</p>')
+    'importances, on test images. Scores no better than those of an untrained '
+    'encoder mean nothing.</p>')
 _STRATEGY_TEXT = (
     '<p>When test images are encoded, strategy 1 disregards how they are '
     'grouped: each image is a group. Strategy 2 takes several images of a '
@@ -57,7 +58,7 @@ def by_cell(rows: Rows, key: str) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def section(model: Model, evaluation: dict[str, Any], figure: str = '') -> str:
-  """The report's section on what each code tells of each label.
+  """The report's section on which labels each code predicts.
 
   Args:
     model: the rows of its factors are bold.
@@ -73,13 +74,14 @@ def section(model: Model, evaluation: dict[str, Any], figure: str = '') -> str:
   if not any(parts):
     return ''
   return '\n'.join(
-      ['<h2>Which code tells which label</h2>', *filter(None, parts)])
+      ['<h2>Label accuracy by code</h2>', *filter(None, parts)])
 
 
 def _matrix(rows: Rows | None, own: list[str], figure: str) -> str:
   if not rows:
     return ''
   labels, parts = labels_of(rows), [_MATRIX_TEXT, figure]
+  caveats = meaning.caveats(rows, 'label')
   for heading, key, scale, digits in (
       ('Test accuracy in %', 'accuracy', 100, 1),
       ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
@@ -91,7 +93,8 @@ def _matrix(rows: Rows | None, own: list[str], figure: str) -> str:
       cells.append(['chance', '', *(
           _cell(chance, 1, 100) for chance in labels.values())])
     parts.append(f'<h3>{heading}</h3>' + web.table(
-        ['code', 'source', *labels], cells, bold=own))
+        ['code', 'source', *(_marked(name, caveats) for name in labels)],
+        cells, bold=own) + web.footnotes(meaning.footnotes(caveats)))
   return '\n'.join(parts)
 
 
@@ -108,7 +111,7 @@ def _disentanglement(rows: Rows | None) -> str:
       '<h3>Dimension by dimension: MIG and DCI</h3>' + _DISENTANGLEMENT_TEXT
       + web.table(
           ['codes', 'label', 'MIG', 'disentanglement', 'completeness',
-           'error, %', 'best dimension', 'tells, %'], cells,
+           'error, %', 'best dimension', 'information, %'], cells,
           bold=['all']))
 
 
@@ -146,15 +149,24 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
   labels, lines = labels_of(rows), []
   table = {code: found for (code, source), found
            in by_cell(rows, 'accuracy').items() if source == 'mean'}
+  caveats = meaning.caveats(rows, 'label')
   across = (79 - width - 7) // _COLUMN
   for start in range(0, len(labels), across):
     shown = list(labels)[start:start + across]
-    lines.append('which code tells which, %'.ljust(width + 7)[:width + 7]
-                 + ''.join(f'{n[:_COLUMN - 1]:>{_COLUMN}}' for n in shown))
+    names = [_marked(n, caveats, _COLUMN - 1) for n in shown]
+    lines.append('label accuracy by code, %'.ljust(width + 7)[:width + 7]
+                 + ''.join(f'{name:>{_COLUMN}}' for name in names))
     for code, found in [*table.items(), ('chance', labels)]:
       lines.append(code[:width].ljust(width + 7) + ''.join(
           f'{_cell(found.get(n), 1, 100, "-"):>{_COLUMN}}' for n in shown))
-  return lines
+  return lines + meaning.footnotes(caveats)
+
+
+def _marked(label: str, caveats: Mapping[str, str],
+            width: int | None = None) -> str:
+  """A label's heading of at most `width` characters, with the mark it needs."""
+  mark = '*' if label in caveats else ''
+  return label[:width and width - len(mark)] + mark
 
 
 def _cell(value: float | None, digits: int, scale: float = 1,

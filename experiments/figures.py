@@ -67,7 +67,8 @@ def main() -> None:
     wrong = ', '.join(repr(n) for n in only if n not in NAMES) or 'nothing'
     cli.bad_flag(f'--only: expected some of {", ".join(NAMES)}; got {wrong}')
   paths = draw_all(workdir, runs.load_data(
-      workdir, data_dir=values['data_dir'], store_dir=values['store_dir']),
+      workdir, data_changed=values['data_changed'],
+      data_dir=values['data_dir'], store_dir=values['store_dir']),
       only=only, step=runs.parse_step(values['step']))
   if only and not paths:
     raise UserError(
@@ -111,6 +112,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
       model, params, data, model.grouped[0].name if model.grouped else None)
   folder = os.path.join(workdir, 'figures')
   os.makedirs(folder, exist_ok=True)
+  cli.check_writable(folder)
   paths = []
   with matplotlib.rc_context(STYLE):
     for name, drawing in _draw(

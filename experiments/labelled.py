@@ -1,18 +1,18 @@
 """Which images of a data set the evaluation reads a label off.
 
 Three parts: rows to train a probe on, to choose it by, and to score it on.
-Where the labels of the test images were all met in training, these are the
-three splits; else the probe is trained on test images too.
+Where the labels of the scored images were all met in training, these are of
+the three splits; else the probe is trained on images of the scored split too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets.splits import Splits, split_images
+from experiments.datasets.splits import Splits
 from mlvae_jax import probes
 from mlvae_jax.store import GroupedImages, Labels
 
@@ -36,6 +36,10 @@ class Part(NamedTuple):
   split: str
   rows: np.ndarray
   labels: np.ndarray
+
+  def take(self, index: np.ndarray | slice) -> Part:
+    """Some of the images."""
+    return Part(self.split, self.rows[index], self.labels[index])
 
   def windows(self, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sets of k images of a label: rows `[M, k]` and labels `[M]`.
@@ -68,44 +72,31 @@ class Labelled(NamedTuple):
                for p in self.parts)
 
 
-def of_splits(splits: Sequence[GroupedImages],
-              limits: Sequence[int | None] = (None,) * 3) -> Labelled:
-  """The images of three splits that share groups, by their first grouping.
+def first(data: Splits, scored: str = 'test',
+          limits: Sequence[int | None] = (None,) * 3) -> Labelled:
+  """The images from which the labels of the first grouping are learned.
+
+  Where the splits share groups, all labels take part, however few images they
+  have. Else the images of the scored split are divided 60/20/20, of each
+  group of at least `MIN_ROWS`. Parts may be empty.
 
   Args:
-    splits: to train, choose and score on.
-    limits: of each so many images, at random; None for all.
+    data: the splits.
+    scored: split to score on, 'test' or 'validation'.
+    limits: of each part at most this many images, at random; None for all.
 
   Returns:
     The images.
   """
-  parts = []
-  for name, split, limit in zip(SPLITS, splits, limits):
-    rows = np.sort(_shuffled(len(split))[:limit])
-    parts.append(Part(name, rows, split.labels[rows]))
-  return Labelled(splits[0].grouping, splits[0].num_groups, tuple(parts))
-
-
-def probe_splits(data: Splits
-                 ) -> tuple[GroupedImages, GroupedImages, GroupedImages]:
-  """Images to train, choose and score probes of the first grouping on.
-
-  Where no group is in two splits, the probes see test groups only, those of
-  at least five images: the images of each are divided 60/20/20.
-  """
   if data.shares_groups:
-    return data.train, data.validation, data.test
-  test = first_groups(data.test)
-  sizes = np.diff(test.offsets)
-  large = np.flatnonzero(sizes >= MIN_ROWS)
-  if not len(large):
-    large = np.arange(test.num_groups)
-  rows = np.concatenate(
-      [np.arange(*test.offsets[g:g + 2]) for g in large])
-  divided = split_images(GroupedImages.from_labels(
-      test.images[rows], np.repeat(np.arange(len(large)), sizes[large]),
-      [test.names[g] for g in large], data.grouping), (0.2, 0.2))
-  return divided.train, divided.validation, divided.test
+    found = Labelled(data.grouping, data.train.num_groups, _three(
+        lambda name: _all_of(name, getattr(data, name)), scored))
+  else:
+    found = _from_one(
+        data.grouping, scored, getattr(data, scored).labels_of(data.grouping))
+  return found._replace(parts=tuple(
+      part.take(np.sort(_shuffled(len(part.rows))[:limit]))
+      for part, limit in zip(found.parts, limits)))
 
 
 def first_groups(data: GroupedImages) -> GroupedImages:
@@ -118,7 +109,8 @@ def first_groups(data: GroupedImages) -> GroupedImages:
       0, int(max(1, min(data.num_groups, MAX_CLASSES, within))))
 
 
-def choose(data: Splits, grouping: str) -> Labelled | None:
+def choose(data: Splits, grouping: str, scored: str = 'test'
+           ) -> Labelled | None:
   """Chooses images to learn the labels of a grouping from.
 
   Rows whose label is not known are left out, and so are labels of fewer than
@@ -127,22 +119,23 @@ def choose(data: Splits, grouping: str) -> Labelled | None:
   Args:
     data: the splits.
     grouping: name of one of their groupings.
+    scored: split to score on, 'test' or 'validation'.
 
   Returns:
-    The three splits, where every label of the test split is in the train
-    split; else the test split divided 60/20/20. None where there are not two
-    labels to tell apart.
+    Images of all splits, where every label of the scored split is in the
+    train split; else the scored split divided 60/20/20. None where there are
+    not two labels to tell apart.
 
   Raises:
     ValueError: where a split has no such grouping.
   """
-  labels = [getattr(data, split).labels_of(grouping) for split in SPLITS]
-  names = [_present(found) for found in labels]
-  if names[2] <= names[0]:
-    chosen = _from_splits(grouping, labels)
-    if chosen is not None:
+  labels = {name: getattr(data, name).labels_of(grouping) for name in SPLITS}
+  if _present(labels[scored]) <= _present(labels['train']):
+    chosen = _from_splits(grouping, labels, scored)
+    if _is_question(chosen):
       return chosen
-  return _from_test(grouping, labels[2])
+  chosen = _from_one(grouping, scored, labels[scored])
+  return chosen if _is_question(chosen) else None
 
 
 def _present(labels: Labels) -> set[str]:
@@ -150,25 +143,54 @@ def _present(labels: Labels) -> set[str]:
   return {labels.names[i] for i in np.unique(labels.ids) if i >= 0}
 
 
-def _from_splits(grouping: str, labels: Sequence[Labels]) -> Labelled | None:
+def _three(part_of: Callable[[str], Part], scored: str
+           ) -> tuple[Part, Part, Part]:
+  """Parts to train, choose and score on, of all splits.
+
+  The validation images, where they are scored, are halved: a probe is not
+  scored on what it was chosen by.
+  """
+  if scored == 'validation':
+    return part_of('train'), *_halves(part_of(scored))
+  return part_of('train'), part_of('validation'), part_of(scored)
+
+
+def _all_of(split: str, images: GroupedImages) -> Part:
+  """All images of a split."""
+  return Part(split, np.arange(len(images)), images.labels)
+
+
+def _halves(part: Part) -> tuple[Part, Part]:
+  """Two halves of the images of each label; the second may have one more."""
+  part = part.take(_shuffled(len(part.rows)))
+  rank, count = _ranks(part.labels)
+  is_first = rank < count // 2
+  return part.take(is_first), part.take(~is_first)
+
+
+def _from_splits(grouping: str, labels: Mapping[str, Labels], scored: str
+                 ) -> Labelled:
   """Each split a part; classes are those of the train split, by name."""
-  classes = _classes(labels[0].ids)
-  number = {labels[0].names[i]: n for n, i in enumerate(classes)}
-  parts = []
-  for split, found, limit in zip(
-      SPLITS, labels, (MAX_TRAIN, MAX_HELD_OUT, MAX_HELD_OUT)):
+  classes = _classes(labels['train'].ids)
+  number = {labels['train'].names[i]: n for n, i in enumerate(classes)}
+
+  def part_of(split):
+    found = labels[split]
     # The last entry stands for -1, a label that is not known.
     renumber = np.array(
         [*(number.get(name, -1) for name in found.names), -1], np.int64)
     numbers = renumber[found.ids]
     rows = _shuffled(len(numbers))
-    rows = rows[numbers[rows] >= 0][:limit]
-    parts.append(Part(split, rows, numbers[rows]))
-  return _checked(Labelled(grouping, len(classes), tuple(parts)))
+    rows = rows[numbers[rows] >= 0]
+    return Part(split, rows, numbers[rows])
+
+  return Labelled(grouping, len(classes), tuple(
+      part.take(slice(limit)) for part, limit in zip(
+          _three(part_of, scored), (MAX_TRAIN, MAX_HELD_OUT, MAX_HELD_OUT))))
 
 
-def _from_test(grouping: str, labels: Labels) -> Labelled | None:
-  """The images of each label of the test split, divided 60/20/20."""
+def _from_one(grouping: str, split: str, labels: Labels) -> Labelled:
+  """The images of each label of one split, divided 60/20/20."""
   classes = _classes(labels.ids)
   renumber = np.full(len(labels.names) + 1, -1)
   renumber[classes] = np.arange(len(classes))
@@ -176,13 +198,22 @@ def _from_test(grouping: str, labels: Labels) -> Labelled | None:
   rows = _shuffled(len(numbers))
   rows = rows[numbers[rows] >= 0][:MAX_TRAIN + 2 * MAX_HELD_OUT]
   rows = rows[np.argsort(numbers[rows], kind='stable')]
-  numbers = numbers[rows]
-  count = np.bincount(numbers, minlength=len(classes))
-  rank = np.arange(len(rows)) - (np.cumsum(count) - count)[numbers]
-  fifth = count[numbers] // 5
-  part = np.where(rank < fifth, 2, np.where(rank < 2 * fifth, 1, 0))
-  return _checked(Labelled(grouping, len(classes), tuple(
-      Part('test', rows[part == p], numbers[part == p]) for p in range(3))))
+  part = Part(split, rows, numbers[rows])
+  rank, count = _ranks(part.labels)
+  number = np.where(
+      rank < count // 5, 2, np.where(rank < 2 * (count // 5), 1, 0))
+  return Labelled(grouping, len(classes), tuple(
+      part.take(number == n) for n in range(3)))
+
+
+def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Of each row, how many of its label come before it, and there are in all."""
+  order = np.argsort(labels, kind='stable')
+  count = np.bincount(labels)
+  rank = np.empty(len(labels), np.int64)
+  rank[order] = np.arange(len(labels)) - (np.cumsum(count) - count)[
+      labels[order]]
+  return rank, count[labels]
 
 
 def _classes(ids: np.ndarray) -> np.ndarray:
@@ -197,7 +228,7 @@ def _shuffled(count: int) -> np.ndarray:
   return np.random.default_rng(SEED).permutation(count)
 
 
-def _checked(labelled: Labelled) -> Labelled | None:
-  """None where the parts do not allow a probe."""
+def _is_question(labelled: Labelled) -> bool:
+  """Whether the parts allow a probe."""
   present = [len(np.unique(part.labels)) for part in labelled.parts]
-  return labelled if min(present) > 0 and present[0] > 1 < present[2] else None
+  return min(present) > 0 and present[0] > 1 < present[2]

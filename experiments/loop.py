@@ -62,19 +62,19 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits,
           f'{error}; try a smaller --learning_rate. {record.kept()}') from error
     except checkpoint.SaveError as error:
       raise UserError(
-          f'{error}; make room in {workdir}, and the same command goes on. '
-          f'{record.kept()}') from error
+          f'{error}; free space in {workdir} and run the same command to '
+          f'resume. {record.kept()}') from error
     except (ValueError, RuntimeError) as error:
       if jax.process_count() == 1:
         raise
-      # What JAX raises is no more exact when a peer is gone.
+      # JAX's error is unreliable once a peer is gone.
       raise UserError(
           f'lost another process, which may say why: {error}. Start all of '
-          f'them again to go on. {record.kept()}') from error
+          f'them again to resume. {record.kept()}') from error
 
 
 def _run(record: _Record, config: presets.Config, first: TrainState,
-         feed: Feed, validate: Callable[[Params], dict[str, Any]],
+         feed: Feed, validate: Callable[[Params], dict[str, Any]] | None,
          chunk: Callable[..., Any]) -> None:
   """The loop itself."""
   step = int(first.step)
@@ -83,7 +83,7 @@ def _run(record: _Record, config: presets.Config, first: TrainState,
       dynamic_ncols=True, disable=not distributed.is_first())
   with bar, Interrupts('finishing and saving this chunk') as interrupts:
     previous = (step - 1) // config.chunk_steps * config.chunk_steps
-    if (_is_due(previous, step, config)
+    if (validate and _is_due(previous, step, config)
         and not distributed.any_process(record.has_validation)):
       record.log(step, 'validation', validate(first.params))
     start = time.perf_counter()
@@ -101,7 +101,7 @@ def _run(record: _Record, config: presets.Config, first: TrainState,
           f'ELBO {values["elbo"]:.1f}, {values["images_per_second"]:.0f} '
           'images/s', refresh=False)
       signum, elbo = distributed.any_process(interrupts.signum), None
-      if _is_due(previous, step, config) and not signum:
+      if validate and _is_due(previous, step, config) and not signum:
         validation = validate(state.params)
         record.log(step, 'validation', validation)
         elbo = validation['elbo']
@@ -111,14 +111,15 @@ def _run(record: _Record, config: presets.Config, first: TrainState,
       if signum:
         raise StoppedError(
             f'stopped by {signal.Signals(signum).name} at step {step} of '
-            f'{config.steps}, which is saved; the same command goes on', signum)
+            f'{config.steps}, which is saved; the same command resumes',
+            signum)
       start = time.perf_counter()
 
 
 class _Record:
   """What a run leaves in its workdir: the log, and checkpoints.
 
-  Only the first process writes; in the others all this does nothing but wait.
+  Only the first process writes; the other processes only wait.
 
   Attributes:
     has_validation: whether the step that is resumed was validated.
@@ -188,7 +189,7 @@ class _Record:
         self._checkpoints.wait()
 
   def kept(self) -> str:
-    """A sentence on what is left to go on from."""
+    """A sentence on what is left to resume from."""
     if self._checkpoints is None:
       return 'What process 0 has saved is kept.'
     step = self._checkpoints.latest_step
@@ -211,7 +212,9 @@ class _Record:
     for damaged, why in self._checkpoints.damaged.items():
       print(f'the checkpoint of step {damaged} is damaged ({why}); it is set '
             f'aside in {os.path.join(self._workdir, checkpoint.DAMAGED_DIR)}')
-    if step:
+    if step > self._config.steps:
+      print(f'{self._workdir} has {step} steps already; nothing to train')
+    elif step:
       print(f'resuming {self._workdir} at step {step} of '
             f'{self._config.steps}')
     self._log = MetricsLog(self._workdir, step, self._steps_per_epoch)
@@ -222,8 +225,10 @@ class _Record:
 
 
 def _validator(model: Model, images: GroupedImages, config: presets.Config
-               ) -> Callable[[Params], dict[str, Any]]:
-  """Function from params to the validation record."""
+               ) -> Callable[[Params], dict[str, Any]] | None:
+  """Function from params to the validation record; None without images."""
+  if not len(images):
+    return None
   feed = runs.make_feed(model, images, config, shuffle=False)
   evaluate = evaluation.make_evaluate(model, feed.num_groups)
   limit = _MAX_VALIDATION_IMAGES

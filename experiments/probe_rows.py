@@ -121,8 +121,8 @@ def run_probes(labelled: Labelled, codes: Iterable[Code], num_steps: int
   """Probes every code for every k.
 
   Args:
-    labelled: the labels to be read, and off which images.
-    codes: off which codes.
+    labelled: the labels to predict, and from which images.
+    codes: from which codes.
     num_steps: optimisation steps of a probe.
 
   Yields:
@@ -138,14 +138,15 @@ def run_probes(labelled: Labelled, codes: Iterable[Code], num_steps: int
         yield {
             'code': code.name, 'label': labelled.grouping,
             'strategy': 1 if any_k == 1 else 2, 'source': code.source,
-            'k': any_k, **score._asdict()}
+            'k': any_k, **score}
 
 
 def _probe(labelled: Labelled, k: int, features: Features, num_steps: int
-           ) -> probes.Score | None:
+           ) -> dict[str, float] | None:
   """Probes the codes of sets of k images.
 
-  None where a part has no label of k images.
+  Gives the score, and of how many examples and labels it is. None where a
+  part has no label of k images.
   """
   examples = []
   for number, part in enumerate(labelled.parts):
@@ -153,6 +154,8 @@ def _probe(labelled: Labelled, k: int, features: Features, num_steps: int
     if not len(rows):
       return None
     examples.append(Examples(features(part.split, rows), labels))
-  return probes.probe(
+  score = probes.probe(
       *examples, num_classes=labelled.num_classes, seed=_SEED,
       num_steps=num_steps)
+  return {**score._asdict(), 'examples': len(labels),
+          'labels': len(np.unique(labels))}

@@ -46,7 +46,8 @@ def verification_rows(codes: Codes, offsets: np.ndarray
     for score, values in _scores(code, pairs).items():
       found = recognition.verify(values, pairs.same)
       rows.append({
-          'code': name, 'strategy': 1, 'score': score, **found._asdict()})
+          'code': name, 'strategy': 1, 'score': score, **found._asdict(),
+          'examples': int(offsets[-1]), 'labels': len(offsets) - 1})
   return rows
 
 
@@ -61,7 +62,8 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
     Rows of the section "few_shot": for every number of shots that at least
     two groups allow; `ways` is 20 at most, and all those groups.
   """
-  todo = list(_settings(np.diff(offsets)))
+  sizes = np.diff(offsets)
+  todo = list(_settings(sizes))
   rows = []
   for ways, shots in tqdm.tqdm(
       todo, desc='few shots', unit='setting', dynamic_ncols=True):
@@ -75,7 +77,8 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
             'code': name, 'strategy': 2 if fuse else 1, 'ways': found.ways,
             'shots': shots, 'fused': fuse,
             'accuracy': found.accuracy, 'chance': found.chance,
-            'standard_error': found.standard_error})
+            'standard_error': found.standard_error,
+            'examples': int(sizes[sizes > shots].sum()), 'labels': found.ways})
   return rows
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import math
 from typing import Any
 
-from experiments import web
+from experiments import meaning, web
 from mlvae_jax.model import Model
 
 _SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
@@ -106,7 +106,8 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
       'often a pair of one group gets the higher score: 0.5 is chance, 1 is '
       'perfect.</p>' + web.table(
           ['code', 'AUC, cosine', 'accuracy at equal error, cosine, %',
-           'AUC, evidence ratio'], cells, bold=own))
+           'AUC, evidence ratio'], cells, bold=own)
+      + web.footnotes(_footnotes(rows, [])))
 
 
 def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
@@ -121,14 +122,15 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       ['chance', ways_of(found), '', *_percents(found, 'chance', shots)]
       for found in _longest(table).values()]
   return (
-      '<h3>Few-shot: whose is an image? Accuracy in %</h3>'
+      '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials a few images of every group (the '
       'shots) are given, and the other images go to the group of the most '
       'similar code, by the cosine of the means. Fused (strategy 2): the shots '
       'of a group make one code, the product of their Normals; else '
       '(strategy 1) the nearest single image '
       f'decides.{_largest_error(rows)}</p>' + web.table(
-          ['code', 'groups', 'fused', *map(_shots, shots)], cells, bold=own))
+          ['code', 'groups', 'fused', *map(_shots, shots)], cells, bold=own)
+      + web.footnotes(_footnotes([], rows)))
 
 
 def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
@@ -150,14 +152,26 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
   if not columns:
     return []
   ways = ways_of(*few.values()).replace('–', '-') if few else None
+  notes = _footnotes(
+      evaluation.get('verification') or [],
+      [row for found in few.values() for row in found.values()])
   title = f'unseen groups, {ways}-way in %' if few else 'unseen groups'
+  title += '*' if notes else ''
   lines = [title[:width + 7].ljust(width + 7)
            + ''.join(f'{name:>8}' for name, *_ in columns)]
   for code in dict.fromkeys(code for _, cells, _ in columns for code in cells):
     lines.append(code[:width].ljust(width + 7) + ''.join(
         f'{cells.get(code, "-"):>8}' for _, cells, _ in columns))
   return [*lines, 'chance'.ljust(width + 7)
-          + ''.join(f'{chance:>8}' for *_, chance in columns)]
+          + ''.join(f'{chance:>8}' for *_, chance in columns), *notes]
+
+
+def _footnotes(verification: Rows, few_shot: Rows) -> list[str]:
+  """Which numbers mean nothing or little, and why."""
+  said = {'AUC': meaning.caveats(verification, 'strategy').get(1)}
+  said |= {_shots(n): why for n, why in sorted(
+      meaning.caveats(few_shot, 'shots').items())}
+  return meaning.footnotes({name: why for name, why in said.items() if why})
 
 
 def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -39,7 +40,7 @@ _PICTURES = (
     'samples')
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
-_MAX_BAD_IMAGES = 20  # So many are named.
+_MAX_BAD_IMAGES = 20  # This many are named.
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -53,12 +54,11 @@ def define_flags() -> None:
   cli.define_path('workdir', None, 'Folder of the run.')
 
 
-def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:
+def read_evaluation(workdir: str) -> dict[str, Any]:
   """The contents of evaluation.json; {} where there is none.
 
   Args:
     workdir: of the run.
-    split: that it is scored on.
 
   Returns:
     The JSON object.
@@ -66,7 +66,7 @@ def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:
   Raises:
     UserError: when the file is not what `experiments.evaluate` writes.
   """
-  path = os.path.join(workdir, runs.evaluation_file(split))
+  path = os.path.join(workdir, runs.evaluation_file())
   if not os.path.exists(path):
     return {}
   with open(path, encoding='utf-8') as file:
@@ -101,7 +101,8 @@ def write(workdir: str) -> str:
   body = [
       f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
       tables.key_numbers(model, evaluation, records),
-      '<h2>What each code tells</h2>',
+      tables.warnings(evaluation),
+      '<h2>What each code predicts</h2>',
       tables.probe_tables(model, evaluation) or _missing(
           'There is no evaluation of this run', 'evaluate', workdir),
       figures.get('evidence', ''),
@@ -122,18 +123,17 @@ def write(workdir: str) -> str:
   return path
 
 
-def summary(workdir: str, split: str = 'test') -> str:
+def summary(evaluation: dict[str, Any]) -> str:
   """The main numbers of evaluation.json as a table for the terminal.
 
   Args:
-    workdir: of the run.
-    split: that it is scored on.
+    evaluation: what the file holds.
 
   Returns:
-    Lines of at most 79 characters: accuracies in %, chance, which code tells
-    which label, numbers on groups never seen, ELBO per image.
+    Lines of at most 79 characters: accuracies in %, chance, label accuracy by
+    code, numbers on groups never seen, ELBO per image, and what makes them
+    mean nothing.
   """
-  evaluation = read_evaluation(workdir, split)
   codes = [row['code'] for row in evaluation.get('probes') or []]
   width = min(max([24, *map(len, codes)]), 36)
   lines = [
@@ -144,6 +144,10 @@ def summary(workdir: str, split: str = 'test') -> str:
            for split, value in evaluation.get('elbo', {}).items()]
   if elbos:
     lines.append('ELBO per image: ' + ', '.join(elbos))
+  if evaluation.get('probes') == []:
+    lines.insert(0, 'nothing to score by probes')
+  for warning in evaluation.get('warnings') or []:
+    lines += textwrap.wrap(f'warning: {warning}', 79, subsequent_indent='  ')
   return '\n'.join(lines) or 'not evaluated yet'
 
 

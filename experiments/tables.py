@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import statistics
 from typing import Any
 
-from experiments import recognition_tables, web
+from experiments import meaning, recognition_tables, web
 from mlvae_jax.model import Model
 
 # Sections of evaluation.json whose rows are shown in tables of their own.
 _OWN_SECTIONS = ('probes', 'verification', 'few_shot', 'factors', 'strategies',
-                 'disentanglement')
+                 'disentanglement', 'warnings')
 _SUMMARY_KS = (1, 2, 5, 10)
 
 Rows = list[dict[str, Any]]
@@ -28,8 +28,11 @@ def key_numbers(model: Model, evaluation: dict[str, Any],
     ks = [min(values), max(values)] if values else []
     if factor.grouping is None and model.grouped:
       ks = ks[:1]
-    keys += [(f'{factor.name} accuracy, k\xa0=\xa0{k}', f'{values[k]:.1f}\xa0%')
-             for k in dict.fromkeys(ks)]
+    caveats = meaning.caveats(found, 'k')
+    for k in dict.fromkeys(ks):
+      said = f' ({caveats[k].partition(":")[0]})' if k in caveats else ''
+      keys.append((f'{factor.name} accuracy, k\xa0=\xa0{k}{said}',
+                   f'{values[k]:.1f}\xa0%'))
   for label, found in labels.items():
     chance = chance_by_k(found)
     keys.append((f'chance{_of(label, labels)}',
@@ -51,14 +54,25 @@ def key_numbers(model: Model, evaluation: dict[str, Any],
 
 
 def probe_tables(model: Model, evaluation: dict[str, Any]) -> str:
-  """What classifiers read off the codes, for every k."""
-  if not evaluation.get('probes'):
+  """What classifiers predict from the codes, for every k.
+
+  Args:
+    model: the rows of its factors are bold.
+    evaluation: the contents of evaluation.json.
+
+  Returns:
+    HTML; '' where nothing was evaluated. Where there was nothing to score it
+    says why.
+  """
+  if evaluation.get('probes') is None:
     return ''
-  wish = ('A factor that groups share should tell the label (towards '
+  if not evaluation['probes']:
+    return _nothing_to_score(evaluation)
+  wish = ('A factor that groups share should predict the label (towards '
           '100&nbsp;%, 0 nats), the others should not (chance). '
           if model.grouped else '')
   parts = [
-      '<p>A classifier reads the label off each code; k images of a label '
+      '<p>A classifier predicts the label from each code; k images of a label '
       'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
       f'{wish}The rows in bold are the model\'s factors, the others are '
       'controls.</p>']
@@ -69,6 +83,7 @@ def probe_tables(model: Model, evaluation: dict[str, Any]) -> str:
         ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
       table = by_code(found, key, scale)
       ks = sorted({k for values in table.values() for k in values})
+      caveats = meaning.caveats(found, 'k')
       rows = [[code, source, *(_number(values.get(k), digits) for k in ks)]
               for (code, source), values in table.items()]
       if key == 'accuracy':
@@ -76,14 +91,28 @@ def probe_tables(model: Model, evaluation: dict[str, Any]) -> str:
         rows.append(['chance', '', *(_number(chance[k], digits) for k in ks)])
       parts.append(
           f'<h3>{web.escape(heading + _of(label, labels))}</h3>' + web.table(
-              ['code', 'source', *(f'k={k}' for k in ks)], rows,
-              bold=[f.name for f in model.factors]))
+              ['code', 'source', *(f'k={k}{_mark(k, caveats)}' for k in ks)],
+              rows, bold=[f.name for f in model.factors])
+          + web.footnotes(_footnotes(caveats)))
   protocol = '; '.join(
       f'{name.replace("_", " ")}: {plain(value)}'
       for name, value in evaluation.get('protocol', {}).items())
   if protocol:
     parts.append(f'<p class="soft">{web.escape(protocol)}</p>')
   return '\n'.join(parts)
+
+
+def warnings(evaluation: dict[str, Any]) -> str:
+  """What makes the run, or its scores, mean nothing or little."""
+  return '\n'.join(f'<p class="missing">Warning: {web.escape(line)}.</p>'
+                   for line in evaluation.get('warnings') or [])
+
+
+def _nothing_to_score(evaluation: dict[str, Any]) -> str:
+  why = '; '.join(evaluation.get('warnings') or [
+      'no split has enough images with labels'])
+  return ('<p class="missing">This run was evaluated, but there was nothing '
+          f'to score by probes: {web.escape(why)}.</p>')
 
 
 def elbo_table(evaluation: dict[str, Any]) -> str:
@@ -154,15 +183,25 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
   for label, found in labels.items():
     present = {row['k'] for row in found}
     ks = [k for k in _SUMMARY_KS if k in present]
+    caveats = meaning.caveats(found, 'k')
     title = f'test accuracy in %{_of(label, labels)}'[:width + 7]
     lines.append(title.ljust(width + 7)
-                 + ''.join(f'{f"k={k}":>8}' for k in ks))
+                 + ''.join(f'{f"k={k}{_mark(k, caveats)}":>8}' for k in ks))
     rows = [*by_code(found, 'accuracy', 100).items(),
             (('chance', ''), chance_by_k(found))]
     for (code, source), values in rows:
       lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
           f'{values[k]:8.1f}' if k in values else f'{"-":>8}' for k in ks))
+    lines += _footnotes({k: caveats[k] for k in ks if k in caveats})
   return lines
+
+
+def _mark(k: int, caveats: Mapping[int, str]) -> str:
+  return '*' if k in caveats else ''
+
+
+def _footnotes(caveats: Mapping[int, str]) -> list[str]:
+  return meaning.footnotes({f'k={k}': why for k, why in caveats.items()})
 
 
 def _of(label: str | None, labels: Mapping[str | None, Rows]) -> str:
@@ -175,7 +214,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def plain(value: Any) -> str:
-  """A value of JSON, to be read."""
+  """A JSON value as text."""
   if value is None or value == '':
     return '–'
   if isinstance(value, bool):

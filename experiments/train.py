@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import sys
 from typing import Any
 
 from absl import flags
@@ -26,6 +27,7 @@ from experiments import (
     datasets,
     distributed,
     loop,
+    meaning,
     prepare,
     presets,
     runs,
@@ -51,13 +53,20 @@ def main() -> None:
     distributed.on_first(lambda: runs.read_run(values['vae_workdir']))
   data = distributed.together(lambda: datasets.load(config))
   model = distributed.together(lambda: runs.make_model(config, data))
+  distributed.together(
+      lambda: meaning.check_trainable(config, model, data.train))
+  if distributed.is_first():
+    for warning in meaning.find_warnings(config, model, data):
+      print(f'warning: {warning}', file=sys.stderr, flush=True)
   if values['epochs'] is not None:
     stream = runs.make_stream(model, data.train, config)
     config = dataclasses.replace(
         config, steps=values['epochs'] * stream.steps_per_epoch)
   with contextlib.ExitStack() as stack:
     distributed.on_first(lambda: stack.enter_context(
-        runs.open_workdir(workdir, config, model, resume=values['resume'])))
+        runs.open_workdir(
+            workdir, config, model, data.content, resume=values['resume'],
+            data_changed=values['data_changed'])))
     bad_images = folder.bad_images(config)
     if bad_images and distributed.is_first():
       shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
@@ -73,6 +82,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
       'dataset', 'mnist5k', list(presets.PRESETS), 'Data set, and its preset.')
   prepare.define_store_flags()
+  runs.define_data_changed_flag()
   cli.define_path(
       'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
   flags.DEFINE_enum(
@@ -158,7 +168,8 @@ def define_flags() -> None:
       'split_by', None, ['image', 'group'],
       'Divide the images of each group into splits, or the groups.')
   flags.DEFINE_list(
-      'split_fractions', None, 'Shares of the groups for validation and test.')
+      'split_fractions', None, 'Shares of the images, or with --split_by=group '
+      'of the groups, for validation and test.')
   flags.DEFINE_integer(
       'num_images', None, 'Images of --dataset=shapes, of all splits.',
       lower_bound=1)
@@ -241,12 +252,13 @@ def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:
   from experiments import evaluate, figures, report  # Slow to import.
 
   if values['eval']:
-    evaluate.evaluate(workdir, data, vae_workdir=values['vae_workdir'])
+    evaluation = evaluate.evaluate(
+        workdir, data, vae_workdir=values['vae_workdir'])
   if values['figures']:
     figures.draw_all(workdir, data)
   path = report.write(workdir)
   if values['eval']:
-    print(report.summary(workdir))
+    print(report.summary(evaluation))
   print(f'report: {path}')
 
 

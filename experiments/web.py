@@ -72,6 +72,11 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
+def footnotes(lines: Iterable[str]) -> str:
+  """Lines of text below a table."""
+  return ''.join(f'<p class="soft">{escape(line)}.</p>' for line in lines)
+
+
 def page(title: str, body: Iterable[str]) -> str:
   """The page; `body` is HTML."""
   return _PAGE.format(

@@ -1,5 +1,6 @@
 """What all entry points share: paths as the shell would read them."""
 
+import errno
 import os
 
 from absl import flags
@@ -51,6 +52,26 @@ def test_every_flag_of_a_path_expands(monkeypatch, module):
   module.define_flags()
   found = {name for name, kind in names.items() if kind == 'define_path'}
   assert found and found == _PATHS & set(names)
+
+
+def test_a_folder_that_takes_no_files_is_one_error(monkeypatch, tmp_path):
+  cli.check_writable(str(tmp_path))
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(cli.UserError, match='^cannot write to .*/none: No such'):
+    cli.check_writable(str(tmp_path / 'none'))
+
+
+def test_an_evaluation_is_printed_where_the_disk_is_full(
+    monkeypatch, capsys, tmp_path):
+  def fail(path, text):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(cli, 'write_atomically', fail)
+  with pytest.raises(cli.UserError, match='evaluation.json: No space left on '
+                     'device; free space and evaluate the run again$'):
+    evaluate._write(f'{tmp_path}/evaluation.json', {
+        'elbo': {'test': {'elbo_per_image': -12.25}}})
+  assert capsys.readouterr().out == 'ELBO per image: test -12.2\n'
 
 
 def test_a_flag_of_a_path_is_parsed_once_and_stays_empty(monkeypatch):

@@ -70,7 +70,7 @@ def test_evaluation_has_the_plain_form(tiny):
   assert {'content', 'style', 'untrained_content', 'pixels'} <= codes
   assert set(rows['probes'][0]) == {
       'code', 'label', 'strategy', 'source', 'k', 'accuracy',
-      'conditional_entropy', 'chance'}
+      'conditional_entropy', 'chance', 'examples', 'labels'}
 
 
 def test_same_command_again_resumes(tiny):
@@ -137,7 +137,9 @@ def test_help_reads(module):
   result = _python('-m', f'experiments.{module}', '--help')
   assert result.returncode == 0
   assert f'python -m experiments.{module}' in result.stdout
-  assert '--workdir' in result.stdout
+  assert '\n  --workdir: ' in result.stdout
+  if module != 'report':  # Whichever module defines it.
+    assert '\n  --data_dir: ' in result.stdout
 
 
 @pytest.mark.parametrize('args, code, message', [

@@ -102,6 +102,28 @@ def test_new_labels_are_learned_from_test_images():
   assert labelled.choose(_splits(test=test), 'light').parts[0].split == 'train'
 
 
+@pytest.mark.parametrize('choose', [
+    labelled.first, lambda data, split: labelled.choose(data, 'light', split)])
+@pytest.mark.parametrize('shares_groups', [True, False])
+def test_validation_is_scored_on_what_nothing_was_chosen_by(
+    choose, shares_groups):
+  data = _splits(shares_groups=shares_groups, test=_images([0], [0]))
+  train, choice, score = choose(data, 'validation').parts
+  assert choice.split == score.split == 'validation'
+  assert train.split in ('train', 'validation')
+  assert not set(choice.rows) & set(score.rows)
+  if train.split == 'train':
+    # Half of the images of each label.
+    together = np.sort(np.concatenate([choice.rows, score.rows]))
+    np.testing.assert_array_equal(together, np.arange(len(data.validation)))
+    assert np.all(np.abs(
+        np.bincount(choice.labels) - np.bincount(score.labels)) <= 1)
+  else:
+    assert not set(train.rows) & {*choice.rows, *score.rows}
+  for part in (choice, score):
+    assert len(np.unique(part.labels)) >= 2
+
+
 def test_labels_of_few_images_are_left_out():
   who = np.repeat([0, 1, 2], [30, labelled.MIN_ROWS, labelled.MIN_ROWS - 1])
   data = _images(who, who % 2)
@@ -259,7 +281,8 @@ def test_rows_of_the_matrix_have_the_plain_form(factor_rows):
   assert len(factor_rows) == 20
   for row in factor_rows:
     assert set(row) == {'code', 'label', 'strategy', 'source', 'accuracy',
-                        'conditional_entropy', 'chance'}
+                        'conditional_entropy', 'chance', 'examples',
+                        'labels'}
     assert row['strategy'] == 1
   json.dumps(factor_rows)
 
@@ -282,7 +305,7 @@ def test_first_probes_leave_out_factors_of_another_grouping(hand_made):
 def test_one_grouping_has_no_matrix():
   data = split_images(GroupedImages.from_labels(
       np.zeros((20, 4, 4, 1), np.uint8), np.arange(20) % 2, ['a', 'b']))
-  assert evaluate._further({}, data, (1,), 10) == ([], {})
+  assert evaluate._further({}, data, 'test', (1,), 10) == ([], {})
 
 
 # Strategies.
@@ -378,8 +401,9 @@ _SECTIONS = {
 
 def test_sections_of_the_report():
   text = factor_tables.section(_MODEL, _SECTIONS, '<figure>')
-  assert text.index('Which code tells') < text.index('<figure>') < text.index(
-      'Test accuracy') < text.index('MIG and DCI')
+  places = [text.index(part) for part in (
+      'Label accuracy by code', '<figure>', 'Test accuracy', 'MIG and DCI')]
+  assert places == sorted(places)
   for cells in (
       ['code', 'source', 'who', 'light'], ['who', 'mean', '100.0', '30.0'],
       ['who', 'sample', '87.5', '–'], ['pixels', 'mean', '70.0', '–'],
@@ -416,16 +440,16 @@ def test_names_are_escaped():
 def test_summary_fits_the_terminal(tmp_path, width):
   assert [line.split() for line in factor_tables.summary_lines(
       _SECTIONS, width)] == [
-          'which code tells which, % who light'.split(),
+          'label accuracy by code, % who light'.split(),
           ['who', '100.0', '30.0'], ['style', '20.0', '90.0'],
           ['pixels', '70.0', '-'], ['chance', '25.0', '25.0']]
   rows = [_row('c' * 60, f'label_{i:02}', 1.0) for i in range(9)]
   lines = factor_tables.summary_lines({'factors': rows}, width)
   assert max(map(len, lines)) <= 79
-  named = ' '.join(line for line in lines if line.startswith('which'))
+  named = ' '.join(line for line in lines if line.startswith('label'))
   assert all(f'label_{i:02}' in named for i in range(9))
   (tmp_path / 'evaluation.json').write_text(json.dumps({'factors': rows}))
-  assert 'label_08' in report.summary(str(tmp_path))
+  assert 'label_08' in report.summary(report.read_evaluation(str(tmp_path)))
 
 
 @pytest.mark.parametrize('rows', [

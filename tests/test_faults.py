@@ -52,7 +52,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   _, before = checkpoint.load(run)
   args = _args(run, images, steps=60)
   line = _error(_run(args, _limit_files(3000)))
-  assert 'cannot write a checkpoint' in line and 'make room in' in line
+  assert 'cannot write a checkpoint' in line and 'free space in' in line
   assert 'The checkpoint of step 20 is kept.' in line
   _, after = checkpoint.load(run)
   np.testing.assert_array_equal(
@@ -85,6 +85,10 @@ def test_a_read_only_workdir_is_one_line(images, tmp_path):
             '-dac_override'] if os.getuid() == 0 else []
   line = _error(_run(_args(run, images), prefix))
   assert 'Permission denied' in line and str(run) in line
+  for module in ('evaluate', 'figures', 'report'):  # At their start.
+    line = _error(_run([sys.executable, '-m', f'experiments.{module}',
+                        f'--workdir={run}'], prefix))
+    assert line.startswith(f'error: cannot write to {run}: Permission denied;')
   assert not list(run.iterdir())
 
 

@@ -153,7 +153,8 @@ def test_failure_leaves_the_old_figure(trained, monkeypatch):
 
 def test_main_prints_the_paths(trained, monkeypatch, capsys):
   workdir, data, paths = trained
-  values = {'workdir': str(workdir), 'data_dir': 'moved', 'store_dir': None,
+  values = {'workdir': str(workdir), 'data_changed': 'accept',
+            'data_dir': 'moved', 'store_dir': None,
             'step': 'latest',
             'only': ['swap']}
   monkeypatch.setattr(

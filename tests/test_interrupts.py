@@ -58,7 +58,7 @@ def test_a_signal_ends_the_chunk_saves_and_the_run_goes_on(
     output = process.output
   found = re.search(
       rf'stopped by {number.name} at step (\d+) of 400, which is saved; the '
-      'same command goes on\n$', output)
+      'same command resumes\n$', output)
   assert found, output
   assert f'{number.name}: finishing and saving this chunk' in output
   step = int(found[1])

@@ -127,6 +127,10 @@ def _read(workdir):
     return _Page(file.read())
 
 
+def _summary(workdir):
+  return report.summary(report.read_evaluation(workdir))
+
+
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
   """The report of a complete run."""
@@ -153,7 +157,7 @@ def test_report_loads_nothing(page):
 
 
 def test_key_numbers_come_first(page):
-  top = page.text[:page.text.index('What each code tells')]
+  top = page.text[:page.text.index('What each code predicts')]
   assert 'Multi-Level VAE on folder' in top
   assert '4×4 RGB images' in top
   for number in ('k\xa0=\xa0150.0\xa0%', 'k\xa0=\xa010100.0\xa0%',
@@ -270,7 +274,7 @@ def test_the_model_s_factors_are_bold(tmp_path):
 
 def test_verification_is_a_key_number(tmp_path):
   page = _read(_workdir(tmp_path, _EVALUATION | _RECOGNITION))
-  top = page.text[:page.text.index('What each code tells')]
+  top = page.text[:page.text.index('What each code predicts')]
   assert 'who verification AUC0.875' in top
   assert 'how verification AUC0.562' in top and 'pixels' not in top
 
@@ -283,7 +287,7 @@ def test_one_section_on_recognition(tmp_path, name, heading, absent):
   text = _read(workdir).text
   assert 'Recognising groups' in text and heading in text
   assert absent not in text
-  lines = report.summary(workdir).splitlines()
+  lines = _summary(workdir).splitlines()
   assert ('AUC' in lines[0]) == (name == 'verification')
   assert ('20-way' in lines[0]) == (name == 'few_shot')
 
@@ -297,7 +301,7 @@ def test_nothing_on_recognition(tmp_path, evaluation):
   text = _read(workdir).text
   assert 'Recognising' not in text and 'another evaluation' not in text
   assert 'verification AUC' not in text
-  assert 'unseen groups' not in report.summary(workdir)
+  assert 'unseen groups' not in _summary(workdir)
 
 
 @pytest.mark.parametrize('nothing', [None, math.nan])
@@ -311,7 +315,7 @@ def test_numbers_on_recognition_may_be_missing(tmp_path, nothing):
   assert ['who', '2', 'no', '50.0', '–'] in page.rows
   assert 'nan' not in page.text and 'points' not in page.text
   assert 'verification AUC' not in page.text
-  assert [line.split() for line in report.summary(workdir).splitlines()] == [
+  assert [line.split() for line in _summary(workdir).splitlines()] == [
       ['unseen', 'groups,', '2-way', 'in', '%', '1', 'shot'],
       ['who', '50.0'], ['chance', '50.0']]
 
@@ -353,7 +357,7 @@ def test_damaged_line_of_bad_images_is_shown(tmp_path):
 
 
 def test_summary_is_a_narrow_table(tmp_path):
-  lines = report.summary(_workdir(tmp_path, _EVALUATION)).splitlines()
+  lines = _summary(_workdir(tmp_path, _EVALUATION)).splitlines()
   assert max(map(len, lines)) <= 79
   assert [line.split() for line in lines] == [
       ['test', 'accuracy', 'in', '%', 'k=1', 'k=2', 'k=10'],
@@ -369,7 +373,7 @@ def test_summary_is_a_narrow_table(tmp_path):
 
 def test_summary_of_four_ks_fits_the_terminal(tmp_path):
   rows = [_probe('x' * 60, 'sample', k, 1.0) for k in range(1, 31)]
-  lines = report.summary(_workdir(tmp_path, {'probes': rows})).splitlines()
+  lines = _summary(_workdir(tmp_path, {'probes': rows})).splitlines()
   assert lines[0].split()[-4:] == ['k=1', 'k=2', 'k=5', 'k=10']
   assert max(map(len, lines)) <= 79
 
@@ -377,7 +381,7 @@ def test_summary_of_four_ks_fits_the_terminal(tmp_path):
 def test_summary_tells_of_groups_never_seen(tmp_path):
   evaluation = _EVALUATION | json.loads(
       json.dumps(_RECOGNITION).replace('pixels', 'p' * 60))
-  lines = report.summary(_workdir(tmp_path, evaluation)).splitlines()
+  lines = _summary(_workdir(tmp_path, evaluation)).splitlines()
   assert max(map(len, lines)) <= 79
   assert len({len(line) for line in lines[6:11]}) == 1
   assert lines[6].endswith('     AUC  1 shot 5 shots 5 fused')
@@ -393,7 +397,7 @@ def test_summary_tells_of_groups_never_seen(tmp_path):
 def test_summary_of_few_groups(tmp_path):
   rows = [_few_shot('who', 12, 1, 0.5), _few_shot('who', 7, 5, 0.5),
           _few_shot('who', 3, 10, 0.5)]
-  lines = report.summary(_workdir(tmp_path, {'few_shot': rows})).splitlines()
+  lines = _summary(_workdir(tmp_path, {'few_shot': rows})).splitlines()
   assert lines[0].startswith('unseen groups, 7-12-way in %')
   assert lines[-1].split() == ['chance', '8.3', '14.3']
 
@@ -421,7 +425,7 @@ def test_several_labels_are_told_apart(tmp_path):
   for name in ('evidence', 'factors', 'swap'):
     _add_figure(tmp_path, name, f'How to read {name}.')
   page = _read(workdir)
-  top = page.text[:page.text.index('What each code tells')]
+  top = page.text[:page.text.index('What each code predicts')]
   for number in ('who accuracy, k\xa0=\xa0575.0', 'chance of who12.5',
                  'light accuracy, k\xa0=\xa0162.5',
                  f'chance of {_EVIL}50.0'):
@@ -430,17 +434,17 @@ def test_several_labels_are_told_apart(tmp_path):
   assert ['chance', '', '50.0'] in page.rows  # There is one k of that label.
   assert 'script' not in page.tags
   places = [page.text.index(text) for text in (
-      'How to read evidence.', 'Which code tells which label',
+      'How to read evidence.', 'Label accuracy by code',
       'How to read factors.', 'Two strategies', 'How to read swap.')]
   assert places == sorted(places)
   # Sections that have a table of their own are not shown twice.
   assert 'Factors' not in [row[0] for row in page.rows]
-  assert page.text.count('Which code tells') == 1
+  assert page.text.count('Label accuracy by code') == 1
   assert '<h2>Strategies' not in page.text and '<h2>Factors' not in page.text
 
 
 def test_summary_of_several_labels(tmp_path):
-  lines = report.summary(_workdir(tmp_path, _TWO_LABELS)).splitlines()
+  lines = _summary(_workdir(tmp_path, _TWO_LABELS)).splitlines()
   assert max(map(len, lines)) <= 79
   assert [line.split() for line in lines[:4]] == [
       ['test', 'accuracy', 'in', '%', 'of', 'who', 'k=1', 'k=5'],
@@ -448,11 +452,11 @@ def test_summary_of_several_labels(tmp_path):
       ['chance', '12.5', '12.5']]
   assert lines[4].split()[-1] == 'k=1' and lines[4].startswith(
       'test accuracy in % of <script>')
-  assert lines[7].startswith('which code tells which, %')
+  assert lines[7].startswith('label accuracy by code, %')
 
 
 def test_summary_without_evaluation(tmp_path):
-  assert report.summary(str(tmp_path)) == 'not evaluated yet'
+  assert _summary(str(tmp_path)) == 'not evaluated yet'
 
 
 def test_main_prints_the_path(tmp_path, monkeypatch, capsys):

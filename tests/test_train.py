@@ -83,6 +83,17 @@ def test_complete_run_trains_no_further(tmp_path):
   _assert_equal(before, after)
 
 
+def test_fewer_steps_than_there_are_train_nothing(tmp_path, capsys):
+  _, before = _train(tmp_path)
+  config = (tmp_path / 'config.json').read_bytes()
+  capsys.readouterr()
+  _, after = _train(tmp_path, steps=4)
+  _assert_equal(before, after)
+  assert (tmp_path / 'config.json').read_bytes() == config
+  assert capsys.readouterr().out == (
+      f'{tmp_path} has 6 steps already; nothing to train\n')
+
+
 def test_metrics_have_their_fields(tmp_path):
   _train(tmp_path)
   records = metrics_log.read_metrics(str(tmp_path))

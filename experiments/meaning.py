@@ -1,0 +1,178 @@
+"""Runs and scores that mean nothing, and why: said, not left to be guessed.
+
+Training says so at its start. The evaluation keeps the same sentences as
+"warnings", and the number of examples and labels behind every score, by which
+the tables mark the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments import labelled
+from experiments.cli import UserError
+from experiments.datasets.splits import Splits
+from experiments.labelled import MIN_ROWS, Labelled
+from experiments.presets import Config
+from mlvae_jax.model import Model
+from mlvae_jax.store import GroupedImages
+
+MIN_EXAMPLES = 30  # Of fewer, one more or less is several points.
+
+
+def find_warnings(config: Config, model: Model, data: Splits,
+                  scored: str = 'test') -> list[str]:
+  """Why a run, or its evaluation, will mean nothing, or little.
+
+  Args:
+    config: of the run.
+    model: of the run.
+    data: the splits.
+    scored: split that the evaluation scores on, 'test' or 'validation'.
+
+  Returns:
+    A sentence for each reason; none where all is well.
+  """
+  return [*_of_training(config, model, data.train),
+          *_of_scores(model, data, scored)]
+
+
+def check_trainable(config: Config, model: Model, train: GroupedImages
+                    ) -> None:
+  """Raises a UserError where there is nothing to train on."""
+  if not len(train):
+    raise UserError(
+        f'{config.dataset}: the training split has no images; add images, or '
+        'change --split_by or --split_fractions')
+  for grouping in _groupings(model)[:1]:
+    largest = int(_sizes(train, grouping).max())
+    if largest < config.min_group_size:
+      raise UserError(
+          f'{config.dataset}: no group by {grouping!r} has the '
+          f'{config.min_group_size} training images that --min_group_size='
+          f'{config.min_group_size} asks for; the largest has {largest}, so '
+          f'give --min_group_size={largest} or less')
+
+
+def caveat(examples: int, labels: int) -> str | None:
+  """What is to be said beside a score of so few examples or labels.
+
+  Args:
+    examples: how many the score is an average over.
+    labels: how many different ones they have.
+
+  Returns:
+    '1 label: this score means nothing', '7 examples: ...'; None where there
+    are enough.
+  """
+  if labels < 2:
+    return f'{count(labels, "label")}: this score means nothing'
+  if examples < MIN_EXAMPLES:
+    return f'{count(examples, "example")}: this score means little'
+  return None
+
+
+def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
+  """What is to be said beside the scores of a table, column by column.
+
+  Args:
+    rows: of a section of evaluation.json. Those without "examples" are of an
+      older version, and nothing is said of them.
+    column: the key whose values are the columns, 'k', 'label' or 'shots'.
+
+  Returns:
+    A caveat by value of `column`, of the least examples there; only where
+    there is one.
+  """
+  least = {}
+  for row in rows:
+    if 'examples' in row:
+      found = (row['labels'], row['examples'])
+      least[row[column]] = min(found, least.get(row[column], found))
+  return {name: why for name, (labels, examples) in least.items()
+          if (why := caveat(examples, labels))}
+
+
+def footnotes(said: Mapping[str, str]) -> list[str]:
+  """'* k=1, k=2: 7 examples: ...', a line for each different caveat."""
+  columns = {}
+  for name, why in said.items():
+    columns.setdefault(why, []).append(name)
+  return [f'* {", ".join(names)}: {why}' for why, names in columns.items()]
+
+
+def count(number: int, what: str) -> str:
+  """'1 label', '2 labels'."""
+  return f'{number:,} {what}{"" if number == 1 else "s"}'
+
+
+def _of_training(config: Config, model: Model, train: GroupedImages
+                 ) -> Iterator[str]:
+  if config.model != 'vae' and not model.grouped:
+    yield (f'no factor is grouped, so --model={config.model} learns what a '
+           'VAE does; name a grouping in --factors, as in '
+           f'content:10:{train.grouping},style:10')
+  for grouping in _groupings(model):
+    sizes = _sizes(train, grouping)
+    if len(sizes) == 1:
+      yield (f'the training split has only one group by {grouping!r}: nothing '
+             'shows in what groups differ')
+    elif sizes.max() < 2:
+      yield (f'no group has two images in the training split, which has as '
+             f'many groups by {grouping!r} as images ({len(sizes):,}): '
+             'nothing tells content from style')
+
+
+def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
+  images = getattr(data, scored)
+  if not len(images):
+    yield f'the {scored} split has no images: there is nothing to score'
+  if not len(data.validation) and scored != 'validation':
+    yield ('the validation split has no images: no checkpoint is known to be '
+           'the best, and no probe can be chosen')
+  if not len(images) or not len(data.validation):
+    return
+  yield from _of_probes(data, labelled.first(data, scored), scored)
+  for grouping in _groupings(model):
+    if grouping != data.grouping:
+      chosen = labelled.choose(data, grouping, scored)
+      yield from _of_probes(data, chosen, scored) if chosen else [
+          f'the {scored} split does not have enough images of two labels of '
+          f'{grouping!r}: there is nothing to score by {grouping!r}']
+  if not data.shares_groups and np.diff(images.offsets).max() < 2:
+    yield (f'no group has two images in the {scored} split: there is nothing '
+           'to recognise')
+
+
+def _of_probes(data: Splits, chosen: Labelled, scored: str) -> Iterator[str]:
+  train, choose, score = (part.labels for part in chosen.parts)
+  by = f' by {chosen.grouping!r}'
+  if not min(map(len, (train, choose, score))):
+    few = MIN_ROWS if not data.shares_groups else 2
+    yield (f'no group{by} has {few} images in the {scored} split: there is '
+           f'nothing for a probe to learn, or to score{by}')
+    return
+  labels = np.unique(score)
+  if caveat(len(score), len(labels)):
+    yield (f'probes{by} are scored on {count(len(score), "example")} of '
+           f'{count(len(labels), "label")} of the {scored} split: their '
+           f'scores mean {"nothing" if len(labels) < 2 else "little"}')
+  new = int(np.sum(~np.isin(labels, train)))
+  if new:
+    yield (f'{new:,} of {count(len(labels), "label")}{by} in the {scored} '
+           'split have no training images: no probe can get them right')
+
+
+def _groupings(model: Model) -> list[str]:
+  """The groupings of a model's factors, each once."""
+  return list(dict.fromkeys(f.grouping for f in model.grouped))
+
+
+def _sizes(images: GroupedImages, grouping: str) -> np.ndarray:
+  """Images of each group that has any; an unknown group is one of its own."""
+  ids = images.labels_of(grouping).ids
+  sizes = np.bincount(ids[ids >= 0])
+  return np.append(sizes[sizes > 0], np.ones(np.sum(ids < 0), sizes.dtype))
