@@ -196,8 +196,12 @@ def segment_sum(values: jax.Array, group_ids: jax.Array, num_groups: int
 def _sum_in_chains(values, group_ids, num_groups, rounds):
   num_rows = values.shape[0]
   max_extra = num_rows // _CHAIN
-  # A symbolic number of rows, of `jax.export`, cannot be compared.
-  if max_extra <= 4 if isinstance(max_extra, int) else rounds == 0:
+  if isinstance(max_extra, int):
+    is_short = max_extra <= 4
+  else:  # Of a symbol, in `jax.export`, it is not known whether it is 0.
+    is_short = rounds == 0
+    max_extra += 1
+  if is_short:
     return jax.ops.segment_sum(values, group_ids, num_groups)
   count = _count(group_ids, num_groups)
   extra = jnp.maximum(count - 1, 0) // _CHAIN

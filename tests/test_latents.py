@@ -98,6 +98,90 @@ def test_images_stay_in_range():
   assert images.min() >= 0 and images.max() <= 1
 
 
+_CONTENT, _STYLE = np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32)
+
+
+def _grid(codes):
+  return mlvae_jax.swap(_MODEL, _PARAMS, codes, codes)
+
+
+def _columns(codes):
+  return mlvae_jax.swap(
+      _MODEL, _PARAMS, {'content': _CONTENT, 'style': _STYLE}, codes)
+
+
+def _between(codes):
+  first, last = ({k: v[i] for k, v in codes.items()} for i in (0, 3))
+  return mlvae_jax.interpolate(_MODEL, _PARAMS, first, last, 3)
+
+
+def _decoded(codes):
+  return mlvae_jax.decode(_MODEL, _PARAMS, codes)
+
+
+def _logits(codes):
+  return _MODEL.decode(_PARAMS, codes)
+
+
+def _made(codes):
+  return mlvae_jax.generate(_MODEL, _PARAMS, codes, jax.random.key(0), 2)
+
+
+_TAKE_ALL = [_grid, _columns, _between, _decoded, _logits]
+
+
+@pytest.mark.parametrize('function', _TAKE_ALL)
+@pytest.mark.parametrize('codes', [
+    {'content': _CONTENT}, {'contnet': _CONTENT, 'style': _STYLE}, {},
+    {'content': _CONTENT, 'style': _STYLE, 'mood': _STYLE}])
+def test_codes_of_other_factors_are_refused(function, codes):
+  with pytest.raises(ValueError, match=(
+      r"of the factors \['content', 'style'\], got ")):
+    function(codes)
+
+
+def test_generate_refuses_an_unknown_factor():
+  with pytest.raises(ValueError, match=r"some of .*got \['contnet'\]"):
+    _made({'contnet': _CONTENT})
+
+
+@pytest.mark.parametrize('function', [*_TAKE_ALL, _made])
+def test_codes_of_another_size_are_refused(function):
+  with pytest.raises(ValueError, match=(
+      r"\[.*3\] of factor 'content', got \[.*2\]")):
+    function({'content': _STYLE, 'style': _STYLE})
+
+
+def test_numbers_of_codes_that_differ_are_refused():
+  codes = {'content': _CONTENT, 'style': _STYLE[:2]}
+  for function in (_grid, _columns, _decoded, _logits, _made):
+    with pytest.raises(ValueError, match=r'content \[4, 3\], style \[2, 2\]'):
+      function(codes)
+
+
+def test_codes_of_more_axes_are_refused_where_a_list_is_wanted():
+  codes = {'content': _CONTENT[None], 'style': _STYLE[None]}
+  assert _decoded(codes).shape == (1, 4, 4, 4, 1)
+  for function, axes in ((_grid, 'R, 3'), (_columns, 'C, 3'),
+                         (_made, 'G, 3'), (_logits, 'N, 3')):
+    with pytest.raises(ValueError, match=rf'\[{axes}\] .*got \[1, 4, 3\]'):
+      function(codes)
+
+
+def test_codes_may_be_lists():
+  codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES)
+  lists = {name: code.tolist() for name, code in codes.items()}
+  for function in (_grid, _decoded, _made):
+    np.testing.assert_allclose(function(lists), function(codes), rtol=1e-5)
+
+
+def test_no_codes_decode_to_no_images():
+  codes = {'content': _CONTENT[:0], 'style': _STYLE[:0]}
+  assert _decoded(codes).shape == (0, 4, 4, 1)
+  assert _grid(codes).shape == (0, 0, 4, 4, 1)
+  assert _made(codes).shape == (0, 2, 4, 4, 1)
+
+
 def test_ids_without_their_number_are_refused():
   with pytest.raises(ValueError, match='num_groups'):
     mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES, _IDS)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from mlvae_jax.evidence import product_of_normals
-from mlvae_jax.factors import Factor, ml_vae, vae
-from mlvae_jax.inference import encode_group
+from mlvae_jax.factors import Batch, Factor, ml_vae, vae
+from mlvae_jax.inference import encode_group, infer, posteriors
+from mlvae_jax.latents import reconstruct
 from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model import Model
 from mlvae_jax.networks import MLP, Conv
+from mlvae_jax.objective import elbo_terms
 
 NUM_GROUPS = 4
 MODEL = Model(
@@ -187,6 +189,9 @@ def test_the_factor_is_named_where_the_model_has_several_grouped():
     encode_group(model, params, IMAGES, IDS, 4)
   with pytest.raises(ValueError, match=r"no factor 'size', expected one of"):
     encode_group(model, params, IMAGES, IDS, 4, factor='size')
+  with pytest.raises(ValueError, match=(
+      r"'style' is not grouped, expected one of .*\['content'\]")):
+    encode_group(MODEL, PARAMS, IMAGES, IDS, 4, factor='style')
 
 
 @pytest.mark.parametrize('images, ids, match', [
@@ -208,6 +213,146 @@ def test_nan_images_are_not_taken_for_floats_between_0_and_1():
   images[3, 0, 0, 0] = np.nan
   with pytest.raises(ValueError, match=r'float images in \[0, 1\]'):
     _encode_group(PARAMS, images, IDS)
+
+
+def test_nan_is_refused_wherever_images_are_taken():
+  images = np.float32(IMAGES / 255.0)
+  images[3, 0, 0, 0] = np.nan
+  for function in (posteriors, infer, reconstruct):
+    with pytest.raises(ValueError, match='got NaN; mask these rows'):
+      function(MODEL, PARAMS, images, IDS, NUM_GROUPS)
+    mask = np.arange(12) != 3
+    found = function(MODEL, PARAMS, images, IDS, NUM_GROUPS, mask=mask)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+
+
+def test_images_that_a_jit_closes_over_are_checked():
+  images = jnp.asarray(np.float32(IMAGES))
+  with pytest.raises(ValueError, match=r'in \[0, 1\], got values from'):
+    jax.jit(lambda params: MODEL.encode(params, images))(PARAMS)
+  _assert_same(
+      jax.jit(lambda params: _encode_group(params, images / 255, IDS))(PARAMS),
+      EXPECTED)
+
+
+@pytest.mark.parametrize('name', ['float16', 'bfloat16'])
+def test_images_of_low_precision_are_encoded_in_float32(name):
+  images = jnp.asarray(IMAGES / 255.0, name)
+  wide = images.astype(jnp.float32)
+  for dtype in ('float32', 'bfloat16'):
+    model = dataclasses.replace(MODEL, dtype=dtype)
+    found = jax.jit(model.encode)(PARAMS, images)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
+    _assert_same(found, jax.jit(model.encode)(PARAMS, wide))
+    codes = {f: jnp.asarray(q.mean, name) for f, q in found.items()}
+    assert jax.jit(model.decode)(PARAMS, codes).dtype == jnp.float32
+  _assert_same(_encode_group(PARAMS, images, IDS),
+               _encode_group(PARAMS, wide, IDS))
+
+
+def test_600_images_of_low_precision_count_as_600():
+  x = jnp.full((600, 8, 8, 1), 0.5, jnp.bfloat16)
+  batch = Batch(x, {'content': np.zeros(600, np.int32)}, np.ones(600, bool),
+                np.arange(600))
+  terms = jax.jit(lambda batch: elbo_terms(
+      MODEL, PARAMS, jax.random.key(0), batch, {'content': 1}))(batch)
+  assert terms.num_rows == 600
+
+
+# No images at all, lists, ids out of range.
+
+
+_SVI = dataclasses.replace(MODEL, inference='svi')
+_EMPTY = [
+    MODEL, dataclasses.replace(MODEL, group_posterior='mixture'), _SVI,
+    dataclasses.replace(MODEL, network=Conv((4,), (8,)))]
+
+
+@pytest.mark.parametrize('model', _EMPTY, ids=[
+    'product', 'mixture', 'svi', 'conv'])
+def test_no_images_give_empty_results_and_the_prior(model):
+  params = jax.jit(model.init)(jax.random.key(0))
+  for images, ids, mask in (
+      (IMAGES[:0], IDS[:0], None), (np.float32(IMAGES[:0]), [], [])):
+    found = encode_group(model, params, images, ids, 4, mask=mask)
+    for value in found:
+      np.testing.assert_array_equal(value, np.zeros((4, 3)))
+    for groups in ((), (ids, 4)):
+      for key in (None, jax.random.key(0)):
+        codes = infer(model, params, images, *groups, mask=mask, key=key)
+        assert {name: code.shape for name, code in codes.items()} == {
+            'content': (0, 3), 'style': (0, 2)}
+      assert posteriors(
+          model, params, images, *groups)['style'].logvar.shape == (0, 2)
+      assert reconstruct(
+          model, params, images, *groups, mask=mask).shape == (0, 8, 8, 1)
+  if model.inference == 'encoder':
+    assert model.encode(params, IMAGES[:0])['style'].mean.shape == (0, 2)
+  codes = {'content': jnp.zeros((0, 3)), 'style': jnp.zeros((0, 2))}
+  assert model.decode(params, codes).shape == (0, 2, 8, 8, 1)
+
+
+def test_images_ids_and_masks_may_be_lists():
+  images = IMAGES / 255.0
+  mask = [i % 3 > 0 for i in range(12)]
+  arrays = (images, IDS, NUM_GROUPS)
+  lists = (images.tolist(), IDS.tolist(), NUM_GROUPS)
+  for function in (encode_group, posteriors, infer, reconstruct):
+    _assert_same(function(MODEL, PARAMS, *lists, mask=mask),
+                 function(MODEL, PARAMS, *arrays, mask=np.array(mask)))
+  _assert_same(infer(MODEL, PARAMS, images, {'content': IDS.tolist()}, 4),
+               infer(MODEL, PARAMS, *arrays))
+
+
+def test_traced_ids_out_of_range_drop_the_row():
+  far = np.where(np.arange(12) == 3, 99, IDS)
+  real = far < 99
+  found = jax.jit(lambda ids: posteriors(MODEL, PARAMS, IMAGES, ids, 4))(far)
+  expected = posteriors(MODEL, PARAMS, IMAGES, IDS, 4, mask=real)
+  _assert_same(found['content'], expected['content'])
+  _assert_same(found['style'].mean[3],
+               posteriors(MODEL, PARAMS, IMAGES)['style'].mean[3])
+
+
+# Masks.
+
+
+_KEY = jax.random.key(3)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture', 'svi'])
+@pytest.mark.parametrize('grouped', [False, True])
+def test_masked_images_change_nothing_and_are_the_prior(kind, grouped):
+  model = _SVI if kind == 'svi' else dataclasses.replace(
+      MODEL, group_posterior=kind)
+  params = jax.jit(model.init)(jax.random.key(0))
+  mask = np.arange(12) % 4 != 1
+  images = np.float32(IMAGES / 255.0)
+  dirty = np.where(mask[:, None, None, None], images, np.nan)
+  groups, clean = (), ()
+  if grouped:
+    groups = (np.where(mask, IDS, 77), NUM_GROUPS)
+    clean = (IDS, NUM_GROUPS)
+  for function, key in ((posteriors, {}), (infer, {}), (infer, {'key': _KEY}),
+                        (reconstruct, {})):
+    found = function(model, params, dirty, *groups, mask=mask, **key)
+    other = function(model, params, 0.5 * images, *clean, mask=mask, **key)
+    _assert_same(
+        jax.tree.map(lambda v: v[mask], found),
+        jax.tree.map(lambda v: v[mask], function(
+            model, params, np.where(mask[:, None, None, None], images, 0.25),
+            *clean, mask=mask, **key)))
+    assert np.any(jax.tree.leaves(found)[0][mask]
+                  != jax.tree.leaves(other)[0][mask])
+    if function is not reconstruct:
+      for leaf in jax.tree.leaves(found):
+        np.testing.assert_array_equal(leaf[~mask], 0.0)
+  if kind != 'svi':  # Whose noise names rows by their place.
+    some = clean and (IDS[mask], NUM_GROUPS)
+    _assert_same(
+        jax.tree.map(lambda v: v[mask], posteriors(
+            model, params, dirty, *groups, mask=mask)),
+        posteriors(model, params, images[mask], *some))
 
 
 @pytest.mark.parametrize('mask', [np.ones(5, bool), np.ones(12, np.float32)])
