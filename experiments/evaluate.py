@@ -169,12 +169,8 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   if model.inference == 'encoder':  # SVI infers codes from a trained decoder.
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
+    runs.check_vae(vae_workdir, model.image_shape)
     models['vae'] = runs.load_model(vae_workdir)
-    shape = models['vae'][0].image_shape
-    if shape != model.image_shape:
-      raise UserError(
-          f'{vae_workdir} is a model of images of {shape}, not of '
-          f'{model.image_shape}')
   return models
 
 

@@ -261,17 +261,20 @@ def parse_weights(
     name, _, value = item.strip().partition(':')
     try:
       fits = name == 'all' or model.factor(name).name in fitting
-    except ValueError as error:
-      raise ValueError(f'{error}; see --{what}') from error
+    except ValueError:
+      names = ', '.join(f.name for f in model.factors)
+      raise ValueError(f'no factor {name!r} for --{what}={text}; the factors '
+                       f'are {names}') from None
     if not fits:
-      raise ValueError(f'{what} needs {kind}, got {name!r}')
+      raise ValueError(f'--{what} needs {kind}, got {name!r}')
     try:
       weight = float(value)
     except ValueError:
       raise ValueError(
-          f'expected {what} as NAME:WEIGHT,..., got {item!r}') from None
+          f'expected --{what} as NAME:WEIGHT,..., got {item!r}') from None
     if not 0 <= weight < float('inf'):
-      raise ValueError(f'expected a weight of at least 0, got {item!r}')
+      raise ValueError(
+          f'expected a weight of at least 0 in --{what}, got {item!r}')
     weights |= dict.fromkeys(fitting if name == 'all' else [name], weight)
   return tuple(weights.items())
 

@@ -189,6 +189,29 @@ def load_model(workdir: str, step: int | str = 'latest'
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
 
+def check_vae(workdir: str, image_shape: tuple[int, int, int]) -> None:
+  """Checks what --vae_workdir names.
+
+  Args:
+    workdir: that should hold a run of a VAE.
+    image_shape: of the images that it is to encode.
+
+  Raises:
+    UserError: when it does not, or it is of other images.
+  """
+  config, values = read_run(workdir)
+  model = Model.from_dict(values['model'])
+  if config.model != 'vae':
+    raise UserError(
+        f'--vae_workdir={workdir} is a run of --model={config.model}, not of '
+        'a VAE; train one with --model=vae')
+  if model.image_shape != tuple(image_shape):
+    raise UserError(
+        f'--vae_workdir={workdir} is a VAE of images of '
+        f'{list(model.image_shape)}, but these are of {list(image_shape)}; '
+        'train one on the same data')
+
+
 def load_data(workdir: str, *, data_changed: str = 'refuse',
               **moved: str | None) -> Splits:
   """Loads the data set of a run.
@@ -312,15 +335,19 @@ def _check_same_run(workdir: str, config: presets.Config, model: Model
   except ValueError as error:
     raise UserError(f'{error}; choose another --workdir') from error
   # What an older version did not know yet, it did as the defaults say.
-  before_all = presets.to_json(presets.Config()) | old.get('config', {})
-  for name, value in presets.to_json(config).items():
-    before = before_all[name]
-    if name == 'split_fractions' and _DATA not in old:
-      continue  # It was of groups alone then; `check_data` says what counts.
-    if before != value and name not in _FREE_TO_CHANGE:
-      raise UserError(
-          f'{workdir} holds a run with {name}={before}, not {value}; choose '
-          'another --workdir, or the same settings to resume it')
+  before = presets.to_json(presets.Config()) | old.get('config', {})
+  now = presets.to_json(config)
+  changed = [name for name, value in now.items()
+             if before[name] != value and name not in _FREE_TO_CHANGE]
+  if 'split_fractions' in changed and _DATA not in old:
+    # It was of groups alone then; `check_data` says what counts.
+    changed.remove('split_fractions')
+  if changed:
+    # --batch_size sets groups_per_batch, too: the user knows the former.
+    name = 'batch_size' if 'batch_size' in changed else changed[0]
+    raise UserError(
+        f'{workdir} holds a run with {name}={before[name]}, not {now[name]}; '
+        'choose another --workdir, or the same settings to resume it')
   if Model.from_dict(old['model']) != model:
     raise UserError(
         f'{workdir} holds a run of another model, for images of '

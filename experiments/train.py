@@ -38,7 +38,7 @@ from mlvae_jax import penalties
 from mlvae_jax.batching import SUBSAMPLING, VISIT
 from mlvae_jax.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
 from mlvae_jax.likelihoods import LIKELIHOODS
-from mlvae_jax.model import DTYPES
+from mlvae_jax.model import DTYPES, Model
 from mlvae_jax.networks import ACTIVATIONS, NETWORKS
 
 
@@ -49,15 +49,15 @@ def main() -> None:
   workdir = values['workdir'] or os.path.join(
       'runs', f'{config.dataset}-{config.model}')
   distributed.start(values)
-  if values['vae_workdir']:  # Fail now, not after training.
-    distributed.on_first(lambda: runs.read_run(values['vae_workdir']))
   data = distributed.together(lambda: datasets.load(config))
   model = distributed.together(lambda: runs.make_model(config, data))
   distributed.together(
       lambda: meaning.check_trainable(config, model, data.train))
+  if values['vae_workdir']:  # Fail now, not after training.
+    distributed.on_first(
+        lambda: runs.check_vae(values['vae_workdir'], model.image_shape))
   if distributed.is_first():
-    for warning in meaning.find_warnings(config, model, data):
-      print(f'warning: {warning}', file=sys.stderr, flush=True)
+    _warn(config, model, data, values)
   if values['epochs'] is not None:
     stream = runs.make_stream(model, data.train, config)
     config = dataclasses.replace(
@@ -102,16 +102,17 @@ def define_flags() -> None:
       lower_bound=0)
   flags.DEFINE_list(
       'hidden_sizes', None, 'Units of the encoder\'s fully connected layers.')
-  flags.DEFINE_enum('activation', None, list(ACTIVATIONS), 'Of hidden layers.')
+  flags.DEFINE_enum('activation', None, list(ACTIVATIONS),
+      'Activation function of hidden layers.')
   flags.DEFINE_enum(
-      'dtype', None, list(DTYPES), 'In which the networks compute; parameters, '
-      'evidence and losses are float32.')
+      'dtype', None, list(DTYPES), 'Type of numbers that the networks compute '
+      'with; parameters, evidence and losses are float32.')
   flags.DEFINE_integer('steps', None, 'Optimisation steps.', lower_bound=1)
   flags.DEFINE_integer(
       'epochs', None, 'Passes over the images, instead of --steps.',
       lower_bound=1)
   flags.DEFINE_integer(
-      'groups_per_batch', None, 'Groups a step.', lower_bound=1)
+      'groups_per_batch', None, 'Groups per step.', lower_bound=1)
   flags.DEFINE_integer(
       'max_group_size', None,
       'Larger groups are visited in pieces of at most this many images.',
@@ -128,42 +129,49 @@ def define_flags() -> None:
       'without bias.')
   flags.DEFINE_enum(
       'group_posterior', None, list(GROUP_POSTERIORS),
-      'What the posteriors of a group\'s members make up.')
+      'How the posteriors of a group\'s members are combined.')
   flags.DEFINE_integer(
       'batch_size', None,
-      'Images a step; of grouped models --groups_per_batch times '
+      'Images per step; for grouped models it sets --groups_per_batch, given '
       '--max_group_size.', lower_bound=1)
   flags.DEFINE_float(
-      'learning_rate', None, 'Of Adam.', lower_bound=1e-9)
+      'learning_rate', None, 'Learning rate of Adam.', lower_bound=1e-9)
   flags.DEFINE_float(
-      'table_learning_rate', None, 'Of the posteriors of --model=svi.',
+      'table_learning_rate', None,
+      'Learning rate of the posteriors of --model=svi.',
       lower_bound=1e-9)
   flags.DEFINE_float(
       'decay_fraction', None, 'Share of the steps, the last ones, over which '
       'the learning rates fall linearly to 0.', lower_bound=0, upper_bound=1)
   flags.DEFINE_string(
-      'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...')
+      'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...; all '
+      'names every factor.')
   flags.DEFINE_string(
       'contrast', None, 'Weights of the penalties that make a factor\'s code '
-      'of single images tell their group: FACTOR:WEIGHT,...')
+      'of single images reveal their group: FACTOR:WEIGHT,...; all names every '
+      'grouped factor.')
   flags.DEFINE_string(
       'leakage', None, 'Weights of the penalties on what a factor\'s code '
-      'tells of the groups of other factors: FACTOR:WEIGHT,...')
+      'reveals about the groups of other factors: FACTOR:WEIGHT,...; all names '
+      'every factor for which there are such groups.')
   flags.DEFINE_string(
-      'mean_leakage', None, 'The same of the code\'s standardised means, from '
-      'which no noise hides anything.')
+      'mean_leakage', None, 'As --leakage, of the code\'s standardised means, '
+      'in which no noise hides anything: FACTOR:WEIGHT,...; all names every '
+      'factor for which there are such groups.')
   flags.DEFINE_enum(
       'leakage_estimate', None, list(penalties.ESTIMATES),
       'How leakage is estimated: without bias, or so that it is never below 0 '
       '(with a code that sees its group, members could drive it there).')
   flags.DEFINE_string(
-      'augment', None, 'Of training images: flip,shift:PIXELS.')
+      'augment', None,
+      'Augmentation of training images: flip,shift:PIXELS, or one of them.')
   flags.DEFINE_integer(
       'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
   flags.DEFINE_enum(
       'sample_per', None, list(SAMPLE_PER),
       'Draw a group\'s code once per image (algorithm 1) or per group.')
-  flags.DEFINE_integer('seed', None, 'Of everything random.', lower_bound=0)
+  flags.DEFINE_integer(
+      'seed', None, 'Seed of everything random.', lower_bound=0)
   flags.DEFINE_enum(
       'split_by', None, ['image', 'group'],
       'Divide the images of each group into splits, or the groups.')
@@ -174,17 +182,18 @@ def define_flags() -> None:
       'num_images', None, 'Images of --dataset=shapes, of all splits.',
       lower_bound=1)
   flags.DEFINE_string(
-      'hold_out', None, 'What --dataset=shapes trains never on, and tests on: '
-      'VALUE+VALUE,... as in triangle+purple,star; nothing if empty.')
+      'hold_out', None, 'Combinations of --dataset=shapes held out for '
+      'testing: VALUE+VALUE,..., as in triangle+purple,star; none if empty.')
   flags.DEFINE_integer(
       'eval_every', None, 'Steps between validations.', lower_bound=1)
   flags.DEFINE_integer(
       'checkpoint_every', None, 'Steps between checkpoints.', lower_bound=1)
   flags.DEFINE_integer(
-      'max_to_keep', 2, 'How many of the newest checkpoints are kept, beside '
+      'max_to_keep', 2, 'How many of the newest checkpoints are kept, besides '
       'the best by validation.', lower_bound=1)
   flags.DEFINE_integer(
-      'chunk_steps', None, 'Steps between looks at signals and the log.',
+      'chunk_steps', None,
+      'Steps between writes to the log and checks for signals.',
       lower_bound=1)
   distributed.define_flags()
   flags.DEFINE_bool(
@@ -200,6 +209,7 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
 
   Exits with 2 where a flag's value makes no sense.
   """
+  _check_data_set(values)
   preset = presets.PRESETS[values['dataset']]
   names = {field.name for field in dataclasses.fields(preset)}
   given = {name: value for name, value in values.items()
@@ -215,8 +225,9 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       cli.bad_flag('give --batch_size or --groups_per_batch, not both')
-    group_size = given.get('max_group_size', preset.max_group_size)
-    given['groups_per_batch'] = max(1, given['batch_size'] // group_size)
+    given['groups_per_batch'] = _groups_per_batch(
+        given['batch_size'],
+        given.get('max_group_size', preset.max_group_size))
   try:
     config = dataclasses.replace(preset, **given)
     model = presets.make_model(
@@ -227,6 +238,38 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
   if values['steps'] is not None and values['epochs'] is not None:
     cli.bad_flag('give --steps or --epochs, not both')
   return config
+
+
+def _check_data_set(values: dict[str, Any]) -> None:
+  """Exits with 2 where a flag was given that the data set disregards."""
+  fitting = {'hold_out': ('shapes',), 'num_images': ('shapes',),
+             'celeb_top_k': tuple(folder.GROUPINGS)}
+  for name, known in fitting.items():
+    if values[name] is not None and values['dataset'] not in known:
+      cli.bad_flag(f'--{name} is for --dataset={" or ".join(known)}, not '
+                   f'{values["dataset"]}')
+
+
+def _groups_per_batch(batch_size: int, max_group_size: int) -> int:
+  """Groups a step; exits with 2 where not even one fits."""
+  if batch_size < max_group_size:
+    cli.bad_flag(
+        f'--batch_size={batch_size} does not hold a group of --max_group_size='
+        f'{max_group_size} images; give a larger --batch_size or a smaller '
+        '--max_group_size')
+  return batch_size // max_group_size
+
+
+def _warn(config: presets.Config, model: Model, data: Splits,
+          values: dict[str, Any]) -> None:
+  """Says what makes a run meaningless, and what flag does nothing."""
+  found = meaning.find_warnings(config, model, data)
+  if values['celeb_top_k'] and not folder.store_manifest(config)['top_k']:
+    found.append(
+        f'--celeb_top_k={config.celeb_top_k} does nothing: the images of '
+        f'{config.data_dir} have no search ranks')
+  for warning in found:
+    print(f'warning: {warning}', file=sys.stderr, flush=True)
 
 
 def _numbers(name: str, values: list[str], kind: type) -> tuple:

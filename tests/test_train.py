@@ -139,6 +139,41 @@ def test_another_penalty_or_augmentation_is_another_run(tmp_path):
       _train(tmp_path, **{name: value})
 
 
+def test_another_batch_size_is_named_as_the_user_gave_it(tmp_path):
+  _train(tmp_path, steps=2)
+  with pytest.raises(UserError, match='with batch_size=256, not 12; choose'):
+    _train(tmp_path, batch_size=12, groups_per_batch=3)
+
+
+def test_a_vae_to_compare_with_is_one_of_the_same_images(tmp_path):
+  _train(tmp_path / 'vae', steps=2, model='vae')
+  _train(tmp_path / 'mlvae', steps=2)
+  runs.check_vae(str(tmp_path / 'vae'), (4, 4, 1))
+  with pytest.raises(UserError, match='--vae_workdir=.*mlvae is a run of '
+                     '--model=mlvae, not of a VAE'):
+    runs.check_vae(str(tmp_path / 'mlvae'), (4, 4, 1))
+  with pytest.raises(UserError, match=r'of \[4, 4, 1\], but these are of \[8,'):
+    runs.check_vae(str(tmp_path / 'vae'), (8, 8, 3))
+
+
+def test_a_flag_without_effect_and_warnings_are_said(
+    tmp_path, monkeypatch, capsys):
+  data, config = _data(per_group=1), dataclasses.replace(
+      _CONFIG, data_dir='photos', celeb_top_k=3)
+  model = runs.make_model(config, data)
+  kept = {'top_k': 0}
+  monkeypatch.setattr(train.folder, 'store_manifest', lambda config: kept)
+  for top_k, said in ((None, 0), (0, 0), (3, 1)):
+    train._warn(config, model, data, {'celeb_top_k': top_k})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith('warning: no group has two images')
+    assert lines.count('warning: --celeb_top_k=3 does nothing: the images of '
+                       'photos have no search ranks') == said
+  kept['top_k'] = 3
+  train._warn(config, model, data, {'celeb_top_k': 3})
+  assert 'does nothing' not in capsys.readouterr().err
+
+
 def test_seed_changes_the_run(tmp_path):
   _, first = _train(tmp_path / 'a', steps=2)
   _, second = _train(tmp_path / 'b', steps=2, seed=1)
@@ -251,16 +286,20 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'factors': 'content'}, 'NAME:DIM'),
     ({'factors': 'a:2,a:3'}, 'distinct names'),
     ({'hidden_sizes': ['x']}, 'comma-separated integers'),
-    ({'kl_weights': 'nobody:1'}, "no factor 'nobody'"),
+    ({'kl_weights': 'style:1,nobody:1'}, "no factor 'nobody' for --kl_weights="
+     'style:1,nobody:1; the factors are content, style'),
+    ({'contrast': 'content:-1', 'factors': 'who:2:digit,style:2'},
+     "no factor 'content' for --contrast=content:-1; the factors are who, st"),
     ({'kl_weights': 'style:much'}, 'NAME:WEIGHT'),
     ({'contrast': 'nobody:1'}, "no factor 'nobody'"),
     ({'contrast': 'content:-1'}, 'weight of at least 0'),
     ({'contrast': 'content:nan'}, 'weight of at least 0'),
-    ({'contrast': 'content'}, 'expected contrast as NAME:WEIGHT'),
-    ({'contrast': 'style:1'}, "contrast needs a grouped factor, got 'style'"),
+    ({'contrast': 'content:-1'}, "least 0 in --contrast, got 'content:-1'"),
+    ({'contrast': 'content'}, 'expected --contrast as NAME:WEIGHT'),
+    ({'contrast': 'style:1'}, "--contrast needs a grouped factor, got 'style'"),
     ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
     ({'leakage': 'content:1'},
-     "leakage needs a factor beside one of another grouping, got 'content'"),
+     "--leakage needs a factor beside one of another grouping, got 'content'"),
     ({'leakage': 'z:1', 'model': 'vae'}, 'one of another grouping'),
     ({'contrast': 'z:1', 'model': 'vae'}, 'needs a grouped factor'),
     ({'augment': 'spin'}, 'expected augment as flip,shift:PIXELS'),
@@ -271,6 +310,12 @@ def test_batch_size_means_groups_for_grouped_models():
      'norm_groups that divide the channels [4, 6], got 4'),
     ({'steps': 1, 'epochs': 1}, 'not both'),
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
+    ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 does not '
+     'hold a group of --max_group_size=8 images; give a larger'),
+    ({'hold_out': ''}, '--hold_out is for --dataset=shapes, not mnist5k'),
+    ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),
+    ({'celeb_top_k': 3, 'dataset': 'shapes'}, '--celeb_top_k is for --dataset='
+     'folder or celeb'),
 ])
 def test_bad_flags_exit_with_2_and_one_line(capsys, values, message):
   with pytest.raises(SystemExit) as caught:
