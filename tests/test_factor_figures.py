@@ -298,8 +298,7 @@ def main(monkeypatch, tmp_path):
         lambda workdir, step: (subject.model, subject.params))
     monkeypatch.setattr(runs, 'load_data', lambda workdir, **moved: data)
     values = {'workdir': str(tmp_path), 'data_dir': None, 'store_dir': None,
-            'step': 'latest',
-              'only': only}
+              'data_changed': 'refuse', 'step': 'latest', 'only': only}
     monkeypatch.setattr(
         flags, 'FLAGS',
         types.SimpleNamespace(flag_values_dict=lambda: values))
