@@ -23,13 +23,13 @@ _MARKERS = 'osD^vPX'
 _SOURCES = {'mean': '-', 'sample': ':'}
 _CHANCE = {'color': GREY, 'linestyle': '--', 'linewidth': 0.9}
 _EVIDENCE_CAPTION = (
-    'What a classifier reads off each code, against the number k of images of'
-    ' a label whose evidence is accumulated (strategy 2; strategy 1 where k is'
-    ' 1). Left: its test accuracy. Right: '
+    'What a classifier predicts from each code, against the number k of images '
+    'of a label whose evidence is accumulated (strategy 2; strategy 1 where k '
+    'is 1). Left: its test accuracy. Right: '
     'its test cross-entropy, an upper bound on the conditional entropy of the'
     ' label. Solid lines: posterior means; dotted lines: samples. Where a '
-    'model separates its factors, those that groups share tell the label, and'
-    ' the others do no better than chance. Thin lines are controls.')
+    'model separates its factors, those that groups share predict the label, '
+    'and the others do no better than chance. Thin lines are controls.')
 _CURVES_CAPTION = (
     'Training. Left: the ELBO per image, a lower bound on the log density of '
     'an image; higher is better, and a validation curve that falls while '

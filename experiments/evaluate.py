@@ -3,15 +3,15 @@
   python -m experiments.evaluate --workdir=runs/mnist5k-mlvae
 
 For every k of --ks images of evidence per group, a classifier of two hidden
-layers of 256 units reads the label off each factor's code, from posterior
+layers of 256 units predicts the label from each factor's code, from posterior
 means and from samples. Grouped factors accumulate the evidence of k images
 of a label; the code of an ungrouped factor belongs to one image, whatever k.
-Controls stand beside it: an untrained encoder, raw pixels, the ungrouped
-codes accumulated as if they were grouped, and the codes of a VAE
+They are listed with controls: an untrained encoder, raw pixels, the
+ungrouped codes accumulated as if they were grouped, and the codes of a VAE
 (--vae_workdir) accumulated in the same way. Where the data have several
-groupings, every label is read off every code, and MIG and DCI are measured.
-Where the test groups were never seen in training, verification and few-shot
-recognition follow. Writes evaluation.json.
+groupings, every label is predicted from every code, and MIG and DCI are
+measured. Where the test groups were never seen in training, verification and
+few-shot recognition follow. Writes evaluation.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The heat map of which code tells which label."""
+"""The heat map of label accuracy by code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mlvae_jax.model import Model
 
 _COLOURS = LinearSegmentedColormap.from_list('told', ['#ffffff', BLUE])
 _CAPTION = (
-    'Which code tells which label: the test accuracy in % of a classifier '
-    'that reads the labels of each grouping (columns) off the posterior mean '
+    'Label accuracy by code: the test accuracy in % of a classifier that '
+    'predicts the labels of each grouping (columns) from the posterior mean '
     'of each code (rows), every image encoded alone. Colour: accuracy over '
     'chance, from white (chance) to blue (every label is right). Above the '
     'line are the model\'s factors, below it are controls. A frame marks the '
@@ -49,7 +49,7 @@ def draw_factors(workdir: str, model: Model) -> Drawing | None:
       figsize=(2.2 + 0.85 * len(labels), 0.9 + 0.26 * len(codes)),
       layout='constrained')
   ax = figure.subplots()
-  ax.set_title('Which code tells which label (%)', pad=8)
+  ax.set_title('Label accuracy by code (%)', pad=8)
   _draw_cells(ax, accuracy, np.array(list(labels.values())))
   _name_axes(ax, codes, labels)
   ax.axhline(len(own) - 0.5, color='black', linewidth=1.0, zorder=3)
@@ -64,7 +64,7 @@ def draw_factors(workdir: str, model: Model) -> Drawing | None:
 
 def _draw_cells(ax: Axes, accuracy: np.ndarray, chance: np.ndarray) -> None:
   """Colours and numbers of accuracies `[codes, labels]`."""
-  # Where chance is 1 there is nothing to be told.
+  # Where chance is 1 there is nothing to predict.
   told = (accuracy - chance) / np.maximum(1 - chance, 1e-9)
   ax.imshow(np.clip(told, 0, 1), cmap=_COLOURS, vmin=0, vmax=1, aspect='auto')
   for (row, column), value in np.ndenumerate(accuracy):
@@ -92,6 +92,6 @@ def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:
 
 
 def _label(code: str) -> str:
-  """A code's name, to be read, cut to what there is room for."""
+  """A code's name as text, shortened to fit."""
   name = code.replace('_', ' ')
   return name if len(name) <= 24 else f'{name[:23]}…'

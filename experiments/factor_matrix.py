@@ -1,9 +1,9 @@
-"""Which code tells which label: the section "factors" of evaluation.json.
+"""Label accuracy by code: the section "factors" of evaluation.json.
 
 Where a data set has several groupings, a classifier reads the labels of each
 off the code of each factor, every image encoded alone (strategy 1). A factor
-should tell the label that it is grouped by, and no other; an ungrouped one
-should tell none.
+should predict the label that it is grouped by, and no other; an ungrouped one
+should predict none.
 """
 
 from __future__ import annotations

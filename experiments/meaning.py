@@ -58,7 +58,7 @@ def check_trainable(config: Config, model: Model, train: GroupedImages
 
 
 def caveat(examples: int, labels: int) -> str | None:
-  """What is to be said beside a score of so few examples or labels.
+  """What is to be said next to a score of so few examples or labels.
 
   Args:
     examples: how many the score is an average over.
@@ -76,7 +76,7 @@ def caveat(examples: int, labels: int) -> str | None:
 
 
 def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
-  """What is to be said beside the scores of a table, column by column.
+  """What is to be said next to the scores of a table, column by column.
 
   Args:
     rows: of a section of evaluation.json. Those without "examples" are of an

@@ -1,10 +1,10 @@
-"""What classifiers read off the codes: rows of "probes" of evaluation.json.
+"""What classifiers predict from the codes: rows of "probes" of evaluation.json.
 
 For every k, grouped factors accumulate the evidence of k images of a label
-(strategy 1 for k = 1, else strategy 2). The first grouping's labels are read
-off the codes of its own factors, of the ungrouped factors and of the
-controls; a further grouping's labels off the factors grouped by it. What any
-code tells of any label is `factor_matrix.py`'s.
+(strategy 1 for k = 1, else strategy 2). The first grouping's labels are
+predicted from the codes of its own factors, of the ungrouped factors and of
+the controls; a further grouping's labels from the factors grouped by it.
+What any code says about any label is `factor_matrix.py`'s.
 """
 
 from __future__ import annotations

@@ -153,6 +153,6 @@ def _add_legend(figure: Figure, looks: dict[str, dict], *, few: bool,
 
 
 def _label(code: str) -> str:
-  """A code's name, to be read, cut to what there is room for."""
+  """A code's name as text, shortened to fit."""
   name = code.replace('_', ' ')
   return name if len(name) <= 22 else f'{name[:21]}…'

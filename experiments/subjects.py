@@ -16,7 +16,7 @@ from mlvae_jax.store import GroupedImages
 
 SEED = 0  # Of which images are shown, and of the codes that are drawn.
 NUM_EVIDENCE = 10  # Other images of the group, as in the paper.
-NUM_SETS = 10  # At most so many images or groups on a figure.
+NUM_SETS = 10  # At most this many images or groups on a figure.
 MAX_MEMBERS = 100  # A group's code hardly changes beyond that many images.
 # Compiled whole: op by op, drawing a run would compile for seconds.
 _infer = jax.jit(mlvae_jax.infer, static_argnums=(0, 4))
@@ -90,7 +90,7 @@ class Subject(NamedTuple):
 
   @property
   def others(self) -> str:
-    """Names of the other factors, to be read."""
+    """Names of the other factors, as a phrase."""
     return in_words(
         [f.name for f in self.model.factors if f.name != self.factor])
 
@@ -109,7 +109,7 @@ class Subject(NamedTuple):
 
 
 def in_words(names: Sequence[str]) -> str:
-  """Names to be read: 'a', 'a and b', 'a, b and c'; '' for none."""
+  """Names as a phrase: 'a', 'a and b', 'a, b and c'; '' for none."""
   *first, last = names or ['']
   return f'{", ".join(first)} and {last}' if first else last
 
