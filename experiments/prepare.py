@@ -18,7 +18,14 @@ import os
 from absl import flags
 
 from experiments import cli, presets
-from experiments.datasets import folder, packed, packing, splits
+from experiments.datasets import (
+    folder,
+    images,
+    packed,
+    packing,
+    sources,
+    splits,
+)
 from mlvae_jax.store import GroupedImages
 
 
@@ -40,7 +47,7 @@ def main() -> None:
         f'{(sizes > 1).sum():,} groups of more than one')
   for name, (ids, names) in data.others.items():
     print(f'also grouped by {name}: {len(names):,} groups, {(ids < 0).sum():,} '
-          'images without')
+          'images without a label')
   if config.split_by == 'group':
     _show_splits(config, data)
   if values['tfds_dir']:
@@ -60,7 +67,9 @@ def _write_tfds(config: presets.Config, tfds_dir: str) -> None:
 
   settings = folder.store_settings(config)
   builder = celeb_builder.write(
-      settings['data_dir'], tfds_dir, settings['top_k'], settings['sort_by'])
+      settings['data_dir'], tfds_dir, settings['top_k'], settings['sort_by'],
+      {name: settings[name]
+       for name in ('read_as', 'group_level', 'black', 'white')})
   bad = builder.info.metadata['num_bad_images']
   print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
         f'{builder.data_dir}'
@@ -93,9 +102,28 @@ def define_store_flags() -> None:
   flags.DEFINE_integer(
       'image_size', None, 'Pixels of a side, for data sets that resize.',
       lower_bound=4, upper_bound=1024)
+  flags.DEFINE_enum(
+      'read_as', None, list(sources.READINGS), 'How to read --data_dir where '
+      'there are several ways; auto takes the first that is there of a '
+      'manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, and a '
+      'folder per group.')
   flags.DEFINE_integer(
-      'celeb_top_k', None, 'Of a TSV, keep the images of so many best search '
-      'ranks per identity; 0 keeps all.', lower_bound=0)
+      'group_level', None, 'Which folder in the path of an image names its '
+      'group, 1 the first below --data_dir; folders of one name are one group. '
+      '0 is 1, but asks where that makes no sense.', lower_bound=0)
+  flags.DEFINE_enum(
+      'resize', None, list(images.RESIZES), 'What to do with images that are '
+      'not square: squeeze ignores proportions, crop takes the central square, '
+      'pad adds black.')
+  flags.DEFINE_float(
+      'black', None, 'Value that is black in float, 16-bit and 32-bit images; '
+      '0 by default.')
+  flags.DEFINE_float(
+      'white', None, 'Value that is white in float, 16-bit and 32-bit images; '
+      '1 by default for float, 65,535 for integers.')
+  flags.DEFINE_integer(
+      'celeb_top_k', None, 'Of a TSV, keep this many top-ranked images per '
+      'identity; 0 keeps all.', lower_bound=0)
   flags.DEFINE_enum(
       'on_bad_image', None, ['skip', 'fail'],
       'Pass over images that cannot be used, or stop at the first.')

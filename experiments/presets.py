@@ -22,7 +22,15 @@ class Config:
     dataset: name of the data set.
     data_dir: where its files are, if it needs any.
     store_dir: where packed stores are kept; None is the user's cache folder.
+    read_as: how to read data_dir: 'auto', 'folders', 'manifest', 'tsv' or
+      'tfds'.
+    group_level: which folder of a path names the group, 1 the first below
+      data_dir; 0 finds out whether that is meant.
     image_size: pixels of a side, for data sets that resize.
+    resize: of images that are not square, 'squeeze', 'crop' or 'pad'.
+    black: value that is black in images of more than 8 bits; None is 0.
+    white: value that is white in them; None is 1 for float images, 65,535 for
+      integers.
     celeb_top_k: images kept of an identity of a TSV, those of the best search
       ranks; 0 keeps all.
     on_bad_image: 'skip' passes over images that cannot be used, 'fail' stops.
@@ -75,7 +83,12 @@ class Config:
   dataset: str = 'mnist5k'
   data_dir: str | None = None
   store_dir: str | None = None
+  read_as: str = 'auto'
+  group_level: int = 0
   image_size: int = 28
+  resize: str = 'squeeze'
+  black: float | None = None
+  white: float | None = None
   celeb_top_k: int = 0
   on_bad_image: str = 'skip'
   split_by: str = 'image'
@@ -122,7 +135,8 @@ _FOLDER = Config(
     likelihood='gaussian', groups_per_batch=32, max_group_size=8)
 _FACES = Config(
     # The paper's 48,880 / 25,000 / 25,000 identities, and ten images of each.
-    dataset='celeb', image_size=64, celeb_top_k=10, split_by='group',
+    dataset='celeb', image_size=64, resize='crop', celeb_top_k=10,
+    split_by='group',
     split_fractions=(25_000 / 98_880, 25_000 / 98_880),
     factors='content:128:identity,style:8', likelihood='gaussian', sigma=0.1,
     network='conv', channels=(16, 32, 64, 128), hidden_sizes=(256,),

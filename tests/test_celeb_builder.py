@@ -261,8 +261,8 @@ def test_a_source_that_changes_meanwhile_is_an_error(tmp_path, monkeypatch):
   source_dir = _tsv(tmp_path / 'faces')
   fill = celeb_builder._fill
 
-  def fill_and_change(index, source, bad_file):
-    fill(index, source, bad_file)
+  def fill_and_change(index, source, *args):
+    fill(index, source, *args)
     text = (source_dir / 'b.tsv').read_text()
     (source_dir / 'b.tsv').write_text('\n\n\n' + text)
 

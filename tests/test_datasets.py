@@ -142,7 +142,7 @@ def test_one_colour_image_makes_all_rgb(tmp_path):
     ('I;16', 0x8000, [128]),
     ('I;16B', 0x8000, [128]),
     ('I', 0x8000, [128]),
-    ('F', 0x8000, [128]),
+    ('F', 0.5, [128]),
     ('CMYK', (0, 0, 0, 255), [0, 0, 0]),
 ])
 def test_read_image_takes_every_mode(tmp_path, mode, colour, expected):
@@ -232,11 +232,11 @@ def _encoded(kind):
 
 
 @pytest.mark.parametrize('kind, problem', [
-    ('text', 'is no image of a known format'),
-    ('empty', 'is no image of a known format'),
+    ('text', 'is not an image of a known format'),
+    ('empty', 'is not an image of a known format'),
     ('truncated', 'cannot be decoded: .*'),
     ('huge', '12000x10000 pixels, more than 100 million'),
-    ('program', 'is no image of a known format'),  # Ghostscript would run it.
+    ('program', 'is not an image of a known format'),  # Ghostscript would run it.
 ])
 def test_broken_image_says_what_is_wrong(tmp_path, kind, problem):
   data = _encoded(kind)
@@ -249,7 +249,7 @@ def test_broken_image_says_what_is_wrong(tmp_path, kind, problem):
 def test_what_is_no_file_is_no_image(tmp_path):
   os.mkfifo(tmp_path / 'pipe.png')  # To open it would wait for a writer.
   for name in ('pipe.png', '.'):
-    with pytest.raises(images.BadImageError, match='is no file'):
+    with pytest.raises(images.BadImageError, match='is not a file'):
       images.read_image(str(tmp_path / name), 8)
   with pytest.raises(images.BadImageError,
                      match='^cannot be decoded: No such file or directory$'):
@@ -278,7 +278,7 @@ def test_images_that_shall_not_be_passed_over_are_named(tmp_path):
   (tmp_path / 'group 0' / 'x.png').write_text('no image')
   data = datasets.load(_config(data_dir=root))
   assert len(data.train) + len(data.validation) + len(data.test) == 10
-  with pytest.raises(UserError, match=r'x\.png: is no image.* remove it'):
+  with pytest.raises(UserError, match=r'x\.png: is not an image.* remove it'):
     datasets.load(_config(data_dir=root, on_bad_image='fail'))
 
 

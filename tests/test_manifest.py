@@ -202,9 +202,9 @@ def test_bad_rows_are_named_and_passed_over(tmp_path, capsys):
   }
   files = {
       'missing.jpg,Ann,x': ('missing.jpg', 'No such file'),
-      'text.jpg,Ann,x': ('text.jpg', 'is no image of a known format'),
+      'text.jpg,Ann,x': ('text.jpg', 'is not an image of a known format'),
       'cut.jpg,,x': ('cut.jpg', 'truncated'),
-      'sub,Ann,x': ('sub', 'is no file'),
+      'sub,Ann,x': ('sub', 'is not a file'),
       'nul\0.jpg,Ann,x': ('nul\0.jpg', 'null'),
       'l' * 300 + ',Ann,x': ('l' * 300, 'name too long'),
   }
@@ -524,7 +524,7 @@ def test_the_entry_point_says_what_a_manifest_holds(tmp_path):
       f'over, see {store}/bad_images.jsonl',
       'every checksum is right',
       'images of 8 x 8 x 3, 4 to 4 of a group, 3 groups of more than one',
-      'also grouped by person: 4 groups, 0 images without',
+      'also grouped by person: 4 groups, 0 images without a label',
       'train: 8 images of 2 groups', 'validation: 4 images of 1 groups',
       'test: 0 images of 0 groups']
 

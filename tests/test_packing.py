@@ -222,12 +222,13 @@ def _break_folder(root):
   (root / 'lost').symlink_to('nowhere')
   (root / 'round').symlink_to('round')
   return {
-      'text <b>.png': 'no image of a known format',
-      'empty.png': 'no image of a known format', 'truncated.jpg': 'truncated',
+      'text <b>.png': 'not an image of a known format',
+      'empty.png': 'not an image of a known format',
+      'truncated.jpg': 'truncated',
       'huge.png': '30000x30000 pixels', 'loop.jpg': 'symbolic links',
-      'nowhere.jpg': 'No such file', 'parent.jpg': 'is no file',
-      'pipe.jpg': 'is no file', 'vacant': 'holds no images',
-      'up': 'holds no images', 'lost': 'cannot be listed',
+      'nowhere.jpg': 'No such file', 'parent.jpg': 'to a folder above it',
+      'pipe.jpg': 'is not a file', 'vacant': 'holds no images',
+      'up': 'is a link to a folder above it', 'lost': 'cannot be listed',
       'round': 'cannot be listed'}
 
 
@@ -240,7 +241,8 @@ def test_bad_files_are_named_and_passed_over(tmp_path, capsys):
   assert set(bad) == set(expected)
   for name, problem in expected.items():
     assert problem in bad[name][1], name
-    assert bad[name][0] == ('a b' if '.' in name else name)
+    assert bad[name][0] == (
+        'a b' if '.' in name else '' if name == 'up' else name)
     assert str(tmp_path) not in bad[name][1]
   path, = (tmp_path / 's').glob('*/bad_images.jsonl')
   said = f'6 images of 3 groups in {path.parent}; 12 bad images passed over'
@@ -261,7 +263,7 @@ def test_names_that_are_not_utf8_are_no_matter(tmp_path, capsys):
   data = _prepare(os.fsdecode(root), tmp_path / 's')
   assert data.names == (r'b\xe9ta',)
   assert _bad(tmp_path / 's') == {
-      r'\xfd.jpg': (r'b\xe9ta', 'is no image of a known format')}
+      r'\xfd.jpg': (r'b\xe9ta', 'is not an image of a known format')}
   capsys.readouterr().out.encode()
 
 
@@ -313,7 +315,7 @@ def test_of_bad_images_that_shall_fail_the_first_is_named(tmp_path):
     with pytest.raises(UserError) as error:
       _prepare(root, tmp_path / 's', on_bad_image='fail')
     assert str(error.value) == (
-        f'{root}/Zoë/bad <1>.jpg: is no image of a known format; mend or '
+        f'{root}/Zoë/bad <1>.jpg: is not an image of a known format; mend or '
         'remove it, or pass over bad images with --on_bad_image=skip')
   (root / 'Zoë' / 'bad <1>.jpg').write_bytes(jpeg(0))
   assert len(_prepare(root, tmp_path / 's', on_bad_image='fail')) == 7
@@ -338,7 +340,7 @@ def test_only_bad_images_are_an_error(tmp_path):
   with pytest.raises(UserError, match='no usable image in .*; see ') as error:
     _prepare(root, tmp_path / 's')
   path = pathlib.Path(str(error.value).split('; see ')[1])
-  assert path.read_text().count('no image of a known format') == 2
+  assert path.read_text().count('not an image of a known format') == 2
   assert not list((tmp_path / 's').glob('*/manifest.json'))
   (root / 'a' / '000.jpg').write_bytes(jpeg(0))  # Mended in place.
   assert len(_prepare(root, tmp_path / 's')) == 1
@@ -383,8 +385,8 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
     assert what == 'folder' or 'goes on from the last save' in str(error.value)
   assert not list((tmp_path / 's').glob('x*/manifest.json'))
   decoded = []
-  monkeypatch.setattr(packing, 'read_image', lambda image, size: (
-      decoded.append(image) or read_image(image, size)))
+  monkeypatch.setattr(packing, 'read_image', lambda image, pixels: (
+      decoded.append(image) or read_image(image, pixels)))
   data = _prepare(path, tmp_path / 's')
   assert len(decoded) == {'spill': 10, 'sort': 0}.get(what, 30)
   np.testing.assert_array_equal(data.images, whole.images)
@@ -513,11 +515,13 @@ def test_stores_are_in_the_users_cache_by_default(tmp_path, monkeypatch):
 
 def test_what_tells_stores_apart_is_in_their_names(tmp_path):
   paths = {
-      packing.store_path(str(tmp_path / name), size, top_k, 's')
-      for name in 'ab' for size in (8, 9) for top_k in (0, 1)}
-  assert len(paths) == 8
-  assert packing.store_path('/x/a', 8, 0, 's') == packing.store_path(
-      '/x/y/../a/', 8, 0, 's')
+      packing.store_path(str(tmp_path / name), 's', image_size=size, **more)
+      for name in 'ab' for size in (8, 9) for more in (
+          {}, {'top_k': 1}, {'resize': 'crop'}, {'black': 1.0},
+          {'white': 1.0}, {'group_level': 2}, {'read_as': 'folders'})}
+  assert len(paths) == 28
+  assert packing.store_path('/x/a', 's', image_size=8) == packing.store_path(
+      '/x/y/../a/', 's', image_size=8)
 
 
 # Memory.

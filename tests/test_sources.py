@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from experiments.cli import UserError
-from experiments.datasets import records, sources, tfds_source
+from experiments.datasets import (
+    folder_source,
+    records,
+    sources,
+    tfds_source,
+)
 
 SIZES = {'a b': 3, 'Zoë': 1, '<script>': 2}
 
@@ -67,8 +72,10 @@ def test_blank_lines_and_crlf_are_no_matter(tmp_path):
 
 
 @pytest.mark.parametrize('text, problem', [
-    (b'm.1\t0\turl\tpage\tface\tAAAA\n', '6 columns, expected 7'),
-    (b'one word\n', '1 columns, expected 7'),
+    (b'm.1\t0\turl\tpage\tface\tAAAA\n',
+     'has 6 columns, expected 7: MID, rank, image URL, page URL, face ID, '
+     'face rectangle, face data'),
+    (b'one word\n', 'has 1 column, expected 7'),
     (line('', 0, b'x'), 'empty identity'),
     (line('  ', 0, b'x'), 'empty identity'),
     (line('m.1', 'first', b'x'), "search rank 'first'"),
@@ -118,7 +125,7 @@ def test_records_go_on_from_any_position(tmp_path, kind):
     assert list(source.records(position)) == records[i + 1:]
 
 
-def test_what_is_no_image_is_passed_over(tmp_path):
+def test_every_file_is_a_record_but_what_is_hidden(tmp_path):
   root = write_folder(tmp_path, {'a': 3})
   (root / 'a' / 'notes.txt').write_text('hello')
   (root / 'a' / '.hidden.jpg').write_text('hello')
@@ -126,9 +133,10 @@ def test_what_is_no_image_is_passed_over(tmp_path):
   (root / 'README.md').write_text('hello')
   records = list(sources.detect(str(root)).records())
   assert [r.where.split('/')[-1] for r in records] == [
-      '000.jpg', '001.jpg', '002.jpg']
+      'README.md', '000.jpg', '001.jpg', '002.jpg', 'notes.txt']
   assert [(r.group, r.rank, r.problem) for r in records] == [
-      ('a', i, None) for i in range(3)]
+      ('', 0, 'lies in no group\'s folder'), *(
+          ('a', i, None) for i in range(4))]
 
 
 def test_groups_without_images_are_named(tmp_path):
@@ -140,10 +148,12 @@ def test_groups_without_images_are_named(tmp_path):
   (root / 'f.tsv').mkdir()
   source = sources.detect(str(root))
   assert _problems(source) == [
+      ('e parent',
+       'is a link to a folder above it, or to one that is read already'),
       ('b vacant', 'holds no images'),
       ('c itself', 'cannot be listed: Too many levels of symbolic links'),
       ('d nowhere', 'cannot be listed: No such file or directory'),
-      ('e parent', 'holds no images'), ('f.tsv', 'holds no images')]
+      ('f.tsv', 'holds no images')]
   assert source.total == 6
   assert source.fingerprint() == sources.detect(str(root)).fingerprint()
 
@@ -241,12 +251,15 @@ def test_many_groups_are_not_listed_to_detect_them(tmp_path, monkeypatch):
   root = write_folder(tmp_path, {f'g{i}': 1 for i in range(5)})
   monkeypatch.setattr(tfds_source, '_MAX_DATA_SETS', 4)
   monkeypatch.setattr(records, 'MAX_STATED', 2)
+  # Not all file systems count the folders in a folder.
+  monkeypatch.setattr(folder_source, '_is_flat', lambda path: True)
   listed = []
   scandir = os.scandir
   monkeypatch.setattr(
-      os, 'scandir', lambda path: listed.append(path) or scandir(path))
+      os, 'scandir', lambda path: (
+          listed.append(path.rstrip('/')) or scandir(path)))
   source = sources.detect(str(root))
-  assert set(listed) == {str(root)}
+  assert set(listed) == {str(root), str(root / 'g0')}
   source.fingerprint()
   assert set(listed) == {str(root), str(root / 'g0'), str(root / 'g1')}
 

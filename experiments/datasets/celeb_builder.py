@@ -17,7 +17,7 @@ is their index.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 import json
 import os
@@ -29,8 +29,9 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from experiments.cli import UserError
-from experiments.datasets import packed, records, sources, splits
-from experiments.datasets.images import BadImageError, read_image
+from experiments.datasets import packed, records, splits
+from experiments.datasets.images import BadImageError, Pixels, read_image
+from experiments.datasets.packing import StoreSettings
 from experiments.datasets.records import Record, Source
 from experiments.presets import PRESETS
 from mlvae_jax.store import GroupedImages
@@ -60,7 +61,7 @@ _CITATION = """\
 class Celeb(tfds.core.GeneratorBasedBuilder):
   """TFDS builder of faces by identity.
 
-  `source_dir`, `top_k` and `sort_by` are arguments of the constructor and no
+  `source_dir` and how to read it are arguments of the constructor and not a
   BuilderConfig: a folder of the user's has no name that a config could have,
   and `celeb` alone opens what is prepared. None is needed to read.
   """
@@ -73,6 +74,7 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
 
   def __init__(self, *, source_dir: str | os.PathLike | None = None,
                top_k: int = 0, sort_by: str | None = None,
+               reading: Mapping[str, Any] | None = None,
                file_format: Any = None, **kwargs: Any):
     """Makes a builder.
 
@@ -82,16 +84,19 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
         ranks; 0 keeps all, and so does a source without ranks.
       sort_by: of the groupings of a CSV the one that is identity; None is the
         first.
+      reading: read_as, group_level, black and white of
+        `packing.StoreSettings`, as far as they differ from its defaults.
       file_format: None is array_record; most others need TensorFlow.
       **kwargs: of TFDS's builders: data_dir, version.
     """
     self._source_dir = source_dir and os.fspath(source_dir)
-    self._top_k, self._sort_by = top_k, sort_by
+    self._choices = StoreSettings(
+        _CHECK_SIZE, top_k, sort_by, **(reading or {}))
     super().__init__(file_format=file_format or 'array_record', **kwargs)
     # TFDS pickles a builder as its constructor's arguments.
     self._original_state.update(
         source_dir=self._source_dir, top_k=top_k, sort_by=sort_by,
-        file_format=file_format)
+        reading=reading, file_format=file_format)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -109,15 +114,15 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
         metadata=tfds.core.MetadataDict())
 
   def _split_generators(self, dl_manager: Any) -> dict[str, _Examples]:
-    source = sources.detect(
-        self._source_dir or str(dl_manager.manual_dir), self._sort_by)
-    index = _Index(self._top_k if source.has_ranks else 0)
+    source = self._choices.detect(
+        self._source_dir or str(dl_manager.manual_dir))
+    index = _Index(self._choices.top_k if source.has_ranks else 0)
     # TFDS has `data_dir` be a temporary folder until all is written.
     path = os.path.join(self.data_dir, packed.BAD_IMAGES)
     with open(path, 'w', encoding='utf-8') as bad_file:
-      _fill(index, source, bad_file)
+      _fill(index, source, bad_file, self._choices.pixels)
     self.info.metadata.update(
-        _settings(source, self._top_k), num_bad_images=index.num_bad)
+        _settings(source, self._choices), num_bad_images=index.num_bad)
     return {
         name: self._generate_examples(source, rows, index.mean_bytes)
         for name, rows in _split(index, source).items()}
@@ -165,7 +170,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
 
 
 def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
-          sort_by: str | None = None) -> Celeb:
+          sort_by: str | None = None,
+          reading: Mapping[str, Any] | None = None) -> Celeb:
   """Writes a source as a TFDS data set, unless that is done already.
 
   Args:
@@ -173,6 +179,7 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
     tfds_dir: folder of TFDS data sets; `celeb` is put there.
     top_k: images kept of an identity of a TSV; 0 for all.
     sort_by: of the groupings of a CSV the one that is identity.
+    reading: see `Celeb`.
 
   Returns:
     The builder, prepared.
@@ -180,23 +187,25 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
   Raises:
     UserError: when the source cannot be used, or another one is there.
   """
-  source = sources.detect(source_dir, sort_by)
+  choices = StoreSettings(_CHECK_SIZE, top_k, sort_by, **(reading or {}))
+  source = choices.detect(source_dir)
   tfds_dir = os.path.abspath(os.path.expanduser(tfds_dir))
   source_dir = os.path.abspath(os.path.expanduser(source_dir))
   if _is_inside(tfds_dir, source_dir):
     raise UserError(
         f'{tfds_dir} is in the source itself; choose another --tfds_dir')
   builder = Celeb(data_dir=tfds_dir, source_dir=source_dir, top_k=top_k,
-                  sort_by=sort_by)
+                  sort_by=sort_by, reading=reading)
   if not builder.is_prepared():
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     return builder
-  found, wanted = dict(builder.info.metadata), _settings(source, top_k)
+  found, wanted = dict(builder.info.metadata), _settings(source, choices)
   if any(found.get(key) != value for key, value in wanted.items()):
     raise UserError(
         f'{builder.data_dir} holds another source, or one that has changed, '
-        'or another --celeb_top_k; delete it or choose another --tfds_dir')
+        'or other flags of it, such as --celeb_top_k; delete it or choose '
+        'another --tfds_dir')
   return builder
 
 
@@ -282,13 +291,15 @@ class _Examples(Sequence):
         'name': name}
 
 
-def _fill(index: _Index, source: Source, bad_file: Any) -> None:
+def _fill(index: _Index, source: Source, bad_file: Any, pixels: Pixels
+          ) -> None:
   """Finds the images to keep, and names those that cannot be used."""
   bar = tqdm.tqdm(
       total=source.total, desc='checking', unit=source.unit,
       unit_scale=source.unit == 'B', dynamic_ncols=True)
   with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    for record, at, checked in _check_ahead(index, source, pool):
+    for record, at, checked in _check_ahead(
+        index, source, pixels, pool):
       problem = record.problem
       if problem is None and index.wants(record):
         problem, num_bytes = checked.result()
@@ -303,7 +314,7 @@ def _fill(index: _Index, source: Source, bad_file: Any) -> None:
 
 
 def _check_ahead(
-    index: _Index, source: Source, pool: futures.Executor
+    index: _Index, source: Source, pixels: Pixels, pool: futures.Executor
 ) -> Iterator[tuple[Record, str | bytes, futures.Future | None]]:
   """The records in order, where each is, and checks that are under way."""
   ahead: deque = deque()
@@ -311,7 +322,7 @@ def _check_ahead(
   for record in source.records():
     checked = None
     if record.problem is None and index.wants(record):
-      checked = pool.submit(_check, record.image)
+      checked = pool.submit(_check, record.image, pixels)
     at = (record.image if isinstance(record.image, str)
           else json.dumps(position).encode())
     position = record.position
@@ -322,10 +333,10 @@ def _check_ahead(
     yield ahead.popleft()
 
 
-def _check(image: str | bytes) -> tuple[str | None, int]:
+def _check(image: str | bytes, pixels: Pixels) -> tuple[str | None, int]:
   """What is wrong with an image, or None; and its size in bytes."""
   try:
-    read_image(image, _CHECK_SIZE)
+    read_image(image, pixels)
     return None, (os.path.getsize(image) if isinstance(image, str)
                   else len(image))
   except (BadImageError, OSError) as error:
@@ -355,10 +366,11 @@ def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
       for name in ('train', 'validation', 'test')}
 
 
-def _settings(source: Source, top_k: int) -> dict[str, Any]:
+def _settings(source: Source, choices: StoreSettings) -> dict[str, Any]:
   """What a prepared data set is recognised by."""
   return {'fingerprint': source.fingerprint(),
-          'top_k': top_k if source.has_ranks else 0,
+          'top_k': choices.top_k if source.has_ranks else 0,
+          'black': choices.black, 'white': choices.white,
           'order_seed': packed.ORDER_SEED}
 
 

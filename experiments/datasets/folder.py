@@ -8,6 +8,7 @@ store.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -33,7 +34,8 @@ def load(config: Config) -> splits.Splits:
   Images are grey if all are grey, else RGB.
 
   Args:
-    config: data_dir, store_dir, image_size, celeb_top_k, on_bad_image,
+    config: data_dir, store_dir, read_as, group_level, image_size, resize,
+      black, white, celeb_top_k, on_bad_image,
       model, factors, split_by and split_fractions are read.
 
   Returns:
@@ -99,9 +101,17 @@ def store_settings(config: Config) -> dict[str, object]:
   data_dir = config.data_dir
   if config.dataset in _TFDS_NAMES:
     data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
-  return {'data_dir': data_dir, 'image_size': config.image_size,
-          'top_k': config.celeb_top_k, 'store_dir': config.store_dir,
-          'sort_by': next((f.grouping for f in _grouped(config)), None)}
+  black, white = config.black, config.white
+  if not all(v is None or math.isfinite(v) for v in (black, white)) or (
+      None not in (black, white) and not black < white):
+    cli.bad_flag(f'--black={black} is to be below --white={white}, and both '
+                 'finite')
+  return {
+      'data_dir': data_dir, 'store_dir': config.store_dir,
+      'image_size': config.image_size, 'top_k': config.celeb_top_k,
+      'sort_by': next((f.grouping for f in _grouped(config)), None),
+      'resize': config.resize, 'black': black, 'white': white,
+      'read_as': config.read_as, 'group_level': config.group_level}
 
 
 def _grouped(config: Config) -> list[Factor]:
@@ -115,7 +125,8 @@ def _grouped(config: Config) -> list[Factor]:
 
 def _check_columns(config: Config) -> None:
   """Says, before hours of preparing, that a CSV lacks a factor's grouping."""
-  csv_path = sources.find_csv(store_settings(config)['data_dir'])
+  csv_path = sources.find_csv(
+      store_settings(config)['data_dir'], config.read_as)
   if csv_path is None or config.model == 'vae':
     return
   groupings = ManifestSource(csv_path).groupings

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 import stat
+from typing import NamedTuple
 import warnings
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-EXTENSIONS = (
-    '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
-    '.webp')
-# Of any others PIL knows, some call programs: Ghostscript for EPS.
-_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+RESIZES = ('squeeze', 'crop', 'pad')
+# Some other PIL formats run external programs: EPS calls Ghostscript.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP') + tuple(
+    name for name, found in (
+        ('AVIF', 'avif' in features.modules and features.check('avif')),
+        ('JPEG2000', features.check('jpg_2000'))) if found)
+NOT_AN_IMAGE = 'is not an image of a known format'
 _MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
 _GREY_MODES = ('1', 'L', 'LA')
@@ -32,42 +35,89 @@ class BadImageError(Exception):
   """An image that cannot be used; says why."""
 
 
-def read_image(source: str | bytes, size: int) -> np.ndarray:
+class Pixels(NamedTuple):
+  """How an image becomes a small square of uint8.
+
+  Attributes:
+    size: pixels of a side.
+    resize: what is done about other proportions: 'squeeze' ignores them,
+      'crop' takes the central square, 'pad' adds black.
+    black: value that becomes 0 in images of float or of more than 8 bits;
+      None is 0.
+    white: value that becomes 255 in those; None is 1 for float, 65,535 for
+      integers. Images of 8 bits stay as they are.
+  """
+
+  size: int
+  resize: str = 'squeeze'
+  black: float | None = None
+  white: float | None = None
+
+
+def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
   """Decodes one image, resized with antialiasing to a square.
 
   Args:
     source: a path, or the encoded bytes.
-    size: pixels of a side; other proportions are squeezed.
+    pixels: what to make of it; an int is the size alone.
 
   Returns:
     `[size, size, C]` uint8, C = 1 if grey, else 3; transparent parts are
     black.
 
   Raises:
-    BadImageError: when it is no image, damaged or too large.
+    BadImageError: when it is not an image, damaged, too large or has values
+      that the scale does not cover.
   """
+  if isinstance(pixels, int):
+    pixels = Pixels(pixels)
   try:
     if isinstance(source, bytes):
       source = io.BytesIO(source)
     elif not stat.S_ISREG(os.stat(source).st_mode):  # To open a pipe blocks.
-      raise BadImageError('is no file')
+      raise BadImageError('is not a file')
     with Image.open(source, formats=_FORMATS) as image:
       if image.width * image.height > _MAX_PIXELS:
         raise BadImageError(
             f'{image.width}x{image.height} pixels, more than '
             f'{_MAX_PIXELS // 10**6} million')
-      image.draft(None, (2 * size, 2 * size))  # Large JPEGs decode smaller.
-      pixels = _to_grey_or_rgb(_upright(image))
-      pixels = pixels.resize((size, size), Image.Resampling.LANCZOS)
+      # Large JPEGs decode smaller, but the shorter side stays large enough.
+      image.draft(None, (2 * pixels.size, 2 * pixels.size))
+      square = _to_square(_to_grey_or_rgb(_upright(image), pixels), pixels)
   except BadImageError:
     raise
   except UnidentifiedImageError as error:  # Its text holds an address.
-    raise BadImageError('is no image of a known format') from error
+    raise BadImageError(NOT_AN_IMAGE) from error
   except Exception as error:  # PIL meets damaged files with any of them.
     reason = getattr(error, 'strerror', None) or error
     raise BadImageError(f'cannot be decoded: {reason}') from error
-  array = np.asarray(pixels, np.uint8)
+  array = np.asarray(square, np.uint8)
   return array[..., None] if array.ndim == 2 else array
+
+
+def is_image(path: str) -> bool:
+  """Whether a file's first bytes are those of an image that can be read."""
+  try:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      return False
+    with Image.open(path, formats=_FORMATS):
+      return True
+  except Exception:  # PIL meets damaged files with any of them.
+    return False
+
+
+def _to_square(image: Image.Image, pixels: Pixels) -> Image.Image:
+  size, longest, shortest = pixels.size, max(image.size), min(image.size)
+  if pixels.resize == 'crop':
+    left, top = ((side - shortest) // 2 for side in image.size)
+    image = image.crop((left, top, left + shortest, top + shortest))
+  if pixels.resize != 'pad':
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+  inner = tuple(max(1, round(side * size / longest)) for side in image.size)
+  square = Image.new(image.mode, (size, size))
+  square.paste(image.resize(inner, Image.Resampling.LANCZOS),
+               tuple((size - side) // 2 for side in inner))
+  return square
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -76,7 +126,7 @@ def _upright(image: Image.Image) -> Image.Image:
   `ImageOps.exif_transpose` does so too, but rewrites those data afterwards,
   and fails where they are odd.
   """
-  image.load()  # What fails here is no matter of EXIF.
+  image.load()  # Decoding errors are not EXIF errors.
   try:
     orientation = image.getexif().get(ExifTags.Base.Orientation)
   except Exception:  # PIL meets damaged data with any of them.
@@ -85,13 +135,10 @@ def _upright(image: Image.Image) -> Image.Image:
           if orientation in _UPRIGHT else image)
 
 
-def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
+def _to_grey_or_rgb(image: Image.Image, pixels: Pixels) -> Image.Image:
   """Mode L or RGB; transparent parts become black."""
   if image.mode[0] in 'IF':  # I, I;16, I;16B, F: PIL clips these at 255.
-    values = np.nan_to_num(np.asarray(image, np.float64))
-    top = 65535.0 if values.max() > 255 else 255.0
-    return Image.fromarray(
-        np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+    return _rescaled(image, pixels)
   if 'A' in image.mode or 'transparency' in image.info:
     image = image.convert('RGBA') if image.mode != 'LA' else image
     black = Image.new(image.mode, image.size, (0,) * (len(image.mode) - 1)
@@ -100,3 +147,22 @@ def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
       return Image.alpha_composite(black, image).convert('RGB')
     return Image.composite(image, black, image.getchannel('A')).convert('L')
   return image.convert('L' if image.mode in _GREY_MODES else 'RGB')
+
+
+def _rescaled(image: Image.Image, pixels: Pixels) -> Image.Image:
+  """Mode L of an image of more than 8 bits, by one scale for all its kind."""
+  values = np.asarray(image, np.float64)
+  black = 0.0 if pixels.black is None else pixels.black
+  white = pixels.white
+  if white is None:
+    white = 1.0 if image.mode == 'F' else 65535.0
+  if not np.isfinite(values).all():
+    raise BadImageError('holds values that are not finite')
+  low, high = values.min(), values.max()
+  slack = 0.5 / 255 * (white - black)
+  if not black < white or low < black - slack or high > white + slack:
+    raise BadImageError(
+        f'holds values from {low:g} to {high:g}, expected {black:g} (black) '
+        f'to {white:g} (white); set the scale with --black and --white')
+  values = (values - black) * (255.0 / (white - black))
+  return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8))

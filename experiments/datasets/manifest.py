@@ -55,6 +55,7 @@ class ManifestSource:
       UserError: when the file cannot be read, or its header not be used.
     """
     self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
+    self.notes: tuple[str, ...] = ()
     self._columns, self._start = _read_header(path)
     names = [name for name in self._columns if name != PATH]
     if sort_by in names:
@@ -96,6 +97,26 @@ class ManifestSource:
           row.path if problem is None else None, problem, 1,
           [row.line.end, row.line.number, num_paths], tuple(others),
           self._relative(row.path))
+
+  def mend(self, where: str, problem: str) -> str:
+    """Says where the images are that rows name in another place."""
+    folder = readable(self._inside.rstrip('/'))
+    if 'leads out of the folder' in problem:
+      return (f'paths are relative to {folder}: move the .csv to a folder that '
+              'holds all its images')
+    if 'No such file' not in problem:
+      return ''
+    path = where.removeprefix(readable(self._inside))
+    try:
+      folders, _ = records.list_folder(self._inside)
+    except OSError:
+      folders = []
+    name = os.path.basename(path)
+    for other in (name, *(os.path.join(inner, tail) for inner in folders
+                          for tail in (path, name))):
+      if os.path.exists(os.path.join(self._inside, other)):
+        return f'paths are relative to {folder}, where there is {other}'
+    return f'paths are relative to {folder}'
 
   @functools.cached_property
   def _scanned(self) -> tuple[int, np.ndarray]:
@@ -154,6 +175,23 @@ class _Row(NamedTuple):
   path: str | None = None
 
 
+def names_images(path: str) -> bool:
+  """Whether a .csv has a header with a column of paths."""
+  try:
+    line = next(records.read_lines(path), None)
+    return bool(line and line.text) and PATH in _header(line)
+  except (OSError, ValueError):
+    return False
+
+
+def _header(line: Line) -> list[str]:
+  """The columns that a first line names; a ValueError where it is not CSV."""
+  if line.text is None:
+    raise ValueError(records.TOO_LONG)
+  return [name.strip()
+          for name in _split(line.text.removeprefix(b'\xef\xbb\xbf'))]
+
+
 def _split(text: bytes) -> list[str]:
   """The fields of a line; a ValueError where it is none of CSV."""
   try:
@@ -175,13 +213,10 @@ def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
   if line is None:
     raise UserError(f'{path} is empty; expected a header: path,GROUPING,...')
   try:
-    if line.text is None:
-      raise ValueError(records.TOO_LONG)
-    columns = _split(line.text.removeprefix(b'\xef\xbb\xbf'))
+    columns = _header(line)
   except ValueError as error:
     raise UserError(
         f'the header of {path}: {error}; save it as CSV in UTF-8') from error
-  columns = [name.strip() for name in columns]
   _check_header(path, columns)
   return columns, (line.end, line.number)
 

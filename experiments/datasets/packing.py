@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -24,8 +25,8 @@ from typing import Any
 import tqdm
 
 from experiments.cli import UserError
-from experiments.datasets import packed, sources, spill
-from experiments.datasets.images import BadImageError, read_image
+from experiments.datasets import bad_images, packed, sources, spill, unknown
+from experiments.datasets.images import BadImageError, Pixels, read_image
 from experiments.datasets.manifest import ManifestSource
 from experiments.datasets.records import Record, Source, readable
 from experiments.datasets.spill import Spill
@@ -35,23 +36,58 @@ from mlvae_jax.store import GroupedImages
 _IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
 
 
+@dataclasses.dataclass(frozen=True)
+class StoreSettings:
+  """What determines a packed store, beside its source.
+
+  Attributes:
+    image_size: pixels of a side.
+    top_k: of each group keep the images of the best ranks, where the source
+      has ranks; 0 keeps all.
+    sort_by: grouping to sort by where the source has several; by default,
+      and where there is none so called, its first.
+    resize, black, white: see `images.Pixels`.
+    read_as, group_level: see `sources.detect`.
+  """
+
+  image_size: int
+  top_k: int = 0
+  sort_by: str | None = None
+  resize: str = 'squeeze'
+  black: float | None = None
+  white: float | None = None
+  read_as: str = 'auto'
+  group_level: int = 0
+
+  @property
+  def pixels(self) -> Pixels:
+    """What becomes of each image."""
+    return Pixels(self.image_size, self.resize, self.black, self.white)
+
+  def detect(self, data_dir: str | None) -> Source:
+    """The source at a path, as `sources.detect` gives it."""
+    return sources.detect(
+        data_dir, self.sort_by, self.read_as, self.group_level)
+
+  def to_dict(self) -> dict[str, Any]:
+    """All but `sort_by`: the source says which grouping that is."""
+    values = dataclasses.asdict(self)
+    del values['sort_by']
+    return values
+
+
 def open_or_prepare(
-    data_dir: str | None, *, image_size: int, top_k: int = 0,
-    store_dir: str | None = None, sort_by: str | None = None,
-    on_bad_image: str = 'skip', grouping: str = 'group',
+    data_dir: str | None, *, store_dir: str | None = None,
+    on_bad_image: str = 'skip', grouping: str = 'group', **settings: Any,
 ) -> GroupedImages:
   """The packed store of a source; prepares it where there is none.
 
   Args:
     data_dir: what `sources.detect` takes.
-    image_size: pixels of a side.
-    top_k: of each group keep the images of the best ranks, where the source
-      has ranks; 0 keeps all.
     store_dir: holds the stores; by default the user's cache folder.
-    sort_by: grouping to sort by where the source has several; by default,
-      and where there is none so called, its first.
     on_bad_image: 'skip' passes over them, 'fail' stops at the first.
     grouping: what the groups are of a source that does not say it.
+    **settings: see `StoreSettings`.
 
   Returns:
     The images, mapped into memory.
@@ -59,24 +95,34 @@ def open_or_prepare(
   Raises:
     UserError: when the source or the store cannot be used.
   """
-  path = store_path(data_dir, image_size, top_k, store_dir, sort_by)
+  choices = StoreSettings(**settings)
+  source = None
+  if not data_dir or os.path.exists(sources.absolute(data_dir)):
+    source = choices.detect(data_dir)
+  path = store_path(data_dir, store_dir, **settings)
   manifest = packed.read_manifest(path)
-  if manifest is not None and not os.path.exists(sources.absolute(data_dir)):
+  if source is None and manifest is not None:
     print(f'{readable(data_dir)} is not there; using its packed store')
   else:
-    source = sources.detect(data_dir, sort_by)
+    source = source or choices.detect(data_dir)  # Raises where it is gone.
     print(f'data: {source.description}')
-    manifest = _up_to_date(source, path, image_size, top_k, on_bad_image)
+    for note in source.notes:
+      print(f'note: {note}')
+    manifest = _up_to_date(source, path, choices, on_bad_image)
   print(describe(path, manifest))
   if manifest['num_bad_images'] and on_bad_image == 'fail':
     raise UserError(
         f'{manifest["num_bad_images"]} bad images, the first is '
         f'{_first_bad(path)}; mend or remove it and delete {path}, or pass '
         'over bad images with --on_bad_image=skip')
-  return packed.open_store(path, grouping)
+  data = packed.open_store(path, grouping)
+  if manifest.get('groupings'):  # Groups of a table, not names of folders.
+    for warning in unknown.warnings(data):
+      print(f'warning: {warning}')
+  return data
 
 
-def _up_to_date(source: Source, path: str, image_size: int, top_k: int,
+def _up_to_date(source: Source, path: str, choices: StoreSettings,
                 on_bad_image: str) -> dict[str, Any]:
   """The manifest of a source's store, made where there is none of it."""
   fingerprint = source.fingerprint()
@@ -86,22 +132,18 @@ def _up_to_date(source: Source, path: str, image_size: int, top_k: int,
   with _only_one(path):
     manifest = packed.read_manifest(path)  # Another process may have come.
     if manifest is None or manifest.get('fingerprint') != fingerprint:
-      prepare(source, path, image_size=image_size, top_k=top_k,
-              on_bad_image=on_bad_image)
+      prepare(source, path, choices, on_bad_image)
   return packed.read_manifest(path)
 
 
-def store_path(data_dir: str | None, image_size: int, top_k: int = 0,
-               store_dir: str | None = None, sort_by: str | None = None
-               ) -> str:
+def store_path(data_dir: str | None, store_dir: str | None = None,
+               **settings: Any) -> str:
   """Folder of the store of a source and settings.
 
   Args:
     data_dir: what `sources.detect` takes; need not be there any more.
-    image_size: pixels of a side.
-    top_k: images kept of a group.
     store_dir: holds the stores; by default the user's cache folder.
-    sort_by: grouping to sort by where the source has several.
+    **settings: see `StoreSettings`.
 
   Returns:
     The path.
@@ -109,6 +151,7 @@ def store_path(data_dir: str | None, image_size: int, top_k: int = 0,
   Raises:
     UserError: without data_dir, or where it has a header of no use.
   """
+  choices = StoreSettings(**settings)
   if not data_dir:
     sources.detect(data_dir)  # Raises.
   data_dir = sources.absolute(data_dir)
@@ -121,11 +164,13 @@ def store_path(data_dir: str | None, image_size: int, top_k: int = 0,
 
   def path(*more: str) -> str:
     key = hashlib.sha256(json.dumps(
-        [data_dir, image_size, top_k, packed.FORMAT, *more]).encode())
-    return os.path.join(sources.absolute(store_dir),
-                        f'{name}-{image_size}-{key.hexdigest()[:12]}')
+        [data_dir, packed.FORMAT, choices.to_dict(), *more]).encode())
+    return os.path.join(
+        sources.absolute(store_dir),
+        f'{name}-{choices.image_size}-{key.hexdigest()[:12]}')
 
-  csv_path = sources.find_csv(data_dir)
+  sort_by = choices.sort_by
+  csv_path = sources.find_csv(data_dir, choices.read_as)
   if csv_path:
     return path(ManifestSource(csv_path, sort_by).groupings[0])
   # What is gone may have been a .csv.
@@ -144,15 +189,14 @@ def describe(path: str, manifest: dict[str, Any]) -> str:
          f'{os.path.join(path, packed.BAD_IMAGES)}' if bad else ''))
 
 
-def prepare(source: Source, path: str, *, image_size: int, top_k: int = 0,
+def prepare(source: Source, path: str, choices: StoreSettings,
             on_bad_image: str = 'skip') -> None:
   """Packs a source into a store, or goes on where an earlier try stopped.
 
   Args:
     source: of the images.
     path: folder of the store; appears when it is complete.
-    image_size: pixels of a side.
-    top_k: images kept of a group, those of the best ranks; 0 for all.
+    choices: of the store.
     on_bad_image: 'skip' or 'fail'.
 
   Raises:
@@ -162,17 +206,19 @@ def prepare(source: Source, path: str, *, image_size: int, top_k: int = 0,
   partial = f'{path}.partial'
   settings = {
       'source': source.description, 'fingerprint': source.fingerprint(),
-      'image_size': image_size, 'top_k': top_k if source.has_ranks else 0}
+      **choices.to_dict(), 'top_k': choices.top_k if source.has_ranks else 0}
   if source.groupings:
     settings['groupings'] = list(source.groupings)
   with _told_when_full(path):
     if not _is_complete(partial, settings):
       with Spill(partial, settings) as images:
-        _read(source, images, on_bad_image)
+        _read(source, images, choices.pixels, on_bad_image)
         if not images.num_rows:
+          images.save()  # For bad_images.jsonl to be complete.
+          found = os.path.join(partial, packed.BAD_IMAGES)
           raise UserError(
-              f'no usable image in {source.description}; see '
-              f'{os.path.join(partial, packed.BAD_IMAGES)}')
+              f'no usable image in {source.description}: '
+              f'{bad_images.summary(found, source.mend)}; see {found}')
         print('sorting the images by group')
         images.write_store()
     spill.clean_up(partial)
@@ -202,7 +248,8 @@ def _told_when_full(path: str) -> Iterator[None]:
     raise
 
 
-def _read(source: Source, images: Spill, on_bad_image: str) -> None:
+def _read(source: Source, images: Spill, pixels: Pixels, on_bad_image: str
+          ) -> None:
   """Reads the source from where the spill is to its end."""
   if images.num_done:
     print(f'going on with {images.num_rows:,} images that are prepared')
@@ -210,7 +257,7 @@ def _read(source: Source, images: Spill, on_bad_image: str) -> None:
       total=source.total, initial=images.num_done, desc='preparing',
       unit=source.unit, unit_scale=source.unit == 'B', dynamic_ncols=True)
   with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    for record, decoded in _decode(source, images, pool):
+    for record, decoded in _decode(source, images, pixels, pool):
       problem = record.problem
       if problem is None and images.wants(record):
         try:
@@ -229,7 +276,8 @@ def _read(source: Source, images: Spill, on_bad_image: str) -> None:
           f'{images.num_rows:,} images, {images.num_bad:,} bad', refresh=False)
 
 
-def _decode(source: Source, images: Spill, pool: futures.Executor
+def _decode(source: Source, images: Spill, pixels: Pixels,
+            pool: futures.Executor
             ) -> Iterator[tuple[Record, futures.Future | None]]:
   """The records in order, with images that are decoded ahead."""
   ahead: deque = deque()
@@ -238,7 +286,7 @@ def _decode(source: Source, images: Spill, pool: futures.Executor
     # Images that would not be kept need no decoding.
     decoded = None
     if record.problem is None and images.wants(record):
-      decoded = pool.submit(read_image, record.image, images.image_size)
+      decoded = pool.submit(read_image, record.image, pixels)
     num_bytes = len(record.image) if isinstance(record.image, bytes) else 0
     ahead.append((record._replace(image=None), decoded, num_bytes))
     num_ahead += num_bytes

@@ -18,6 +18,12 @@ MAX_STATED = 50_000
 _MAX_LINE = 1 << 26  # Bytes; more than any face, encoded.
 # Of a row's name in a packed store, and what is kept of a longer one.
 MAX_NAME_BYTES, _NAME_START_BYTES = 200, 150
+# What systems and programs leave among the user's files, in lower case.
+_LITTER = frozenset({
+    '$recycle.bin', '#recycle', '#snapshot', '@eadir', '@recycle',
+    '@recently-snapshot', '@tmp', '__macosx', 'desktop.ini', 'ehthumbs.db',
+    'found.000', 'icon\r', 'lost+found', 'picasa.ini', 'recycler',
+    'system volume information', 'thumbs.db'})
 TOO_LONG = f'more than {_MAX_LINE >> 20} MB in a line'
 
 
@@ -51,7 +57,8 @@ class Source(Protocol):
   """A stream of images.
 
   Attributes:
-    description: what was found, to be said.
+    description: what was found, to be printed.
+    notes: what else was found there and is not read, a line each.
     unit: of `total`: 'image' or 'B' (bytes).
     has_ranks: whether ranks mean anything.
     groupings: names of the groupings of `Record.group` and `Record.others`;
@@ -59,6 +66,7 @@ class Source(Protocol):
   """
 
   description: str
+  notes: tuple[str, ...]
   unit: str
   has_ranks: bool
   groupings: tuple[str, ...]
@@ -72,6 +80,9 @@ class Source(Protocol):
 
   def records(self, position: Any = None) -> Iterator[Record]:
     """The records from a position on; None is the start."""
+
+  def mend(self, where: str, problem: str) -> str:
+    """What to do about a problem of a record; '' where it is not known."""
 
 
 class Line(NamedTuple):
@@ -134,6 +145,32 @@ def place(ranks: Sequence[int], rank: int, top_k: int) -> int | None:
     return len(ranks)
   worst = max(range(len(ranks)), key=lambda i: (ranks[i], i))
   return worst if rank < ranks[worst] else None
+
+
+def is_litter(name: str) -> bool:
+  """Whether a file or folder is hidden, or nothing of the user's."""
+  return name.startswith('.') or name.lower() in _LITTER
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+  """Whether an entry is a folder, or a link to one."""
+  try:
+    return entry.is_dir()
+  except OSError:  # A loop of links.
+    return False
+
+
+def list_folder(folder: str) -> tuple[list[str], list[str]]:
+  """The names of the folders and of the other files in a folder, sorted.
+
+  Litter is left out. An OSError where it cannot be listed.
+  """
+  folders, files = [], []
+  with os.scandir(folder) as entries:
+    for entry in entries:
+      if not is_litter(entry.name):
+        (folders if is_folder(entry) else files).append(entry.name)
+  return sorted(folders), sorted(files)
 
 
 def readable(name: str | bytes) -> str:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import shlex
 
+from experiments import cli
 from experiments.cli import UserError
-from experiments.datasets import manifest, tfds_source
+from experiments.datasets import folder_levels, manifest, records, tfds_source
 from experiments.datasets.folder_source import FolderSource
 from experiments.datasets.manifest import ManifestSource
-from experiments.datasets.records import Source
+from experiments.datasets.records import Source, readable
 from experiments.datasets.tfds_source import TfdsSource
-from experiments.datasets.tsv_source import TsvSource
+from experiments.datasets.tsv_source import TsvSource, looks_like_celeb
+
+READINGS = ('auto', 'folders', 'manifest', 'tsv', 'tfds')
+_NEEDED = {
+    'manifest': 'a manifest.csv, or just one .csv with a column path,',
+    'tsv': '.tsv files', 'tfds': 'a data set prepared by TFDS'}
+# Names in a note, and files and folders that are looked into.
+_MAX_NAMED, _MAX_LOOKED_AT = 3, 20
 
 
-def detect(data_dir: str | None, sort_by: str | None = None) -> Source:
+def detect(data_dir: str | None, sort_by: str | None = None,
+           read_as: str = 'auto', group_level: int = 0) -> Source:
   """Finds out what a path holds.
 
   Args:
@@ -21,49 +31,171 @@ def detect(data_dir: str | None, sort_by: str | None = None) -> Source:
       .csv file; a .tsv file, or a folder of them; a data set that TFDS has
       prepared.
     sort_by: of the groupings of a .csv the one to come first.
+    read_as: of `READINGS` the one to be used; 'auto' takes the first that is
+      there of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M,
+      and folders.
+    group_level: which folder of a path names the group, 1 the first below
+      data_dir; 0 is 1 where that has a meaning.
 
   Returns:
-    The source.
+    The source. Its notes name what else is there.
 
   Raises:
-    UserError: when it holds none of them.
+    UserError: when it holds none of them, not what is asked for, or folders
+      whose meaning is not clear.
   """
   if not data_dir:
     raise UserError(
         'this data set needs --data_dir: a folder with a folder of images per '
         'group, with a manifest.csv, or with TSV files')
   data_dir = absolute(data_dir)
-  csv_path = find_csv(data_dir)
-  if csv_path:
-    return ManifestSource(csv_path, sort_by)
-  if os.path.isfile(data_dir) and data_dir.lower().endswith('.tsv'):
-    return TsvSource([data_dir])
-  if not os.path.isdir(data_dir):
-    raise UserError(f'no folder {data_dir}; check --data_dir')
-  prepared = tfds_source.find_prepared(data_dir)
-  if prepared:
-    return TfdsSource(prepared)
-  shards = sorted(
-      os.path.join(data_dir, name) for name in os.listdir(data_dir)
-      if name.lower().endswith('.tsv') and not name.startswith('.')
-      and not os.path.isdir(os.path.join(data_dir, name)))
-  if shards:
-    return TsvSource(shards)
-  return FolderSource(data_dir)
+  if os.path.isdir(data_dir):
+    source = _read_folder(data_dir, sort_by, read_as, group_level)
+  else:
+    source = _read_file(data_dir, sort_by, read_as)
+  if group_level and not isinstance(source, FolderSource):
+    raise UserError(
+        f'--group_level is about folders of images, but {source.description}; '
+        'leave it out, or read the folders with --read_as=folders')
+  return source
 
 
-def find_csv(data_dir: str | None) -> str | None:
-  """The .csv file that a path is, or holds as manifest.csv; else None."""
-  if not data_dir:
+def find_csv(data_dir: str | None, read_as: str = 'auto') -> str | None:
+  """The .csv file that a path is, or holds as manifest.csv; else None.
+
+  With read_as='manifest' it may have any name, with other readings than
+  'auto' there is none.
+  """
+  if not data_dir or read_as not in ('auto', 'manifest'):
     return None
   data_dir = absolute(data_dir)
   if data_dir.lower().endswith('.csv') and os.path.isfile(data_dir):
     return data_dir
   path = os.path.join(data_dir, manifest.NAME)
-  # A link that leads nowhere is an error to be said.
-  return path if os.path.isfile(path) or os.path.islink(path) else None
+  # A dangling link should be reported.
+  if os.path.isfile(path) or os.path.islink(path):
+    return path
+  if read_as == 'auto' or not os.path.isdir(data_dir):
+    return None
+  found = _csv_files(data_dir, records.list_folder(data_dir)[1])
+  return os.path.join(data_dir, found[0]) if len(found) == 1 else None
 
 
 def absolute(path: str) -> str:
   """A path of the user's from the root."""
-  return os.path.abspath(os.path.expanduser(path))
+  return cli.expand_path(path)
+
+
+def _read_file(path: str, sort_by: str | None, read_as: str) -> Source:
+  """The source that a single file is."""
+  kind = os.path.splitext(path)[1].lower()
+  expected = {'.csv': 'manifest', '.tsv': 'tsv'}.get(kind)
+  if not os.path.isfile(path) or expected is None:
+    raise UserError(f'no folder {path}; check --data_dir')
+  if read_as not in ('auto', expected):
+    raise UserError(
+        f'--read_as={read_as} needs a folder, and {path} is a file; choose '
+        'another --data_dir, or leave --read_as out')
+  return (ManifestSource(path, sort_by) if expected == 'manifest'
+          else TsvSource([path]))
+
+
+def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
+                 group_level: int) -> Source:
+  """The source that a folder holds, with notes on what else is there."""
+  folders, files = records.list_folder(data_dir)
+  tsv_files = [name for name in files if name.lower().endswith('.tsv')]
+  chosen, notes = read_as, []
+  if read_as == 'auto':
+    chosen, notes = _choose(data_dir, folders, files, tsv_files)
+  try:
+    if chosen == 'folders':
+      source = _read_groups(data_dir, group_level)
+    elif chosen == 'tsv' and tsv_files:
+      source = TsvSource([os.path.join(data_dir, name) for name in tsv_files])
+      source.notes += _left_out(data_dir, folders + files, tsv_files)
+    elif chosen == 'manifest' and (path := find_csv(data_dir, read_as)):
+      source = ManifestSource(path, sort_by)
+    elif chosen == 'tfds' and (path := tfds_source.find_prepared(data_dir)):
+      source = TfdsSource(path)
+    else:
+      raise UserError(
+          f'--read_as={chosen} needs {_NEEDED[chosen]} in {data_dir}, and '
+          'there is none; check --data_dir, or leave --read_as out')
+  except UserError as error:
+    raise UserError('; '.join([str(error), *notes])) from error
+  source.notes += tuple(notes)
+  return source
+
+
+def _choose(data_dir: str, folders: list[str], files: list[str],
+            tsv_files: list[str]) -> tuple[str, list[str]]:
+  """The reading to use, and notes that name the others with their flags."""
+  found = {}
+  if manifest.NAME in files:
+    found['manifest'] = ''
+  try:
+    prepared = tfds_source.find_prepared(data_dir)
+  except UserError as error:  # Several data sets.
+    if not found:
+      raise
+    prepared, found['tfds'] = None, str(error)
+  if prepared:
+    found['tfds'] = (f'{readable(prepared)} was prepared by TFDS; '
+                     '--read_as=tfds reads it instead')
+  if tsv_files:
+    found['tsv'] = (f'{_named(tsv_files)} may hold images, too; '
+                    '--read_as=tsv reads it instead')
+  is_read = bool(found)
+  if not is_read or any(
+      folder_levels.has_images(os.path.join(data_dir, name))
+      for name in folders[:_MAX_LOOKED_AT]):
+    found['folders'] = (f'{len(folders):,} folders are there, too; '
+                        '--read_as=folders reads a folder per group instead')
+  chosen = next(iter(found))
+  if chosen == 'tsv' and folders and not any(
+      looks_like_celeb(os.path.join(data_dir, name))
+      for name in tsv_files[:_MAX_LOOKED_AT]):
+    chosen = 'folders'
+  notes = [note for name, note in found.items() if name != chosen]
+  return chosen, notes + [
+      f'{readable(name)} also names images; --data_dir='
+      f'{shlex.quote(readable(os.path.join(data_dir, name)))} reads it instead'
+      for name in _csv_files(data_dir, files) if name != manifest.NAME]
+
+
+def _read_groups(data_dir: str, group_level: int) -> FolderSource:
+  """The source of a folder per group, with notes on what that leads to."""
+  if not group_level:
+    folder_levels.check_first_level(data_dir)
+  source = FolderSource(data_dir, group_level or 1)
+  first = source.group_names[0]
+  if len(source.group_names) == 1:
+    source.notes += (f'all images are one group, {readable(first)!r}: '
+                     f'{readable(data_dir)} holds no other folder',)
+  elif not group_level:
+    inner = folder_levels.describe_inner(data_dir, first)
+    source.notes += (inner,) if inner else ()
+  return source
+
+
+def _csv_files(data_dir: str, files: list[str]) -> list[str]:
+  """The .csv files that name images."""
+  found = [name for name in files if name.lower().endswith('.csv')]
+  return [name for name in found[:_MAX_LOOKED_AT]
+          if manifest.names_images(os.path.join(data_dir, name))]
+
+
+def _left_out(data_dir: str, names: list[str], used: list[str]
+              ) -> tuple[str, ...]:
+  """A note on what lies beside the .tsv files and is not used."""
+  left = [name for name in names if name not in used]
+  return (f'{len(left):,} other files or folders of {readable(data_dir)} are '
+          f'passed over: {_named(left)}',) if left else ()
+
+
+def _named(names: list[str]) -> str:
+  """The first of some names, and how many more there are."""
+  more = len(names) - _MAX_NAMED
+  return readable(', '.join(names[:_MAX_NAMED])) + (
+      f' and {more:,} more' if more > 0 else '')

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from experiments.cli import UserError
-from experiments.datasets import folder_source, records
+from experiments.datasets import records
 from experiments.datasets.records import Record, file_state, readable
 
 _INFO = 'dataset_info.json'
@@ -32,6 +32,7 @@ class TfdsSource:
     import tensorflow_datasets as tfds  # Slow to import: only where needed.
 
     self._folder = folder
+    self.notes: tuple[str, ...] = ()
     try:
       builder = tfds.builder_from_directory(folder)
       features = builder.info.features
@@ -43,8 +44,8 @@ class TfdsSource:
           if name not in _SUBSETS]
     except Exception as error:  # TFDS raises whatever its readers raise.
       raise UserError(
-          f'cannot read the data set that TFDS prepared in {folder}: {error}'
-      ) from error
+          f'cannot read the data set that TFDS prepared in {folder}: {error}; '
+          '--read_as=folders reads a folder per group instead') from error
     if self._label is None or 'image' not in features:
       raise UserError(
           f'{folder} has the features {sorted(features)}; expected image, and '
@@ -80,6 +81,10 @@ class TfdsSource:
             group, where, i, image, problem, 1, [number, i + 1],
             name=f'{name}[{i}]')
       start = 0
+
+  def mend(self, where: str, problem: str) -> str:
+    del where, problem
+    return ''
 
 
 def find_prepared(data_dir: str) -> str | None:
@@ -123,8 +128,7 @@ def _group_feature(features: Any) -> tuple[str, ...] | None:
 
 def _subfolders(folder: str) -> list[str]:
   try:
-    return [
-        entry.path for entry in os.scandir(folder)
-        if not entry.name.startswith('.') and folder_source.is_folder(entry)]
+    names, _ = records.list_folder(folder)
   except OSError:
     return []
+  return [os.path.join(folder, name) for name in names]

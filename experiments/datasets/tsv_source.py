@@ -10,7 +10,9 @@ import os
 from experiments.datasets import records
 from experiments.datasets.records import Record, file_state, readable
 
-_NUM_COLUMNS = 7
+_COLUMNS = (
+    'MID', 'rank', 'image URL', 'page URL', 'face ID', 'face rectangle',
+    'face data')
 _MAX_RANK = (1 << 63) - 1
 
 
@@ -28,6 +30,7 @@ class TsvSource:
 
   def __init__(self, shards: list[str]):
     self._shards = shards
+    self.notes: tuple[str, ...] = ()
     self._sizes = [os.path.getsize(path) for path in shards]
     what = shards[0] if len(shards) == 1 else (
         f'{len(shards)} .tsv files in {os.path.dirname(shards[0])}')
@@ -54,6 +57,20 @@ class TsvSource:
             line.size, [shard, line.end, line.number], name=name)
       offset = number = 0
 
+  def mend(self, where: str, problem: str) -> str:
+    del where, problem
+    return ''
+
+
+def looks_like_celeb(path: str) -> bool:
+  """Whether the first line of a file has the columns of MS-Celeb-1M."""
+  try:
+    line = next(records.read_lines(path), None)
+  except OSError:
+    return False
+  return (line is not None and line.text is not None
+          and line.text.count(b'\t') == len(_COLUMNS) - 1)
+
 
 def _parse(line: bytes
            ) -> tuple[str, int, bytes | None, str | None, str]:
@@ -64,8 +81,10 @@ def _parse(line: bytes
   def bad(problem: str) -> tuple[str, int, None, str, str]:
     return group, rank, None, problem, ''
 
-  if len(columns) != _NUM_COLUMNS:
-    return bad(f'{len(columns)} columns, expected {_NUM_COLUMNS}')
+  if len(columns) != len(_COLUMNS):
+    return bad(
+        f'has {len(columns)} column{"s" if len(columns) > 1 else ""}, '
+        f'expected {len(_COLUMNS)}: {", ".join(_COLUMNS)}')
   if not group:
     return bad(records.NO_GROUP)
   try:

@@ -1,0 +1,56 @@
+"""What is commonest among the images that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+import re
+
+# What is particular to one file: numbers, and names in quotes.
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
+_MAX_KINDS = 1000
+_PLURALS = (
+    ('is not an image', 'are not images'), ('is not a file', 'are not files'),
+    ('is ', 'are '), ('has ', 'have '), ('holds ', 'hold '),
+    ('lies ', 'lie '), ('cannot ', 'cannot '))
+
+
+def summary(path: str, mend: Callable[[str, str], str]) -> str:
+  """The commonest problem, how often it is there, and what to do about it.
+
+  Problems that differ in numbers and names only are counted together.
+
+  Args:
+    path: of a bad_images.jsonl.
+    mend: gives the remedy for where a problem was and what it is, or ''.
+
+  Returns:
+    The phrase.
+  """
+  kinds: dict[str, list[tuple[str, str] | int]] = {}
+  num_bad = 0
+  with open(path, encoding='utf-8') as file:
+    for line in file:
+      row = json.loads(line)
+      num_bad += 1
+      kind = _PARTICULAR.sub('#', row['problem'])
+      if kind in kinds or len(kinds) < _MAX_KINDS:
+        first = kinds.setdefault(kind, [row['where'], row['problem'], 0, 0])
+        first[2] += 1
+        first[3] += row['problem'] == first[1]
+  if not num_bad:
+    return 'it names none'
+  where, problem, count, num_same = max(
+      kinds.values(), key=lambda kind: kind[2])
+  share = f'{count:,} of {num_bad:,}'
+  remedy = mend(where, problem)
+  return (f'{share} {_plural(problem)}' if num_same == count
+          else f'{share} are like {where}, which {problem}') + (
+              f'; {remedy}' if remedy else '')
+
+
+def _plural(problem: str) -> str:
+  for one, many in _PLURALS:
+    if problem.startswith(one):
+      return many + problem.removeprefix(one)
+  return f'have this problem: {problem}'
