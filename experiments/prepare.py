@@ -4,7 +4,7 @@
 
 FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, a
 manifest.csv that names images and their groups, or what TFDS prepared. The
-same command goes on after an interruption, and says what is there once it is
+same command resumes after an interruption, and says what is there once it is
 done; --verify reads the whole store against its checksums.
 `experiments.train` prepares by itself where it has to.
 --tfds_dir=DIR also writes the images, encoded as they are, as a TFDS data set.

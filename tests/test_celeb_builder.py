@@ -194,6 +194,21 @@ def test_a_grey_image_is_read_as_three_equal_channels(tmp_path):
   assert {image.shape for image in images.values()} == {(16, 20, 3)}
 
 
+def test_a_source_is_read_as_the_packed_store_reads_it(tmp_path):
+  for i in range(8):
+    path = tmp_path / 'faces' / 'train' / f'p{i}' / 's' / '0.tif'
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((4, 4), i + 1, np.float32)).save(path)
+  reading = {'group_level': 2, 'white': 7.0}
+  builder = celeb_builder.write(
+      str(tmp_path / 'faces'), str(tmp_path / 'tfds'), reading=reading)
+  expected = packing.open_or_prepare(
+      str(tmp_path / 'faces'), image_size=_SIZE, store_dir=str(tmp_path / 's'),
+      **reading)
+  assert len(expected) == builder.info.splits.total_num_examples == 7
+  assert builder.info.metadata['num_bad_images'] == 1
+
+
 def test_many_shards_and_splits_of_more_than_the_memory(tmp_path, monkeypatch):
   from tensorflow_datasets.core import shuffle
 

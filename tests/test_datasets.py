@@ -218,8 +218,17 @@ def test_odd_exif_data_are_no_matter(tmp_path, exif, is_turned):
   assert np.abs(found.astype(int) - expected).max() < 10
 
 
+@pytest.mark.parametrize('values', [
+    {'black': 1.0, 'white': 1.0}, {'white': float('nan')},
+    {'black': float('-inf')}])
+def test_a_scale_of_no_use_is_a_bad_flag(tmp_path, capsys, values):
+  with pytest.raises(SystemExit, match='2'):
+    datasets.load(_config(data_dir=_write_groups(tmp_path, [2]), **values))
+  assert '--black=' in capsys.readouterr().err
+
+
 def _encoded(kind):
-  """What is no image that can be used."""
+  """What cannot be used as an image."""
   noise = np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)
   image = Image.fromarray(noise)
   if kind == 'huge':
@@ -236,7 +245,8 @@ def _encoded(kind):
     ('empty', 'is not an image of a known format'),
     ('truncated', 'cannot be decoded: .*'),
     ('huge', '12000x10000 pixels, more than 100 million'),
-    ('program', 'is not an image of a known format'),  # Ghostscript would run it.
+    # Ghostscript would run it.
+    ('program', 'is not an image of a known format'),
 ])
 def test_broken_image_says_what_is_wrong(tmp_path, kind, problem):
   data = _encoded(kind)
@@ -256,9 +266,12 @@ def test_what_is_no_file_is_no_image(tmp_path):
     images.read_image(str(tmp_path / 'none.png'), 8)
 
 
-@pytest.mark.parametrize('extension', ['bmp', 'gif', 'jpg', 'ppm', 'png',
-                                       'tif', 'webp'])
+@pytest.mark.parametrize('extension', [
+    'bmp', 'gif', 'jpg', 'ppm', 'png', 'tif', 'webp', 'avif', 'jp2'])
 def test_flipped_bits_are_never_fatal(tmp_path, extension):
+  name = {'avif': 'AVIF', 'jp2': 'JPEG2000'}.get(extension)
+  if name and name not in images._FORMATS:
+    pytest.skip('this Pillow lacks the codec')
   rng = np.random.default_rng(0)
   Image.fromarray(rng.integers(0, 255, (6, 5, 3), np.uint8)).save(
       tmp_path / f'x.{extension}')

@@ -196,7 +196,7 @@ def test_bad_rows_are_named_and_passed_over(tmp_path, capsys):
       'good.jpg,Bo,x': "'good.jpg' is named a second time",
       './a/../good.jpg,Ann,x': "'good.jpg' is named a second time",
       '"open.jpg,Ann,x': 'a quoted field does not end in its line',
-      '"a"b.jpg,Ann,x': 'is no row of CSV',
+      '"a"b.jpg,Ann,x': 'is not a row of CSV',
       'caf\udce9.jpg,Ann,x': 'is not UTF-8',
       'good2.jpg,Ann,x': None,
   }
@@ -361,7 +361,7 @@ def test_after_a_kill_the_same_store_is_made(tmp_path, capsys):
   assert result.returncode == -9
   capsys.readouterr()
   _prepare(root, tmp_path / 's')
-  assert 'going on with 5 images' in capsys.readouterr().out
+  assert 'resuming with 5 images' in capsys.readouterr().out
   _prepare(root, tmp_path / 'whole')
   found, whole = (
       {path.name: path.read_bytes() for path in (tmp_path / name).glob('*/*')}

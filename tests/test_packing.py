@@ -382,7 +382,7 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
       patch.setattr(spill.Spill, 'add', add_some)
     with pytest.raises(UserError, match='^[^\n]*--store_dir[^\n]*$') as error:
       _prepare(path, tmp_path / 's')
-    assert what == 'folder' or 'goes on from the last save' in str(error.value)
+    assert what == 'folder' or 'resumes from the last save' in str(error.value)
   assert not list((tmp_path / 's').glob('x*/manifest.json'))
   decoded = []
   monkeypatch.setattr(packing, 'read_image', lambda image, pixels: (
@@ -672,7 +672,7 @@ def test_after_a_kill_the_same_store_is_made_of_what_was_done(killed, point):
   assert _contents(store_dir) == whole
   out = (store_dir / 'second.txt').read_text()
   to_do = _POINTS[point]
-  assert ('going on with' in out) == (to_do in ('rest', 'sort'))
+  assert ('resuming with' in out) == (to_do in ('rest', 'sort'))
   assert ('sorting' in out) == (to_do != 'nothing')
   assert out.count('decoded') in {
       'all': range(20, 61), 'rest': range(54)}.get(to_do, [0])

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.cli import UserError
 from experiments.datasets import (
+    folder_levels,
     folder_source,
     records,
     sources,
@@ -250,6 +251,7 @@ def test_a_changed_tsv_has_another_fingerprint(tmp_path):
 def test_many_groups_are_not_listed_to_detect_them(tmp_path, monkeypatch):
   root = write_folder(tmp_path, {f'g{i}': 1 for i in range(5)})
   monkeypatch.setattr(tfds_source, '_MAX_DATA_SETS', 4)
+  monkeypatch.setattr(folder_levels, '_FEW', 4)
   monkeypatch.setattr(records, 'MAX_STATED', 2)
   # Not all file systems count the folders in a folder.
   monkeypatch.setattr(folder_source, '_is_flat', lambda path: True)

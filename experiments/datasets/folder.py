@@ -35,8 +35,8 @@ def load(config: Config) -> splits.Splits:
 
   Args:
     config: data_dir, store_dir, read_as, group_level, image_size, resize,
-      black, white, celeb_top_k, on_bad_image,
-      model, factors, split_by and split_fractions are read.
+      black, white, celeb_top_k, on_bad_image, model, factors, split_by and
+      split_fractions are read.
 
   Returns:
     The splits: the groups are divided in the proportions split_fractions, or

@@ -19,6 +19,8 @@ _SPLIT = re.compile(
 _MAX_DEPTH = 20
 # Looked at to find out whether a folder holds images at all.
 _MAX_FOLDERS, _MAX_FILES = 100, 200
+# Of more folders, all are taken to hold images.
+_FEW = 20
 
 
 def check_first_level(data_dir: str) -> None:
@@ -28,11 +30,11 @@ def check_first_level(data_dir: str) -> None:
     data_dir: the folder.
 
   Raises:
-    UserError: when there is a single folder, which holds folders of images;
+    UserError: when a single folder holds images, and that in folders inside;
       or when all are called as splits are, and hold folders. It names the
       flags that choose.
   """
-  names = _folders(data_dir)
+  names = with_images(data_dir, _folders(data_dir))
   if len(names) == 1:
     _check_single(data_dir, names[0])
   elif names and all(_SPLIT.fullmatch(name.lower()) for name in names):
@@ -44,11 +46,17 @@ def has_images(path: str) -> bool:
   return any(map(_holds_images, _below(path)))
 
 
+def with_images(data_dir: str, names: list[str]) -> list[str]:
+  """Those of a few folders that hold images; of many folders all."""
+  return names if len(names) > _FEW else [
+      name for name in names if has_images(os.path.join(data_dir, name))]
+
+
 def describe_inner(data_dir: str, name: str) -> str | None:
   """Says that a group's images lie in folders of its folder, if all do."""
   path = os.path.join(data_dir, name)
   inner = _folders(path)
-  if not inner or _holds_images(path) or not has_images(path):
+  if not inner or _holds_images(path):
     return None
   return (f'the images of a group lie in folders inside its own, such as '
           f'{readable(os.path.join(name, inner[0]))}; --group_level=2 groups '
@@ -69,8 +77,8 @@ def _check_single(data_dir: str, name: str) -> None:
     return  # One group, whichever of the folders names it.
   if has_images(path):
     raise UserError(
-        f'{readable(data_dir)} holds a single folder, and the images lie in '
-        f'{len(inner):,} folders of {readable(path)}: {_flag(path)} (or '
+        f'{readable(data_dir)} holds a single folder with images, and they '
+        f'lie in {len(inner):,} folders of {readable(path)}: {_flag(path)} (or '
         f'--group_level={depth + 1}) takes these as the groups, '
         f'--group_level=1 takes all images as one group, {readable(name)!r}')
 

@@ -24,6 +24,7 @@ class FolderSource:
   is named as bad, but for litter (`records.is_litter`).
 
   Attributes:
+    level: which folder of a path names the group.
     group_names: the groups, as their folders are called.
   """
 
@@ -42,7 +43,7 @@ class FolderSource:
     Raises:
       UserError: when there are no folders at this level.
     """
-    self._data_dir = data_dir
+    self._data_dir, self.level = data_dir, level
     self._folders, self._strays = _find_groups(data_dir, level)
     where = readable(data_dir)
     if not self._folders:

@@ -201,7 +201,7 @@ def _split(text: bytes) -> list[str]:
   except csv.Error as error:
     if 'unexpected end' in str(error):
       error = 'a quoted field does not end in its line'
-    raise ValueError(f'is no row of CSV: {error}') from None
+    raise ValueError(f'is not a row of CSV: {error}') from None
 
 
 def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:

@@ -38,7 +38,7 @@ _IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
 
 @dataclasses.dataclass(frozen=True)
 class StoreSettings:
-  """What determines a packed store, beside its source.
+  """What determines a packed store, besides its source.
 
   Attributes:
     image_size: pixels of a side.
@@ -191,7 +191,7 @@ def describe(path: str, manifest: dict[str, Any]) -> str:
 
 def prepare(source: Source, path: str, choices: StoreSettings,
             on_bad_image: str = 'skip') -> None:
-  """Packs a source into a store, or goes on where an earlier try stopped.
+  """Packs a source into a store, or resumes where an earlier try stopped.
 
   Args:
     source: of the images.
@@ -201,7 +201,7 @@ def prepare(source: Source, path: str, choices: StoreSettings,
 
   Raises:
     UserError: when the disk is full, no image can be used, or one is bad and
-      on_bad_image='fail'. What was saved last is kept, to go on from.
+      on_bad_image='fail'. What was saved last is kept, to resume from.
   """
   partial = f'{path}.partial'
   settings = {
@@ -243,7 +243,7 @@ def _told_when_full(path: str) -> Iterator[None]:
       raise UserError(
           f'no space left for the packed store in {os.path.dirname(path)}; '
           'free some, or choose another disk with --store_dir; the same '
-          'command goes on from the last save, about half a minute ago'
+          'command resumes from the last save, about half a minute ago'
       ) from error
     raise
 
@@ -252,7 +252,7 @@ def _read(source: Source, images: Spill, pixels: Pixels, on_bad_image: str
           ) -> None:
   """Reads the source from where the spill is to its end."""
   if images.num_done:
-    print(f'going on with {images.num_rows:,} images that are prepared')
+    print(f'resuming with {images.num_rows:,} images already prepared')
   bar = tqdm.tqdm(
       total=source.total, initial=images.num_done, desc='preparing',
       unit=source.unit, unit_scale=source.unit == 'B', dynamic_ncols=True)

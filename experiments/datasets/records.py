@@ -183,8 +183,8 @@ def readable(name: str | bytes) -> str:
 def row_name(name: str) -> bytes:
   """A record's name as a packed store keeps it: UTF-8 without NULs.
 
-  Of a name that is too long the start is kept, and a hash tells it from
-  others.
+  Of a name that is too long the start is kept, and a hash distinguishes it
+  from others.
   """
   text = readable(name).replace('\0', r'\x00').encode()
   if len(text) <= MAX_NAME_BYTES:

@@ -169,12 +169,14 @@ def _read_groups(data_dir: str, group_level: int) -> FolderSource:
   if not group_level:
     folder_levels.check_first_level(data_dir)
   source = FolderSource(data_dir, group_level or 1)
-  first = source.group_names[0]
-  if len(source.group_names) == 1:
-    source.notes += (f'all images are one group, {readable(first)!r}: '
-                     f'{readable(data_dir)} holds no other folder',)
+  names = source.group_names
+  if source.level == 1:
+    names = folder_levels.with_images(data_dir, names) or names
+  if len(names) == 1:
+    source.notes += (f'all images are one group, {readable(names[0])!r}: no '
+                     f'other folder of {readable(data_dir)} holds images',)
   elif not group_level:
-    inner = folder_levels.describe_inner(data_dir, first)
+    inner = folder_levels.describe_inner(data_dir, names[0])
     source.notes += (inner,) if inner else ()
   return source
 

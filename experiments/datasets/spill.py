@@ -35,7 +35,7 @@ class Spill:
 
   Attributes:
     image_size: pixels of a side.
-    position: where the source is to be read on.
+    position: where to resume reading the source.
     num_done: how much of the source is done, in its units.
     num_bad: images that cannot be used.
   """
@@ -46,7 +46,7 @@ class Spill:
     Args:
       folder: is made where it is missing.
       settings: of the store: image_size, top_k, perhaps groupings, and
-        whatever else tells it from others.
+        whatever else distinguishes it.
     """
     self._folder, self._settings = folder, settings
     self._top_k = settings['top_k']
