@@ -91,7 +91,8 @@ def test_decode_of_any_number_of_codes(name):
 
 
 def test_sums_of_any_number_of_rows_are_exact():
-  ids = np.where(np.arange(300_000) % 7, 0, np.arange(300_000) % 3)
+  ids = np.where(np.arange(300_000) % 7, 0, np.arange(300_000) % 3).astype(
+      np.int32)
   values = np.full((300_000, 1), 0.1, np.float32)
   found = _of_any_size(
       lambda values, ids: segment_sum(values, ids, 3), values, ids)
