@@ -18,7 +18,7 @@ class Augment:
 
   Attributes:
     flip: mirror left and right, with probability a half.
-    shift: move by up to so many pixels in each direction; what comes into
+    shift: move by up to this many pixels in each direction; what comes into
       the image repeats its edge.
   """
 

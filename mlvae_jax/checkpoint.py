@@ -3,7 +3,7 @@
 Orbax restores wrong numbers without a word where a byte of a file has
 flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
 arrays; what does not match is damaged, and the newest good one is restored.
-(Checkpoints of before there were seals are taken as they are.) The newest
+(Checkpoints without a seal are accepted unchecked.) The newest
 are kept, and of all the one of the highest validation ELBO.
 
 Of several processes one alone writes and reads: the state is the same in all.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import json
+import operator
 import os
 from typing import Any
 
@@ -54,10 +55,10 @@ class Checkpoints:
 
     Args:
       workdir: where they are.
-      max_to_keep: so many of the newest; the best is kept beside them.
+      max_to_keep: keeps this many of the newest, and the best.
       read_only: to change nothing: a run may be writing there.
     """
-    self._workdir = os.path.abspath(workdir)
+    self._workdir = os.path.abspath(expand_path(workdir))
     self._path = os.path.join(self._workdir, CHECKPOINT_DIR)
     self.damaged = {}
     self._read_only = read_only
@@ -146,7 +147,7 @@ class Checkpoints:
     Args:
       like: parameters of the same model, whose values do not matter.
       step: 'latest' for the newest good ones; 'best' for those of the highest
-        validation ELBO, or a number.
+        validation ELBO, or a number, as an int or in digits.
 
     Returns:
       The parameters, as NumPy arrays.
@@ -157,7 +158,7 @@ class Checkpoints:
     like = {'params': jax.device_get(like)}
     if step == 'latest':
       return self._restore(like)[1]['params']
-    number = self.best_step if step == 'best' else step
+    number = self.best_step if step == 'best' else as_step(step)
     if number not in self._manager.all_steps():
       raise ValueError(
           f'no {step} checkpoint' if step == 'best' else
@@ -248,15 +249,42 @@ def _items(state: TrainState) -> dict[str, Any]:
           if name != 'step' and value is not None}
 
 
+def expand_path(path: str | os.PathLike) -> str:
+  """A path whose ~ and $VARIABLES are filled in."""
+  return os.path.expandvars(os.path.expanduser(os.fspath(path)))
+
+
+def as_step(step: int | str) -> int | str:
+  """A step with its number as an int; 'latest' and 'best' stay.
+
+  Args:
+    step: 'latest', 'best', or a number, which may be a string of digits.
+
+  Returns:
+    The step.
+
+  Raises:
+    ValueError: on anything else.
+  """
+  if step in ('latest', 'best'):
+    return step
+  try:
+    return int(step) if isinstance(step, str) else operator.index(step)
+  except (TypeError, ValueError):
+    raise ValueError(
+        f"expected a step of 'latest', 'best' or a number, got {step!r}"
+    ) from None
+
+
 def load(workdir: str | os.PathLike, step: int | str = 'latest'
          ) -> tuple[Model, Params]:
   """Loads the trained model of a workdir.
 
   Args:
     workdir: as `python -m experiments.train` leaves it: config.json and
-      checkpoints.
+      checkpoints. ~ and $VARIABLES are expanded.
     step: whose parameters: 'latest', 'best' by the ELBO of the validation
-      images, or the number of a step that was kept.
+      images, or the number of a step that was kept, as an int or in digits.
 
   Returns:
     The model and its parameters.
@@ -266,6 +294,7 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
     ValueError: when its configuration cannot be read, or is not that of the
       checkpoint, or there is no checkpoint of that step.
   """
+  workdir, step = expand_path(workdir), as_step(step)
   config = read_config(workdir)
   try:
     model = Model.from_dict(config['model'])
@@ -288,6 +317,7 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
 
 def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
   """Number of the step that `load` loads: 'latest', 'best' or itself."""
+  step = as_step(step)
   opened = Checkpoints(workdir, read_only=True)
   found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
       step, step)
@@ -308,6 +338,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     FileNotFoundError: when there is none.
     ValueError: when it is not a run's JSON.
   """
+  workdir = expand_path(workdir)
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.isfile(path):
     raise FileNotFoundError(

@@ -1,10 +1,10 @@
-"""Images sorted by group, in RAM or in a file, and their further groupings."""
+"""Images sorted by group, in RAM or in a file, and additional groupings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,8 @@ class Labels(NamedTuple):
   """One grouping of the rows of a data set.
 
   Attributes:
-    ids: `[N]` int32, group of each row; -1 where it is not known, and the
-      row is a group of its own.
+    ids: `[N]` int32, group of each row; -1 where it is unknown, and the row
+      is a group of its own.
     names: of the groups.
   """
 
@@ -24,14 +24,16 @@ class Labels(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GroupedImages:
-  """Images sorted by group; there may be further groupings.
+  """Images sorted by group; there may be additional groupings.
+
+  Shapes, types and ids are checked (a ValueError), pixels are not read.
 
   Attributes:
     images: `[N, H, W, C]` uint8; may be a file mapped into memory.
     offsets: `[G + 1]` int64; group g has the rows offsets[g]:offsets[g + 1].
     names: name of each group, G of them.
     grouping: what a group is: 'digit', 'identity', ...
-    others: the further groupings, by name; their groups may have rows
+    others: additional groupings, by name; their groups may have rows
       anywhere.
     row_names: `[N]` UTF-8 bytes (NumPy's `S`), what each row is called at its
       source, or None where the source is fixed and its rows have no names.
@@ -44,6 +46,17 @@ class GroupedImages:
   others: Mapping[str, Labels] = dataclasses.field(default_factory=dict)
   row_names: np.ndarray | None = None
 
+  def __post_init__(self):
+    _check_images(self.images)
+    num_rows, names = self.images.shape[0], tuple(self.names)
+    fields = {
+        'offsets': _check_offsets(self.offsets, num_rows, len(names)),
+        'names': names,
+        'others': _check_others(self.others, self.grouping, num_rows),
+        'row_names': _check_row_names(self.row_names, num_rows)}
+    for name, value in fields.items():
+      object.__setattr__(self, name, value)  # It is frozen.
+
   @classmethod
   def from_labels(cls, images: np.ndarray, labels: np.ndarray,
                   names: Sequence[str], grouping: str = 'group',
@@ -52,11 +65,11 @@ class GroupedImages:
     """Sorts images by group; within a group the order stays.
 
     Args:
-      images: `[N, H, W, C]` uint8.
+      images: `[N, H, W, C]` uint8; like labels and names, an array or a list.
       labels: `[N]` ints in `[0, G)`, the group of each image.
       names: name of each group.
       grouping: what a group is.
-      others: further groupings of the same rows, which are sorted with them.
+      others: additional groupings of the same rows, sorted with them.
       row_names: optional `[N]` UTF-8 bytes, sorted with them too.
 
     Returns:
@@ -65,24 +78,18 @@ class GroupedImages:
     Raises:
       ValueError: on shapes, dtypes or labels that do not fit.
     """
-    labels = np.asarray(labels)
-    if images.ndim != 4 or images.dtype != np.uint8:
-      raise ValueError(
-          f'expected uint8 images of [N, H, W, C], got {images.dtype} of '
-          f'{list(images.shape)}')
-    _check_labels(labels, len(images), len(names), lowest=0)
-    others = dict(others or {})
-    for name, (ids, group_names) in others.items():
-      if name == grouping:
-        raise ValueError(f'two groupings are called {name!r}')
-      _check_labels(np.asarray(ids), len(images), len(group_names), lowest=-1)
+    images = _as_images(images)
+    _check_images(images)
+    labels = _check_labels(labels, len(images), len(names), lowest=0)
+    others = _check_others(others or {}, grouping, len(images))
+    row_names = _check_row_names(row_names, len(images))
     order = np.argsort(labels, kind='stable')
     count = np.bincount(labels, minlength=len(names))
-    offsets = np.concatenate([[0], np.cumsum(count)])
-    return cls(images[order], offsets, tuple(names), grouping, {
-        name: Labels(np.asarray(ids)[order].astype(np.int32), tuple(names))
-        for name, (ids, names) in others.items()},
-               None if row_names is None else np.asarray(row_names)[order])
+    return cls(
+        images[order], np.concatenate([[0], np.cumsum(count)]), tuple(names),
+        grouping, {name: Labels(ids[order], group_names)
+                   for name, (ids, group_names) in others.items()},
+        None if row_names is None else row_names[order])
 
   def slice_groups(self, start: int, stop: int) -> GroupedImages:
     """The groups from start to stop, without copying images."""
@@ -133,13 +140,73 @@ class GroupedImages:
     return self.others[grouping]
 
 
-def _check_labels(labels: np.ndarray, num_rows: int, num_groups: int,
-                  lowest: int) -> None:
+def _as_images(images: Any) -> np.ndarray:
+  """Images as an array; a list of whole numbers up to 255 becomes uint8."""
+  if isinstance(images, np.ndarray):
+    return images
+  images = np.asarray(images)
+  if images.dtype.kind in 'iu' and images.size and (
+      0 <= images.min() <= images.max() <= 255):
+    return images.astype(np.uint8)
+  return images
+
+
+def _check_images(images: np.ndarray) -> None:
+  dtype = getattr(images, 'dtype', type(images).__name__)
+  shape = list(getattr(images, 'shape', ()))
+  if len(shape) != 4 or dtype != np.uint8:
+    raise ValueError(
+        f'expected uint8 images of [N, H, W, C], got {dtype} of {shape}')
+
+
+def _check_offsets(offsets: Any, num_rows: int, num_groups: int) -> np.ndarray:
+  offsets = np.asanyarray(offsets)
+  if offsets.shape != (num_groups + 1,) or offsets.dtype.kind not in 'iu':
+    raise ValueError(
+        f'expected offsets of [{num_groups + 1}] integers, one more than there '
+        f'are names, got {offsets.dtype} of {list(offsets.shape)}')
+  offsets = offsets.astype(np.int64, copy=False)
+  if offsets[0] != 0 or offsets[-1] != num_rows or np.any(np.diff(offsets) < 0):
+    raise ValueError(
+        f'expected offsets that grow from 0 to the {num_rows} images, got '
+        f'offsets from {offsets[0]} to {offsets[-1]}'
+        + (', not in order' if np.any(np.diff(offsets) < 0) else ''))
+  return offsets
+
+
+def _check_others(others: Mapping[str, Any], grouping: str, num_rows: int
+                  ) -> dict[str, Labels]:
+  if grouping in others:
+    raise ValueError(f'two groupings are called {grouping!r}')
+  return {
+      name: Labels(_check_labels(ids, num_rows, len(names), lowest=-1),
+                   tuple(names))
+      for name, (ids, names) in others.items()}
+
+
+def _check_row_names(row_names: Any, num_rows: int) -> np.ndarray | None:
+  if row_names is None:
+    return None
+  row_names = np.asanyarray(row_names)
+  if not len(row_names) and not num_rows:
+    return row_names.astype('S')
+  if row_names.shape != (num_rows,) or row_names.dtype.kind != 'S':
+    raise ValueError(
+        f'expected row_names of [{num_rows}] UTF-8 bytes, got '
+        f'{row_names.dtype} of {list(row_names.shape)}')
+  return row_names
+
+
+def _check_labels(labels: Any, num_rows: int, num_groups: int, lowest: int
+                  ) -> np.ndarray:
+  """Labels as int32 `[N]` in `[lowest, num_groups)`."""
+  labels = np.asanyarray(labels)
   if labels.shape != (num_rows,):
     raise ValueError(f'expected {num_rows} labels, got {list(labels.shape)}')
-  if not np.issubdtype(labels.dtype, np.integer):
+  if labels.dtype.kind not in 'iu' and num_rows:
     raise ValueError(f'expected integer labels, got {labels.dtype}')
-  if len(labels) and not lowest <= labels.min() <= labels.max() < num_groups:
+  if num_rows and not lowest <= labels.min() <= labels.max() < num_groups:
     raise ValueError(
         f'expected labels in [{lowest}, {num_groups}), got labels from '
         f'{labels.min()} to {labels.max()}')
+  return labels.astype(np.int32, copy=False)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 import shutil
 
 import jax
@@ -147,6 +148,26 @@ def test_load_gives_the_model_and_its_newest_params(tmp_path):
   again, params = mlvae_jax.load(str(tmp_path))  # A str will do.
   assert again == MODEL
   _assert_same_bits(params, _state(10).params)
+
+
+def test_load_expands_home_and_variables(tmp_path, monkeypatch):
+  run = tmp_path / 'runs' / 'x'
+  run.mkdir(parents=True)
+  _write_config(run)
+  _save(run, _state(60))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('RUNS', str(tmp_path / 'runs'))
+  monkeypatch.chdir(tmp_path)
+  for workdir in ('~/runs/x', '$RUNS/x', pathlib.Path('~/runs/x'), 'runs/x'):
+    _, params = mlvae_jax.load(workdir, '60')
+    _assert_same_bits(params, _state(60).params)
+    assert checkpoint.find_step(workdir, '60') == 60
+    assert checkpoint.find_step(workdir, 'latest') == 60
+  for step in ('newest', 6.5, None):
+    with pytest.raises(ValueError, match="'latest', 'best' or a number, got"):
+      mlvae_jax.load(run, step)
+  with pytest.raises(ValueError, match='no checkpoint of step 7; .* 60'):
+    mlvae_jax.load(run, '7')
 
 
 def test_load_leaves_the_workdir_as_it_is(tmp_path):

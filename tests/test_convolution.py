@@ -144,6 +144,13 @@ def test_gradients_have_gradients(function):
   _assert_close(found, expected)
 
 
+@each_function
+def test_forward_mode_is_refused_as_the_readme_says(function):
+  x, kernel, _ = _inputs(function, SOME)
+  with pytest.raises(TypeError, match='forward-mode'):
+    jax.jvp(function, (x, kernel), (x, kernel))
+
+
 def test_each_is_the_transpose_of_the_other():
   x, kernel, g = _inputs(downsample, 'square')
   transposed = kernel[::-1, ::-1].swapaxes(2, 3)

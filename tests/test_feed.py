@@ -156,7 +156,8 @@ class _Recorded:
 
   def __init__(self, images):
     self._images, self.read = images, []
-    self.nbytes = images.nbytes
+    self.nbytes, self.shape, self.dtype = (
+        images.nbytes, images.shape, images.dtype)
 
   def __getitem__(self, rows):
     self.read.append(np.asarray(rows))

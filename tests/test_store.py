@@ -47,6 +47,59 @@ def test_images_and_labels_that_do_not_fit_are_refused(images, labels, match):
     GroupedImages.from_labels(images, labels, NAMES)
 
 
+OFFSETS = np.array([0, 2, 2, 5, 6])
+
+
+@pytest.mark.parametrize('change, match', [
+    ({'images': np.float32(IMAGES)}, r'uint8 images.*got float32 of'),
+    ({'images': IMAGES[..., 0]}, r'images of \[N, H, W, C\], got uint8 of \[6'),
+    ({'images': IMAGES.tolist()}, 'uint8 images.*got list of'),
+    ({'offsets': OFFSETS[:4]}, r'offsets of \[5\] integers.*got int64 of \[4'),
+    ({'names': NAMES[:3]}, r'offsets of \[4\] integers, one more than'),
+    ({'offsets': OFFSETS + 0.0}, 'offsets.*got float64'),
+    ({'offsets': OFFSETS + 1}, 'grow from 0 to the 6 images.* from 1 to 7'),
+    ({'offsets': OFFSETS - [0, 0, 0, 0, 1]}, 'to the 6 images.* from 0 to 5'),
+    ({'offsets': np.array([0, 3, 2, 5, 6])}, 'grow from 0 .*not in order'),
+    ({'row_names': np.array([b'a'] * 5)}, r'row_names of \[6\].*of \[5\]'),
+    ({'row_names': np.array(['a'] * 6)}, 'UTF-8 bytes, got <U1'),
+    ({'others': {'group': (LABELS, NAMES)}}, "two groupings .* 'group'"),
+    ({'others': {'lamp': (LABELS[:5], NAMES)}}, 'expected 6 labels'),
+    ({'others': {'lamp': (LABELS, NAMES[:2])}}, r'labels in \[-1, 2\)'),
+])
+def test_fields_that_do_not_fit_are_refused(change, match):
+  fields = {'images': IMAGES, 'offsets': OFFSETS, 'names': NAMES}
+  assert len(GroupedImages(**fields)) == 6
+  with pytest.raises(ValueError, match=match):
+    GroupedImages(**(fields | change))
+
+
+def test_row_names_that_do_not_fit_are_refused_before_sorting():
+  with pytest.raises(ValueError, match=r'row_names of \[6\]'):
+    GroupedImages.from_labels(
+        IMAGES, LABELS, NAMES, row_names=np.array([b'a'] * 9))
+
+
+def test_lists_will_do():
+  names = [b'%d' % i for i in range(6)]
+  others = {'lamp': Labels([0, 1, -1, 0, 1, 0], ['on', 'off'])}
+  found = GroupedImages.from_labels(
+      IMAGES.tolist(), LABELS.tolist(), list(NAMES), 'letter', others, names)
+  expected = GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'letter', {
+      'lamp': Labels(np.array(others['lamp'].ids), ('on', 'off'))},
+                                       np.array(names))
+  assert found.names == expected.names and found.images.dtype == np.uint8
+  assert found.labels_of('lamp').names == ('on', 'off')
+  assert found.labels_of('lamp').ids.dtype == np.int32
+  for a, b in ((found.images, expected.images),
+               (found.offsets, expected.offsets),
+               (found.labels_of('lamp').ids, expected.labels_of('lamp').ids),
+               (found.row_names, expected.row_names)):
+    np.testing.assert_array_equal(a, b)
+  again = GroupedImages(IMAGES, OFFSETS.tolist(), list(NAMES))
+  assert again.offsets.dtype == np.int64 and again.names == NAMES
+  assert len(GroupedImages.from_labels(IMAGES[:0], [], NAMES)) == 0
+
+
 # Slices.
 
 

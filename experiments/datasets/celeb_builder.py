@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
+import itertools
 import json
 import os
 import re
@@ -352,17 +353,18 @@ def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
   names, groups = index.in_order()
   rows = [row for group in groups for row in group]
   offsets = np.cumsum([0, *map(len, groups)])
-  # Numbers of rows stand for images, so that the splits are the packed store's.
-  found = splits.split_groups(
-      GroupedImages(np.arange(len(rows)), offsets, tuple(names)), FRACTIONS)
+  # A pixel stands for each image: the splits are the packed store's.
+  found = splits.split_groups(GroupedImages(
+      np.zeros((len(rows), 1, 1, 1), np.uint8), offsets, names), FRACTIONS)
   for name in ('train', 'validation', 'test'):
     if not len(getattr(found, name)):  # TFDS could not read it.
       raise UserError(
           f'none of the {len(names)} identities of {source.description} falls '
           f'into the {name} split, which follows from a hash of their names; '
           'a TFDS data set needs more identities')
+  rest = iter(rows)  # The splits are slices, in this order.
   return {
-      name: [rows[i] for i in getattr(found, name).images]
+      name: list(itertools.islice(rest, len(getattr(found, name))))
       for name in ('train', 'validation', 'test')}
 
 

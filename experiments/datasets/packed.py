@@ -100,9 +100,9 @@ def open_store(path: str, grouping: str = 'group') -> GroupedImages:
         name: Labels(np.load(os.path.join(path, _LABELS.format(name))),
                      _read_names(path, _LABEL_NAMES.format(name)))
         for name in others}
+    return GroupedImages(images, offsets, names, grouping, others, row_names)
   except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
     raise _damaged(path, error) from error
-  return GroupedImages(images, offsets, names, grouping, others, row_names)
 
 
 def verify_store(path: str) -> None:
