@@ -242,10 +242,12 @@ def config_from_flags(values: dict[str, Any]) -> presets.Config:
 
 def _check_data_set(values: dict[str, Any]) -> None:
   """Exits with 2 where a flag was given that the data set disregards."""
-  fitting = {'hold_out': ('shapes',), 'num_images': ('shapes',),
-             'celeb_top_k': tuple(folder.GROUPINGS)}
+  fitting = dict.fromkeys(('hold_out', 'num_images'), ('shapes',))
+  fitting |= dict.fromkeys(
+      ('celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
+       'split_by', 'split_fractions'), tuple(folder.GROUPINGS))
   for name, known in fitting.items():
-    if values[name] is not None and values['dataset'] not in known:
+    if values.get(name) is not None and values['dataset'] not in known:
       cli.bad_flag(f'--{name} is for --dataset={" or ".join(known)}, not '
                    f'{values["dataset"]}')
 
