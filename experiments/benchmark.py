@@ -193,7 +193,7 @@ def format_row(row: Sequence[str | float | None]) -> str:
 
 def _train(name: str, model: Model, data: GroupedImages, num_groups: int,
            steps: int, repeats: int) -> Row:
-  """Times chunks of so many steps of training."""
+  """Times chunks of this many steps of training."""
   settings = training.TrainConfig(seed=_SEED)
   state = training.init_state(model, settings)
   feed = _feed(model, data, num_groups)

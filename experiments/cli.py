@@ -14,7 +14,7 @@ import traceback
 from absl import app, flags
 from absl import logging as absl_logging
 
-# Of the flags defined here, --help is to show those of who calls.
+# --help lists the flags defined here under the calling module.
 flags.disclaim_key_flags()
 
 

@@ -2,7 +2,7 @@
 
 Both look at the posterior means of all factors side by side, each image
 encoded alone, and at labels of several groupings, the known factors. What
-whole codes tell is in the matrix of `factor_matrix.py`.
+whole codes predict is in the matrix of `factor_matrix.py`.
 
 - MIG, the mutual information gap: Chen, Li, Grosse, Duvenaud 2018, Isolating
   sources of disentanglement in variational autoencoders (arXiv 1802.04942).
@@ -30,7 +30,7 @@ _NAMES = {'trained': 'all', 'untrained': 'untrained_all', 'vae': 'vae'}
 
 
 class Gap(NamedTuple):
-  """What single dimensions tell of a known factor.
+  """What single dimensions reveal of a known factor.
 
   Attributes:
     gap: MIG of the factor, in [0, 1].
@@ -58,8 +58,8 @@ class Importance(NamedTuple):
 def mutual_information_gap(codes: np.ndarray, labels: np.ndarray) -> Gap:
   """MIG of one known factor (Chen et al. 2018, section 4.1).
 
-  (I(z_1; v) - I(z_2; v)) / H(v), of the two dimensions that tell most of the
-  factor v. It is 1 where one dimension tells all and every other nothing. A
+  (I(z_1; v) - I(z_2; v)) / H(v), of the two dimensions that reveal most of the
+  factor v. It is 1 where one dimension reveals all and every other nothing. A
   dimension is divided into 20 bins of equal width between its extremes, and
   information is that of the joint histogram.
 
@@ -68,7 +68,7 @@ def mutual_information_gap(codes: np.ndarray, labels: np.ndarray) -> Gap:
     labels: `[N]` ints.
 
   Returns:
-    The gap; with a single dimension the other counts as telling nothing.
+    The gap; with a single dimension the other counts as revealing nothing.
 
   Raises:
     ValueError: on shapes that do not fit, or labels that are all the same.
@@ -112,7 +112,7 @@ def importance(train: tuple[np.ndarray, np.ndarray],
   from sklearn.ensemble import RandomForestClassifier  # Slow to import.
 
   _check(*train)
-  # All dimensions compete for every split: of a random few, one that tells
+  # All dimensions compete for every split: of a random few, one that reveals
   # nothing would get a share whenever the right one is not among them.
   forests = [
       RandomForestClassifier(
@@ -123,7 +123,7 @@ def importance(train: tuple[np.ndarray, np.ndarray],
 
 
 def disentanglement(weights: np.ndarray) -> float:
-  """D of DCI: does a dimension tell of one factor only?
+  """D of DCI: does a dimension reveal one factor only?
 
   1 less the entropy, to base K, of each dimension's importances over the
   factors; averaged over dimensions by their shares of all importance.
@@ -149,14 +149,14 @@ def disentanglement(weights: np.ndarray) -> float:
 
 
 def completeness(weights: np.ndarray) -> np.ndarray:
-  """C of DCI: does one dimension alone tell of a factor?
+  """C of DCI: does one dimension alone reveal a factor?
 
   Args:
     weights: `[D, K]` importances of D dimensions for K factors.
 
   Returns:
     `[K]` in [0, 1]: 1 less the entropy, to base D, of a factor's importances
-    over the dimensions; 0 for a factor that nothing tells of.
+    over the dimensions; 0 for a factor that nothing reveals.
   """
   return np.array([_concentration(w) for w in weights.T])
 

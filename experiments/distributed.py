@@ -40,14 +40,16 @@ def define_flags() -> None:
       'coordinator_address', None,
       'HOST:PORT of process 0; by default $JAX_COORDINATOR_ADDRESS.')
   flags.DEFINE_integer(
-      'num_processes', None, 'How many; by default $JAX_NUM_PROCESSES.',
+      'num_processes', None,
+      'Number of processes; by default $JAX_NUM_PROCESSES.',
       lower_bound=1)
   flags.DEFINE_integer(
-      'process_id', None, 'This one\'s number; by default $JAX_PROCESS_ID.',
+      'process_id', None,
+      'Number of this process, from 0; by default $JAX_PROCESS_ID.',
       lower_bound=0)
   flags.DEFINE_integer(
       'heartbeat_seconds', 10,
-      'A process that is not heard of for so long is taken for dead.',
+      'Seconds of silence after which a process is considered dead.',
       lower_bound=1)
 
 

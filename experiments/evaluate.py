@@ -157,8 +157,8 @@ def _write(path: str, result: dict[str, Any]) -> None:
   except OSError as error:
     print(report.summary(result))
     raise UserError(
-        f'cannot write {path}: {error.strerror}; free space and evaluate the '
-        'run again') from error
+        f'cannot write {path}: {error.strerror}; free space or check its '
+        'permissions, then run experiments.evaluate again') from error
 
 
 def _load_models(workdir: str, vae_workdir: str | None, step: int | str

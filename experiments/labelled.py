@@ -207,7 +207,7 @@ def _from_one(grouping: str, split: str, labels: Labels) -> Labelled:
 
 
 def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Of each row, how many of its label come before it, and there are in all."""
+  """For each row: its rank among rows of its label, and how many there are."""
   order = np.argsort(labels, kind='stable')
   count = np.bincount(labels)
   rank = np.empty(len(labels), np.int64)

@@ -62,10 +62,10 @@ def main(arguments: list[str]) -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_enum('on', None, list(_STEPS), 'Where to.', required=True)
+  flags.DEFINE_enum('on', None, list(_STEPS), 'Where to launch.', required=True)
   flags.DEFINE_list('do', None, 'Steps, as above.', required=True)
   flags.DEFINE_string(
-      'name', None, 'Of the TPU node, or the job.', required=True)
+      'name', None, 'Name of the TPU node, or of the job.', required=True)
   flags.DEFINE_bool('dry_run', False, 'Show commands, and run none.')
   flags.DEFINE_string(
       'setup', '', 'Shell command on the machines before training: mounts, '
@@ -78,7 +78,7 @@ def define_flags() -> None:
   flags.DEFINE_bool('spot', False, 'TPU: cheaper, and may be preempted.')
   flags.DEFINE_bool('queued', False, 'TPU: ask for a queued resource.')
   flags.DEFINE_float(
-      'poll_seconds', 30.0, 'TPU: between looks at what is waited for.',
+      'poll_seconds', 30.0, 'TPU: seconds between looks at what is waited for.',
       lower_bound=0.0)
   flags.DEFINE_string('partition', None, 'SLURM: partition.')
   flags.DEFINE_string('account', None, 'SLURM: account.')
@@ -87,7 +87,8 @@ def define_flags() -> None:
       'gpus_per_node', 1, 'SLURM: GPUs of a node, each with its process; 0 '
       'for CPUs.', lower_bound=0)
   flags.DEFINE_string('time_limit', None, 'SLURM: as 8:00:00.')
-  cli.define_path('log', None, 'SLURM: file of the output; NAME.log.')
+  cli.define_path('log', None, 'SLURM: file of the output; NAME.log by '
+                  'default.')
 
 
 def _machine(values: dict) -> Tpu | Slurm:

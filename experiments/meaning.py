@@ -21,6 +21,7 @@ from mlvae_jax.model import Model
 from mlvae_jax.store import GroupedImages
 
 MIN_EXAMPLES = 30  # Of fewer, one more or less is several points.
+_ADD_IMAGES = 'raise --split_fractions or add images'
 
 
 def find_warnings(config: Config, model: Model, data: Splits,
@@ -65,13 +66,13 @@ def caveat(examples: int, labels: int) -> str | None:
     labels: how many different ones they have.
 
   Returns:
-    '1 label: this score means nothing', '7 examples: ...'; None where there
-    are enough.
+    'only 1 label, so these scores mean nothing', 'only 7 examples, so ...';
+    None where there are enough.
   """
   if labels < 2:
-    return f'{count(labels, "label")}: this score means nothing'
+    return f'only {count(labels, "label")}, so these scores mean nothing'
   if examples < MIN_EXAMPLES:
-    return f'{count(examples, "example")}: this score means little'
+    return f'only {count(examples, "example")}, so these scores mean little'
   return None
 
 
@@ -97,7 +98,7 @@ def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
 
 
 def footnotes(said: Mapping[str, str]) -> list[str]:
-  """'* k=1, k=2: 7 examples: ...', a line for each different caveat."""
+  """'* k=1, k=2: only 7 examples, ...', a line for each different caveat."""
   columns = {}
   for name, why in said.items():
     columns.setdefault(why, []).append(name)
@@ -118,21 +119,23 @@ def _of_training(config: Config, model: Model, train: GroupedImages
   for grouping in _groupings(model):
     sizes = _sizes(train, grouping)
     if len(sizes) == 1:
-      yield (f'the training split has only one group by {grouping!r}: nothing '
-             'shows in what groups differ')
+      yield (f'the training split has only one group by {grouping!r}: the '
+             'model cannot learn what distinguishes groups; add groups or '
+             'choose another grouping in --factors')
     elif sizes.max() < 2:
-      yield (f'no group has two images in the training split, which has as '
-             f'many groups by {grouping!r} as images ({len(sizes):,}): '
-             'nothing tells content from style')
+      yield (f'no group by {grouping!r} has two images in the training split '
+             f'({count(len(sizes), "group")}): content cannot be separated '
+             'from style; choose another grouping in --factors')
 
 
 def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
   images = getattr(data, scored)
   if not len(images):
-    yield f'the {scored} split has no images: there is nothing to score'
+    yield (f'the {scored} split has no images, so there is nothing to score; '
+           f'{_ADD_IMAGES}')
   if not len(data.validation) and scored != 'validation':
-    yield ('the validation split has no images: no checkpoint is known to be '
-           'the best, and no probe can be chosen')
+    yield ('the validation split has no images, so the best checkpoint is '
+           f'unknown and no probe can be chosen; {_ADD_IMAGES}')
   if not len(images) or not len(data.validation):
     return
   yield from _of_probes(data, labelled.first(data, scored), scored)
@@ -149,21 +152,25 @@ def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
 
 def _of_probes(data: Splits, chosen: Labelled, scored: str) -> Iterator[str]:
   train, choose, score = (part.labels for part in chosen.parts)
-  by = f' by {chosen.grouping!r}'
+  grouping = repr(chosen.grouping)
   if not min(map(len, (train, choose, score))):
     few = MIN_ROWS if not data.shares_groups else 2
-    yield (f'no group{by} has {few} images in the {scored} split: there is '
-           f'nothing for a probe to learn, or to score{by}')
+    yield (f'no group by {grouping} has at least {few} images in the {scored} '
+           'split: there is nothing for a probe to learn, or to score by '
+           f'{grouping}')
     return
   labels = np.unique(score)
   if caveat(len(score), len(labels)):
-    yield (f'probes{by} are scored on {count(len(score), "example")} of '
-           f'{count(len(labels), "label")} of the {scored} split: their '
-           f'scores mean {"nothing" if len(labels) < 2 else "little"}')
+    images, of = count(len(score), 'image'), count(len(labels), 'label')
+    what, extent = (f'{images} with only {of}', 'nothing') if len(
+        labels) < 2 else (f'only {images} with {of}', 'little')
+    yield (f'probes for {grouping} are scored on {what} in the {scored} split: '
+           f'their scores mean {extent}')
   new = int(np.sum(~np.isin(labels, train)))
   if new:
-    yield (f'{new:,} of {count(len(labels), "label")}{by} in the {scored} '
-           'split have no training images: no probe can get them right')
+    yield (f'{new:,} of {count(len(labels), "label")} by {grouping} in the '
+           f'{scored} split have no training images: no probe can get them '
+           'right')
 
 
 def _groupings(model: Model) -> list[str]:

@@ -104,13 +104,14 @@ def define_store_flags() -> None:
       lower_bound=4, upper_bound=1024)
   flags.DEFINE_enum(
       'read_as', None, list(sources.READINGS), 'How to read --data_dir where '
-      'there are several ways; auto takes the first that is there of a '
-      'manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, and a '
-      'folder per group.')
+      'there are several ways; auto takes the first of these that it finds: a '
+      'manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, a folder '
+      'per group.')
   flags.DEFINE_integer(
-      'group_level', None, 'Which folder in the path of an image names its '
-      'group, 1 the first below --data_dir; folders of one name are one group. '
-      '0 is 1, but asks where that makes no sense.', lower_bound=0)
+      'group_level', None, 'Level of the folder that names an image\'s group; '
+      '1 is the first below --data_dir. Folders of one name are one group. 0 '
+      'means 1, but stops with an error where that looks wrong.',
+      lower_bound=0)
   flags.DEFINE_enum(
       'resize', None, list(images.RESIZES), 'What to do with images that are '
       'not square: squeeze ignores proportions, crop takes the central square, '

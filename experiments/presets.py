@@ -24,8 +24,8 @@ class Config:
     store_dir: where packed stores are kept; None is the user's cache folder.
     read_as: how to read data_dir: 'auto', 'folders', 'manifest', 'tsv' or
       'tfds'.
-    group_level: which folder of a path names the group, 1 the first below
-      data_dir; 0 finds out whether that is meant.
+    group_level: level of the folder that names an image's group; 1 is the
+      first below data_dir. 0 means 1, but is an error where that looks wrong.
     image_size: pixels of a side, for data sets that resize.
     resize: of images that are not square, 'squeeze', 'crop' or 'pad'.
     black: value that is black in images of more than 8 bits; None is 0.
@@ -34,7 +34,8 @@ class Config:
     celeb_top_k: images kept of an identity of a TSV, those of the best search
       ranks; 0 keeps all.
     on_bad_image: 'skip' passes over images that cannot be used, 'fail' stops.
-    split_by: 'image' divides the images of each group, 'group' the groups.
+    split_by: 'image' splits single images into training, validation and
+      test, 'group' whole groups.
     split_fractions: of validation and test; None for 0.1 and 0.1 of the images
       in a split by image, 0.25 and 0.25 of the groups in a split by group.
     num_images: drawn in all, of the data set shapes.
@@ -65,9 +66,9 @@ class Config:
     kl_weights: NAME:WEIGHT,...; here and below the name 'all' stands for all
       factors that fit.
     contrast: NAME:WEIGHT,... of the penalty that makes a factor's code of
-      single images tell their group.
+      single images reveal their group.
     leakage: NAME:WEIGHT,... of the penalty on what a factor's code of single
-      images tells of the groups of other factors.
+      images reveals of the groups of other factors.
     leakage_estimate: 'unbiased', or 'nonnegative', which members of a group
       cannot drive below 0 by repelling each other within a batch.
     augment: 'flip,shift:PIXELS', or a part of it, of training images.
@@ -205,19 +206,21 @@ def _check_unbiased(config: Config, groupings: set[str]) -> None:
   """Raises a ValueError where there is no estimate without bias."""
   if config.model == 'svi':
     raise ValueError(
-        'subsampling=unbiased is for groups whose posteriors are made of the '
-        'images drawn; those of model=svi are of whole groups, and have no '
-        'such bias: use subsampling=paper')
+        '--subsampling=unbiased is for groups whose posteriors are made of the '
+        'images drawn; those of --model=svi are of whole groups, and have no '
+        'such bias; use --subsampling=paper')
   if not groupings:
-    raise ValueError('subsampling=unbiased needs a grouped factor')
+    raise ValueError('--subsampling=unbiased needs a grouped factor; name a '
+                     'grouping in --factors')
   if len(groupings) > 1:
     raise ValueError(
-        'subsampling=unbiased supports only one grouping: it draws evidence '
+        '--subsampling=unbiased supports only one grouping: it draws evidence '
         'and likelihood of a group apart, and with several groupings the '
-        'evidence of one group would be the likelihood of another')
+        'evidence of one group would be the likelihood of another; use '
+        '--subsampling=paper, or one grouping in --factors')
   if config.visit != 'groups' or config.max_group_size < 2:
-    raise ValueError('subsampling=unbiased needs visit=groups and a '
-                     'max_group_size of at least 2')
+    raise ValueError('--subsampling=unbiased needs --visit=groups and a '
+                     '--max_group_size of at least 2')
 
 
 def make_train_config(config: Config, model: Model) -> TrainConfig:
@@ -234,25 +237,28 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
     ValueError: on weights that cannot be read, or unknown names.
   """
   if config.model == 'svi' and config.contrast:
-    raise ValueError('contrast is about an encoder, and model=svi has none')
+    raise ValueError('--contrast needs an encoder, and --model=svi has none; '
+                     'leave --contrast out')
   groupings = {f.grouping for f in model.grouped}
   leaky = [f.name for f in model.factors if groupings - {None, f.grouping}]
-  not_told = (leaky, 'a factor beside one of another grouping')
+  others = (leaky, 'needs some other factor with a different grouping, and {} '
+            'has none; leave it out')
   return TrainConfig(
       config.learning_rate, config.seed,
       parse_weights('kl_weights', config.kl_weights, model),
       config.kl_warmup_steps, config.sample_per,
       parse_weights('contrast', config.contrast, model,
-                    [f.name for f in model.grouped], 'a grouped factor'),
-      parse_weights('leakage', config.leakage, model, *not_told),
-      parse_weights('mean_leakage', config.mean_leakage, model, *not_told),
+                    [f.name for f in model.grouped],
+                    'needs a grouped factor, got {}'),
+      parse_weights('leakage', config.leakage, model, *others),
+      parse_weights('mean_leakage', config.mean_leakage, model, *others),
       parse_augment(config.augment), config.table_learning_rate,
       config.steps, config.decay_fraction, config.leakage_estimate)
 
 
 def parse_weights(
     what: str, text: str, model: Model, fitting: Sequence[str] | None = None,
-    kind: str = '') -> tuple[tuple[str, float], ...]:
+    unfit: str = '') -> tuple[tuple[str, float], ...]:
   """Parses NAME:WEIGHT,... into pairs.
 
   Args:
@@ -261,7 +267,7 @@ def parse_weights(
       factor counts; '' gives none.
     model: whose factors may be named.
     fitting: names of those that make sense; by default all.
-    kind: says what these are.
+    unfit: says what is wrong with another, '{}'.
 
   Returns:
     (factor name, weight) pairs.
@@ -280,7 +286,7 @@ def parse_weights(
       raise ValueError(f'no factor {name!r} for --{what}={text}; the factors '
                        f'are {names}') from None
     if not fits:
-      raise ValueError(f'--{what} needs {kind}, got {name!r}')
+      raise ValueError(f'--{what} {unfit.format(repr(name))}')
     try:
       weight = float(value)
     except ValueError:

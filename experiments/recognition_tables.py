@@ -98,6 +98,8 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
        _cell(accuracy.get((code, 'cosine')), 1, 100),
        _cell(auc.get((code, 'evidence_ratio')), 3)]
       for code in dict.fromkeys(row['code'] for row in rows)]
+  caveats = _caveats(rows, [], ('AUC', 'accuracy'))
+  mark = '*' if caveats else ''
   return (
       '<h3>Verification: do two images show the same group?</h3>'
       f'<p>{rows[0]["num_same"]:,} pairs of images of one group are compared '
@@ -105,9 +107,10 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
       'encoded alone (strategy 1). AUC is how '
       'often a pair of one group gets the higher score: 0.5 is chance, 1 is '
       'perfect.</p>' + web.table(
-          ['code', 'AUC, cosine', 'accuracy at equal error, cosine, %',
-           'AUC, evidence ratio'], cells, bold=own)
-      + web.footnotes(_footnotes(rows, [])))
+          ['code', *(name + mark for name in (
+              'AUC, cosine', 'accuracy at equal error, cosine, %',
+              'AUC, evidence ratio'))], cells, bold=own)
+      + web.footnotes(meaning.footnotes(caveats)))
 
 
 def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
@@ -121,6 +124,8 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
   cells += [
       ['chance', ways_of(found), '', *_percents(found, 'chance', shots)]
       for found in _longest(table).values()]
+  caveats = _caveats([], rows)
+  headings = (name + '*' * (name in caveats) for name in map(_shots, shots))
   return (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials a few images of every group (the '
@@ -129,8 +134,8 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       'of a group make one code, the product of their Normals; else '
       '(strategy 1) the nearest single image '
       f'decides.{_largest_error(rows)}</p>' + web.table(
-          ['code', 'groups', 'fused', *map(_shots, shots)], cells, bold=own)
-      + web.footnotes(_footnotes([], rows)))
+          ['code', 'groups', 'fused', *headings], cells, bold=own)
+      + web.footnotes(meaning.footnotes(caveats)))
 
 
 def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
@@ -152,9 +157,9 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
   if not columns:
     return []
   ways = ways_of(*few.values()).replace('–', '-') if few else None
-  notes = _footnotes(
+  notes = meaning.footnotes(_caveats(
       evaluation.get('verification') or [],
-      [row for found in few.values() for row in found.values()])
+      [row for found in few.values() for row in found.values()]))
   title = f'unseen groups, {ways}-way in %' if few else 'unseen groups'
   title += '*' if notes else ''
   lines = [title[:width + 7].ljust(width + 7)
@@ -166,12 +171,23 @@ def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
           + ''.join(f'{chance:>8}' for *_, chance in columns), *notes]
 
 
-def _footnotes(verification: Rows, few_shot: Rows) -> list[str]:
-  """Which numbers mean nothing or little, and why."""
-  said = {'AUC': meaning.caveats(verification, 'strategy').get(1)}
+def _caveats(verification: Rows, few_shot: Rows,
+             verified: Sequence[str] = ('AUC',)) -> dict[str, str]:
+  """Which numbers mean nothing or little, and why.
+
+  Args:
+    verification: rows of that section.
+    few_shot: rows of that section.
+    verified: names of the numbers of "verification".
+
+  Returns:
+    A caveat by name, or by '1 shot'; only where there is one.
+  """
+  said = dict.fromkeys(
+      verified, meaning.caveats(verification, 'strategy').get(1))
   said |= {_shots(n): why for n, why in sorted(
       meaning.caveats(few_shot, 'shots').items())}
-  return meaning.footnotes({name: why for name, why in said.items() if why})
+  return {name: why for name, why in said.items() if why}
 
 
 def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:

@@ -145,7 +145,7 @@ def summary(evaluation: dict[str, Any]) -> str:
   if elbos:
     lines.append('ELBO per image: ' + ', '.join(elbos))
   if evaluation.get('probes') == []:
-    lines.insert(0, 'nothing to score by probes')
+    lines.insert(0, 'no probe could be scored')
   for warning in evaluation.get('warnings') or []:
     lines += textwrap.wrap(f'warning: {warning}', 79, subsequent_indent='  ')
   return '\n'.join(lines) or 'not evaluated yet'

@@ -229,8 +229,11 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
     UserError: when the data are not those of the run.
   """
   config, values = read_run(workdir)
-  data = datasets.load(dataclasses.replace(
-      config, **{name: path for name, path in moved.items() if path}))
+  # The notes name flags of training.
+  data = datasets.load(
+      dataclasses.replace(
+          config, **{name: path for name, path in moved.items() if path}),
+      show_notes=False)
   if data_changed != 'accept':
     check_data(workdir, config, data.content)
   elif values.get(_DATA) != data.content:
@@ -303,8 +306,9 @@ def define_data_changed_flag() -> None:
   """Defines the flag that says what to do where a run's data have changed."""
   flags.DEFINE_enum(
       'data_changed', 'refuse', ['refuse', 'accept'],
-      'Where the data are not those that the run in --workdir recorded: refuse '
-      'to go on, or accept the data as they are now, and record them.')
+      'What to do if the data have changed since the run recorded them: refuse '
+      '(stop with an error), or accept the data as they are now and record '
+      'them.')
 
 
 def require_workdir(workdir: str | None) -> str:

@@ -30,7 +30,7 @@ def key_numbers(model: Model, evaluation: dict[str, Any],
       ks = ks[:1]
     caveats = meaning.caveats(found, 'k')
     for k in dict.fromkeys(ks):
-      said = f' ({caveats[k].partition(":")[0]})' if k in caveats else ''
+      said = f' ({caveats[k].partition(",")[0]})' if k in caveats else ''
       keys.append((f'{factor.name} accuracy, k\xa0=\xa0{k}{said}',
                    f'{values[k]:.1f}\xa0%'))
   for label, found in labels.items():
@@ -111,8 +111,8 @@ def warnings(evaluation: dict[str, Any]) -> str:
 def _nothing_to_score(evaluation: dict[str, Any]) -> str:
   why = '; '.join(evaluation.get('warnings') or [
       'no split has enough images with labels'])
-  return ('<p class="missing">This run was evaluated, but there was nothing '
-          f'to score by probes: {web.escape(why)}.</p>')
+  return ('<p class="missing">This run was evaluated, but no probe could be '
+          f'scored: {web.escape(why)}.</p>')
 
 
 def elbo_table(evaluation: dict[str, Any]) -> str:

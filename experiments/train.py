@@ -132,8 +132,8 @@ def define_flags() -> None:
       'How the posteriors of a group\'s members are combined.')
   flags.DEFINE_integer(
       'batch_size', None,
-      'Images per step; for grouped models it sets --groups_per_batch, given '
-      '--max_group_size.', lower_bound=1)
+      'Images per step; for grouped models it sets --groups_per_batch to this '
+      'divided by --max_group_size.', lower_bound=1)
   flags.DEFINE_float(
       'learning_rate', None, 'Learning rate of Adam.', lower_bound=1e-9)
   flags.DEFINE_float(
@@ -144,24 +144,25 @@ def define_flags() -> None:
       'decay_fraction', None, 'Share of the steps, the last ones, over which '
       'the learning rates fall linearly to 0.', lower_bound=0, upper_bound=1)
   flags.DEFINE_string(
-      'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...; all '
-      'names every factor.')
+      'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...; '
+      '\'all\' stands for every factor.')
   flags.DEFINE_string(
       'contrast', None, 'Weights of the penalties that make a factor\'s code '
-      'of single images reveal their group: FACTOR:WEIGHT,...; all names every '
-      'grouped factor.')
+      'of single images reveal their group: FACTOR:WEIGHT,...; \'all\' stands '
+      'for every grouped factor.')
   flags.DEFINE_string(
       'leakage', None, 'Weights of the penalties on what a factor\'s code '
-      'reveals about the groups of other factors: FACTOR:WEIGHT,...; all names '
-      'every factor for which there are such groups.')
+      'reveals about the groups of other factors: FACTOR:WEIGHT,...; \'all\' '
+      'stands for every factor that has a factor of another grouping beside '
+      'it.')
   flags.DEFINE_string(
-      'mean_leakage', None, 'As --leakage, of the code\'s standardised means, '
-      'in which no noise hides anything: FACTOR:WEIGHT,...; all names every '
-      'factor for which there are such groups.')
+      'mean_leakage', None, 'Like --leakage, but on the code\'s standardised '
+      'means, without sampling noise: FACTOR:WEIGHT,...; \'all\' as there.')
   flags.DEFINE_enum(
       'leakage_estimate', None, list(penalties.ESTIMATES),
-      'How leakage is estimated: without bias, or so that it is never below 0 '
-      '(with a code that sees its group, members could drive it there).')
+      'How leakage is estimated: unbiased (training may push it below 0 by '
+      'making members of a group repel each other), or nonnegative (never '
+      'below 0).')
   flags.DEFINE_string(
       'augment', None,
       'Augmentation of training images: flip,shift:PIXELS, or one of them.')
@@ -174,7 +175,8 @@ def define_flags() -> None:
       'seed', None, 'Seed of everything random.', lower_bound=0)
   flags.DEFINE_enum(
       'split_by', None, ['image', 'group'],
-      'Divide the images of each group into splits, or the groups.')
+      'Split single images, or whole groups, into training, validation and '
+      'test.')
   flags.DEFINE_list(
       'split_fractions', None, 'Shares of the images, or with --split_by=group '
       'of the groups, for validation and test.')

@@ -141,7 +141,8 @@ class IndexStream:
     if self._unbiased and whole_shares:
       raise ValueError(
           'unbiased subsampling is for posteriors made of the rows drawn; '
-          'those of whole groups have no such bias')
+          'those of whole groups have no such bias; use '
+          'subsampling=\'paper\'')
     self._whole_shares = whole_shares
     self._starts, self._sizes = offsets[:-1], np.diff(offsets)
     self._all_sizes = self._sizes

@@ -1,8 +1,8 @@
 """What is the same on all devices of a mapped axis, and what is not.
 
 `jax.shard_map` tells the two apart, and the gradient in what is the same on
-all devices is already summed over them; under `jax.pmap` it is not. In a
-device's own copy it is not under either.
+all devices is already summed over them; under `jax.pmap` it is not. With
+respect to a device's own copy the gradient is summed under neither.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from mlvae_jax.model import Model, Params
 from mlvae_jax.objective import ElboSums
 
 _EVAL_STEPS = 256  # Per dispatch.
-_INFER = 0xFFFF1FE2  # Folded into a step's key, of which factors have parts.
+_INFER = 0xFFFF1FE2  # Folded into a step's key; distinct from factors' keys.
 
 
 def make_evaluate(

@@ -40,9 +40,10 @@ class Evidence(NamedTuple):
 
   Attributes:
     precision: `[G, D]`, sum of the members' precisions / exp(log_scale).
+      Below 1 only after `remove`; the smaller, the fewer accurate digits
+      remain.
     eta: `[G, D]`, sum of precision * mean / exp(log_scale).
-    log_scale: `[G, D]`, logarithm of the scale of the two above. A precision
-      below 1 is what `remove` left: the share of its digits that are good.
+    log_scale: `[G, D]`, logarithm of the scale of the two above.
     count: `[G]` int32, number of rows accumulated.
   """
 
@@ -163,8 +164,8 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
 
   Raises:
     ValueError: on other groups; where a group would have fewer than 0 rows,
-      or rows without digits. Under a transformation the values are unknown:
-      these entries are then NaN.
+      or rows with too few accurate digits. Under a transformation the values
+      are unknown: these entries are then NaN.
   """
   _check_same_groups(whole, part)
   left, is_lost = _subtract(whole, part)

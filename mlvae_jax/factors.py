@@ -49,8 +49,8 @@ class Batch(NamedTuple):
       an ungrouped factor) of a row stands for; by default one.
     shares: optional, per grouped factor `[N]`: which part of its group's KL a
       row stands for; by default the rows present share one KL. Only for
-      posteriors that do not depend on which rows are present (SVI): with an
-      encoder, what the rows present make up is paid for whole.
+      free posteriors (SVI): a posterior encoded from the rows of a batch
+      pays its whole KL.
   """
 
   x: jax.Array

@@ -50,7 +50,7 @@ class MixedStream:
 
     Args:
       labels: per grouping `[N]` ints, the group of each row; -1 makes a row a
-        group of its own. An epoch is one of the first grouping.
+        group of its own. An epoch visits the first grouping once.
       groups_per_batch: at most this many groups are drawn, from all groupings
         together; at least one from each.
       max_group_size: of a larger group at most this many rows are drawn at

@@ -183,7 +183,7 @@ class Model:
             f'{list(code.shape)}')
     if len({code.shape[:-1] for code in codes.values()}) > 1:
       raise ValueError(
-          'expected as many codes of every factor, got '
+          'expected the same number of codes for every factor, got '
           + ', '.join(f'{name} {list(code.shape)}'
                       for name, code in codes.items()))
     return codes

@@ -140,8 +140,8 @@ def elbo_terms(
   _check_penalties(model, free, contrast_of, leakage_of, mean_leakage_of)
   if free is None and batch.shares is not None:
     raise ValueError(
-        'shares of a KL are for free posteriors: what the rows of a batch make '
-        'up is paid for whole; leave batch.shares out')
+        'batch.shares is only for free posteriors (SVI): a posterior encoded '
+        'from the rows of a batch pays its whole KL; leave batch.shares out')
   mask = batch.mask
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
@@ -233,7 +233,9 @@ def _check_penalties(
 def _check_known(what: str, names: Iterable[str], known: list[str]) -> None:
   unknown = [name for name in names if name not in known]
   if unknown:
-    raise ValueError(f'expected {what} of the factors {known}, got {unknown}')
+    may = f'may only name {", ".join(known)}' if known else (
+        'must be empty, as no factor has one')
+    raise ValueError(f'{what} {may}, got {unknown}')
 
 
 def _members(batch: Batch, factor: Factor) -> group_posteriors.Members:

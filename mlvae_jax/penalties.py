@@ -57,7 +57,7 @@ def leakage(
     estimate: str = 'unbiased',
     axis_name: str | None = None,
 ) -> jax.Array:
-  """How much codes reveal of a row's group that should not.
+  """How much codes that should not reveal a row's group reveal it.
 
   The squared maximum mean discrepancy (MMD; Gretton et al. 2012) between
   distributions p and q of codes is E k(p, p) + E k(q, q) - 2 E k(p, q); here k

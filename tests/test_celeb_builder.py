@@ -258,7 +258,7 @@ def test_it_is_written_once(tmp_path):
     _celeb(tmp_path, source_dir, top_k=3)
   with open(source_dir / 'b.tsv', 'a') as file:
     file.write(_line('m.0', 2, _jpeg(0)))
-  with pytest.raises(UserError, match='has changed'):
+  with pytest.raises(UserError, match='from one that has changed since'):
     _celeb(tmp_path, source_dir, top_k=2)
 
 

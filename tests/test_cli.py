@@ -61,14 +61,18 @@ def test_a_folder_that_takes_no_files_is_one_error(monkeypatch, tmp_path):
     cli.check_writable(str(tmp_path / 'none'))
 
 
-def test_an_evaluation_is_printed_where_the_disk_is_full(
-    monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize('code, reason', [
+    (errno.ENOSPC, 'No space left on device'),
+    (errno.EACCES, 'Permission denied')])
+def test_an_evaluation_is_printed_where_it_cannot_be_written(
+    monkeypatch, capsys, tmp_path, code, reason):
   def fail(path, text):
-    raise OSError(errno.ENOSPC, 'No space left on device')
+    raise OSError(code, reason)
 
   monkeypatch.setattr(cli, 'write_atomically', fail)
-  with pytest.raises(cli.UserError, match='evaluation.json: No space left on '
-                     'device; free space and evaluate the run again$'):
+  with pytest.raises(cli.UserError, match=(
+      f'evaluation.json: {reason}; free space or check its permissions, then '
+      'run experiments.evaluate again$')):
     evaluate._write(f'{tmp_path}/evaluation.json', {
         'elbo': {'test': {'elbo_per_image': -12.25}}})
   assert capsys.readouterr().out == 'ELBO per image: test -12.2\n'

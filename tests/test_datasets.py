@@ -218,13 +218,17 @@ def test_odd_exif_data_are_no_matter(tmp_path, exif, is_turned):
   assert np.abs(found.astype(int) - expected).max() < 10
 
 
-@pytest.mark.parametrize('values', [
-    {'black': 1.0, 'white': 1.0}, {'white': float('nan')},
-    {'black': float('-inf')}])
-def test_a_scale_of_no_use_is_a_bad_flag(tmp_path, capsys, values):
+@pytest.mark.parametrize('values, message', [
+    ({'black': 1.0, 'white': 1.0},
+     '--black=1.0 must be below --white=1.0, and both must be finite'),
+    ({'black': 0.0, 'white': float('inf')},
+     '--black=0.0 must be below --white=inf, and both must be finite'),
+    ({'white': float('nan')}, '--white=nan must be finite'),
+    ({'black': float('-inf')}, '--black=-inf must be finite')])
+def test_a_scale_of_no_use_is_a_bad_flag(tmp_path, capsys, values, message):
   with pytest.raises(SystemExit, match='2'):
     datasets.load(_config(data_dir=_write_groups(tmp_path, [2]), **values))
-  assert '--black=' in capsys.readouterr().err
+  assert capsys.readouterr().err == f'error: {message}\n'
 
 
 def _encoded(kind):

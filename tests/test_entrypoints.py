@@ -142,6 +142,13 @@ def test_help_reads(module):
     assert '\n  --data_dir: ' in result.stdout
 
 
+def test_help_of_a_comparison_names_its_own_flags_only():
+  result = _python('-m', 'experiments.svi_comparison', '--help')
+  text = ' '.join(result.stdout.split())
+  assert 'if the data have changed since the run recorded them: refuse' in text
+  assert '--svi_workdir' in text and '--workdir' not in text
+
+
 @pytest.mark.parametrize('args, code, message', [
     (['train', '--dataset=mnits'], 2, 'mnist5k|mnist'),
     (['train', '--stepz=3'], 2, "'stepz'"),

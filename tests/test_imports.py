@@ -8,7 +8,7 @@ import pytest
 LIBRARY = pathlib.Path(__file__).parents[1] / 'mlvae_jax'
 
 # From the ground up: a module imports only what stands before it.
-ROOMS = (
+MODULES = (
     'normal', 'devices', 'augment', 'evidence', 'group_posteriors', 'factors',
     'likelihoods', 'convolution', 'networks', 'model', 'penalties',
     'objective', 'svi', 'inference', 'latents', 'batching', 'mixing', 'store',
@@ -41,16 +41,17 @@ def _imported(name):
         yield node.module
 
 
-def test_every_file_has_its_room():
+def test_every_file_has_its_place():
   assert {path.parent for path in LIBRARY.rglob('*.py')} == {LIBRARY}
-  assert set(FILES) <= set(ROOMS), 'add the file to ROOMS, where it belongs'
+  assert set(FILES) <= set(MODULES), (
+      'add the file to MODULES, where it belongs')
 
 
 @each_file
 def test_imports_point_down(name):
-  rooms = [module.split('.')[1] for module in _imported(name)
-           if module.startswith('mlvae_jax.')]
-  assert set(rooms) <= set(ROOMS[:ROOMS.index(name)])
+  modules = [module.split('.')[1] for module in _imported(name)
+             if module.startswith('mlvae_jax.')]
+  assert set(modules) <= set(MODULES[:MODULES.index(name)])
 
 
 @each_file

@@ -69,8 +69,10 @@ def test_no_grouped_factor(model, count):
 def test_no_group_of_two():
   data = _shared([1] * 8, [9, 9, 0, 0, 0, 0, 0, 0], [20, 20] + [0] * 6)
   line, = _warnings(data)
-  assert 'no group has two images' in line and '(8)' in line
-  assert 'nothing tells content from style' in line
+  assert line == (
+      "no group by 'group' has two images in the training split (8 groups): "
+      'content cannot be separated from style; choose another grouping in '
+      '--factors')
   assert _warnings(data, model='vae') == []
 
 
@@ -81,24 +83,28 @@ def test_a_grouping_of_single_images(light):
            _images(20, 20, light=[0, 1] * 20)]
   line, *_ = _warnings(
       Splits(*parts, True), factors='w:1:group,l:1:light,h:1')
-  assert "by 'light' as images (6)" in line and 'no group has two' in line
+  assert line.startswith("no group by 'light' has two images in the training "
+                         'split (6 groups): ')
 
 
 def test_one_group_only():
   found = _warnings(_shared([30], [9], [40]))
-  assert len(found) == 2
-  assert "only one group by 'group'" in found[0]
-  assert found[1] == ("probes by 'group' are scored on 40 examples of 1 label "
-                      'of the test split: their scores mean nothing')
+  assert found == [
+      "the training split has only one group by 'group': the model cannot "
+      'learn what distinguishes groups; add groups or choose another grouping '
+      'in --factors',
+      "probes for 'group' are scored on 40 images with only 1 label in the "
+      'test split: their scores mean nothing']
 
 
 def test_few_examples_are_counted_in_the_split_that_is_scored():
   data = _shared([30, 30], [9, 10], [3, 4])
   line, = _warnings(data)
-  assert '7 examples of 2 labels of the test split' in line
-  assert line.endswith('mean little')
+  assert line == (
+      "probes for 'group' are scored on only 7 images with 2 labels in the "
+      'test split: their scores mean little')
   line, = _warnings(data, 'validation')  # Of which half is chosen by.
-  assert 'scored on 10 examples of 2 labels of the validation split' in line
+  assert 'on only 10 images with 2 labels in the validation split' in line
 
 
 def test_labels_without_training_images():
@@ -109,11 +115,15 @@ def test_labels_without_training_images():
 
 def test_empty_splits():
   line, = _warnings(_shared([9, 9], [9, 9], [0, 0]))
-  assert line == 'the test split has no images: there is nothing to score'
+  remedy = 'raise --split_fractions or add images'
+  assert line == (
+      f'the test split has no images, so there is nothing to score; {remedy}')
   line, = _warnings(_shared([9, 9], [0, 0], [20, 20]))
-  assert line.startswith('the validation split has no images: no checkpoint')
+  assert line == (
+      'the validation split has no images, so the best checkpoint is unknown '
+      f'and no probe can be chosen; {remedy}')
   line, = _warnings(_shared([9, 9], [0, 0], [20, 20]), 'validation')
-  assert line.startswith('the validation split has no images: there is noth')
+  assert line.startswith('the validation split has no images, so there is no')
 
 
 def test_groups_never_seen():
@@ -123,9 +133,9 @@ def test_groups_never_seen():
 
   assert _warnings(data(100, 100)) == []
   line, = _warnings(data(9, 9))
-  assert 'scored on 2 examples of 2 labels' in line
+  assert 'scored on only 2 images with 2 labels' in line
   first, second = _warnings(data(1, 1, 1, 1))
-  assert "no group by 'group' has 5 images in the test split" in first
+  assert "no group by 'group' has at least 5 images in the test split" in first
   assert 'no group has two images in the test split' in second
 
 
@@ -137,7 +147,7 @@ def test_labels_of_a_further_grouping():
   assert "not have enough images of two labels of 'light'" in line
   test = _images(20, 20, light=[0, 1, -1, -1] * 10)
   line, = _warnings(Splits(train, validation, test, True), factors=factors)
-  assert "probes by 'light' are scored on 20 examples of 2 labels" in line
+  assert "probes for 'light' are scored on only 20 images with 2 labels" in line
 
 
 def test_what_cannot_be_trained_on_is_one_error():
@@ -152,9 +162,9 @@ def test_what_cannot_be_trained_on_is_one_error():
 
 
 @pytest.mark.parametrize('examples, labels, said', [
-    (30, 2, None), (29, 2, '29 examples: this score means little'),
-    (1, 2, '1 example: this score means little'),
-    (500, 1, '1 label: this score means nothing')])
+    (30, 2, None), (29, 2, 'only 29 examples, so these scores mean little'),
+    (1, 2, 'only 1 example, so these scores mean little'),
+    (500, 1, 'only 1 label, so these scores mean nothing')])
 def test_caveats(examples, labels, said):
   assert meaning.caveat(examples, labels) == said
 
@@ -164,7 +174,7 @@ def test_a_column_has_the_worst_caveat_of_its_rows():
           {'k': 2, 'examples': 50, 'labels': 2},
           {'k': 2, 'examples': 7, 'labels': 2}, {'k': 3}]
   found = meaning.caveats(rows, 'k')
-  assert found == {2: '7 examples: this score means little'}
+  assert found == {2: 'only 7 examples, so these scores mean little'}
   assert meaning.footnotes({'a': 'x', 'b': 'y', 'c': 'x'}) == [
       '* a, c: x', '* b: y']
 
@@ -198,11 +208,11 @@ def test_splits_may_be_empty(tmp_path, validation, test):
   assert set(found['elbo']) == {'train'} | {
       name for name, sizes in (('validation', validation), ('test', test))
       if any(sizes)}
-  assert 'This run was evaluated, but there was nothing to score' in text
+  assert 'This run was evaluated, but no probe could be scored: ' in text
   assert 'split has no images' in text and 'There is no evaluation' not in text
   assert any('swap' in path for path in paths) == any(test)
   said = report.summary(found)
-  assert said.startswith('nothing to score by probes\n')
+  assert said.startswith('no probe could be scored\n')
   assert 'warning: the ' in said and max(map(len, said.splitlines())) <= 79
 
 
@@ -213,11 +223,12 @@ def test_scores_of_few_examples_are_marked(tmp_path):
   assert (rows[1]['examples'], rows[1]['labels']) == (7, 2)
   said = report.summary(found).splitlines()
   assert said[0].split()[-2:] == ['k=1*', 'k=2*']
-  assert '* k=1, k=2: 7 examples: this score means little' in said
+  note = '* k=1, k=2: only 7 examples, so these scores mean little'
+  assert note in said
   assert '<th>k=1*</th>' in text
-  assert '* k=1, k=2: 7 examples: this score means little.</p>' in text
-  assert 'accuracy, k\xa0=\xa01 (7 examples)' in text
-  assert text.count('on 7 examples of 2 labels of the test split: their') == 1
+  assert f'{note}.</p>' in text
+  assert 'accuracy, k\xa0=\xa01 (only 7 examples)' in text
+  assert text.count('on only 7 images with 2 labels in the test split: th') == 1
   assert json.loads((tmp_path / 'evaluation.json').read_text()) == found
 
 
@@ -227,7 +238,7 @@ def test_no_group_of_two_among_groups_never_seen(tmp_path):
   found, text = _run(tmp_path, data)
   assert found['probes'] == [] and found['verification'] == []
   assert len(found['warnings']) == 3
-  for line in ('nothing tells content from style', 'nothing to recognise'):
+  for line in ('content cannot be separated', 'nothing to recognise'):
     assert line in text
 
 
@@ -236,9 +247,14 @@ def test_recognition_of_few_images_is_marked(tmp_path):
                 False)
   found, text = _run(tmp_path, data)
   said = report.summary(found)
-  assert '* AUC, 1 shot: 7 examples: this score means little' in said
+  why = 'only 7 examples, so these scores mean little'
+  assert f'* AUC, 1 shot: {why}' in said
   assert 'unseen groups, 2-way in %*' in said
-  assert '* AUC: 7 examples' in text and '* 1 shot, 2 shots: 7 exam' in text
+  assert f'* AUC, accuracy: {why}' in text
+  assert f'* 1 shot, 2 shots: {why}' in text
+  for heading in ('AUC, cosine', 'accuracy at equal error, cosine, %',
+                  'AUC, evidence ratio', '1 shot', '2 shots'):
+    assert f'<th>{heading}*</th>' in text
 
 
 def test_the_matrix_is_marked_by_label():
@@ -247,10 +263,11 @@ def test_the_matrix_is_marked_by_label():
            'examples': 100} for label, labels in (('who', 2), ('light', 1))]
   lines = factor_tables.summary_lines({'factors': rows}, 24)
   assert lines[0].split()[-2:] == ['who', 'light*']
-  assert lines[-1] == '* light: 1 label: this score means nothing'
+  assert lines[-1] == (
+      '* light: only 1 label, so these scores mean nothing')
   model = presets.make_model(_CONFIG, (4, 4, 1))
   text = factor_tables.section(model, {'factors': rows})
-  assert 'light*</th>' in text and '1 label: this score' in text
+  assert 'light*</th>' in text and 'only 1 label, so' in text
 
 
 def test_an_older_evaluation_has_no_marks():

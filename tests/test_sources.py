@@ -269,7 +269,8 @@ def test_many_groups_are_not_listed_to_detect_them(tmp_path, monkeypatch):
 @pytest.mark.parametrize('path, message', [
     (None, 'needs --data_dir'),
     ('none', 'no folder .*none; check --data_dir'),
-    ('notes.txt', 'check --data_dir'),
+    ('notes.txt', '^/.*/notes.txt is neither a folder nor a .csv or .tsv file; '
+     'check --data_dir'),
     ('vacant', 'holds no folders, no .tsv and no manifest.csv'),
 ])
 def test_a_path_without_images_names_the_remedy(tmp_path, path, message):

@@ -137,6 +137,13 @@ def test_the_same_data_are_taken_wherever_they_are(run, tmp_path):
   np.testing.assert_array_equal(first.test.images, found.test.images)
 
 
+def test_notes_are_printed_where_their_flags_are(run, tmp_path, capsys):
+  (tmp_path / 'data/notes.tsv').write_text('a\tred hair\n')
+  for again, expected in zip(_both_ways(tmp_path, run), (True, False)):
+    again()
+    assert ('--read_as=tsv' in capsys.readouterr().out) == expected
+
+
 def _remove(tmp_path):
   os.remove(tmp_path / 'data/a/003.jpg')
 

@@ -166,7 +166,7 @@ def test_a_flag_without_effect_and_warnings_are_said(
   for top_k, said in ((None, 0), (0, 0), (3, 1)):
     train._warn(config, model, data, {'celeb_top_k': top_k})
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith('warning: no group has two images')
+    assert lines[0].startswith('warning: no group by \'group\' has two images')
     assert lines.count('warning: --celeb_top_k=3 does nothing: the images of '
                        'photos have no search ranks') == said
   kept['top_k'] = 3
@@ -299,9 +299,19 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'contrast': 'style:1'}, "--contrast needs a grouped factor, got 'style'"),
     ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
     ({'leakage': 'content:1'},
-     "--leakage needs a factor beside one of another grouping, got 'content'"),
-    ({'leakage': 'z:1', 'model': 'vae'}, 'one of another grouping'),
+     '--leakage needs some other factor with a different grouping, and '
+     "'content' has none; leave it out"),
+    ({'mean_leakage': 'z:1', 'model': 'vae'}, "--mean_leakage needs some other "
+     "factor with a different grouping, and 'z' has none"),
     ({'contrast': 'z:1', 'model': 'vae'}, 'needs a grouped factor'),
+    ({'contrast': 'content:1', 'model': 'svi'},
+     '--contrast needs an encoder, and --model=svi has none; leave --contr'),
+    ({'subsampling': 'unbiased', 'model': 'vae'},
+     '--subsampling=unbiased needs a grouped factor; name a grouping in --fac'),
+    ({'subsampling': 'unbiased', 'factors': 'a:2:x,b:2:y'},
+     '; use --subsampling=paper, or one grouping in --factors'),
+    ({'subsampling': 'unbiased'}, '--subsampling=unbiased needs --visit=groups '
+     'and a --max_group_size of at least 2'),
     ({'augment': 'spin'}, 'expected augment as flip,shift:PIXELS'),
     ({'network': 'conv'}, 'multiples of 16, got [28, 28]'),
     ({'network': 'conv', 'channels': ['x']}, 'comma-separated integers'),

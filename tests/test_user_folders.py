@@ -1,6 +1,7 @@
 """Folders as users have them: what is read, and what is said of the rest."""
 
 import base64
+import dataclasses
 import json
 
 from made_up import jpeg, line, write_folder, write_tsv
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from experiments import datasets, presets
 from experiments.cli import UserError
 from experiments.datasets import packing, records, sources
 from experiments.datasets.images import read_image
@@ -178,8 +180,10 @@ def test_folders_called_as_splits_are_not_the_groups(tmp_path, names):
       f'{name}/{p}/{i}.jpg' for name in names for p in 'ab' for i in '12'))
   _write(root, f'{names[0]}/stray.jpg')
   with pytest.raises(UserError, match=(
-      '--group_level=2 pools them and takes the folders inside as the groups, '
-      f'--data_dir={root}/{min(names)} takes one of them, --group_level=1 ')):
+      r'are named like splits \(.*\) and contain folders: --group_level=2 '
+      'pools them and makes the inner folders the groups; '
+      f'--data_dir={root}/{min(names)} reads one of them only; '
+      f'--group_level=1 keeps {min(names)}.* and {max(names)} as the groups')):
     _prepare(root)
   data = _prepare(root, group_level=2)
   assert {group: len(rows) for group, rows in _names(data).items()} == {
@@ -208,8 +212,8 @@ def test_pooled_folders_are_said(tmp_path):
   assert [r.rank for r in found if r.group == 'a'] == [0, 1]
   assert list(source.records(found[0].position)) == found[1:]
   assert _notes(root) == (
-      'the images of a group lie in folders inside its own, such as p/a; '
-      '--group_level=2 groups them by the names of these instead',)
+      'each group\'s images lie in subfolders, such as p/a; --group_level=2 '
+      'makes the subfolders the groups instead',)
 
 
 def test_a_level_without_folders_is_refused(tmp_path):
@@ -217,7 +221,9 @@ def test_a_level_without_folders_is_refused(tmp_path):
   with pytest.raises(UserError, match='no folders at level 3; choose another'):
     _prepare(root, group_level=3)
   write_tsv(tmp_path / 't.tsv', {'m': 1})
-  with pytest.raises(UserError, match='leave it out, or .*--read_as=folders'):
+  with pytest.raises(UserError, match=(
+      '--group_level applies only to folders of images, but --data_dir is read '
+      'as: .*t.tsv.*; leave --group_level out')):
     _prepare(tmp_path / 't.tsv', group_level=1)
 
 
@@ -236,7 +242,7 @@ def test_a_csv_beside_one_folder_is_named_with_its_flag(tmp_path, capsys):
   out = capsys.readouterr().out
   assert f'data: a folder per group, 1 of them, in {root}\n' in out
   assert 'note: all images are one group, \'img\': no other folder of ' in out
-  assert ('note: labels.csv also names images; '
+  assert ('note: labels.csv also lists images; '
           f'--data_dir=\'{root}/labels.csv\' reads it instead\n') in out
   assert _bad(root) == {'labels.csv': _NO_GROUP}
   data = packing.open_or_prepare(
@@ -249,7 +255,7 @@ def test_a_csv_beside_images_without_folders_is_named(tmp_path):
   root = _write(tmp_path / 'x', '1.jpg', '2.jpg')
   _csv(root, 'labels.csv', [('1.jpg', 'a'), ('2.jpg', 'b')])
   with pytest.raises(UserError, match=(
-      'holds no folders.*3 files lie directly in it; labels.csv also names '
+      'holds no folders.*3 files lie directly in it; labels.csv also lists '
       f'images; --data_dir={root}/labels.csv reads it instead')):
     _prepare(root)
 
@@ -267,9 +273,9 @@ def test_a_manifest_wins_over_folders_and_says_so(tmp_path):
   _csv(root, 'manifest.csv', [('a/1.jpg', 'p'), ('b/1.jpg', 'q')])
   _csv(root, 'other.csv', [('a/1.jpg', 'p')])
   assert _notes(root) == (
-      '2 folders are there, too; --read_as=folders reads a folder per group '
+      'there are also 2 folders; --read_as=folders reads a folder per group '
       'instead',
-      'other.csv also names images; '
+      'other.csv also lists images; '
       f'--data_dir={root}/other.csv reads it instead')
   assert sorted(_prepare(root).names) == ['p', 'q']
   assert not _bad(root)  # What the user did not select is not bad.
@@ -282,6 +288,29 @@ def test_a_manifest_that_is_none_names_the_other_reading(tmp_path):
   root = _text(_write(tmp_path / 'x', 'a/1.jpg'), manifest__csv='file,who\n')
   with pytest.raises(UserError, match='no column path.*--read_as=folders'):
     _prepare(root)
+
+
+def test_notes_of_one_and_of_several(tmp_path):
+  root = _write(tmp_path / 'x', 'a/1.jpg')
+  _csv(root, 'manifest.csv', [('a/1.jpg', 'p')])
+  _text(root, b__tsv='', c__tsv='')
+  assert _notes(root) == (
+      'b.tsv, c.tsv may hold images, too; --read_as=tsv reads them instead',
+      'there is also 1 folder; --read_as=folders reads a folder per group '
+      'instead')
+
+
+def test_notes_are_left_out_where_no_flag_chooses(tmp_path, capsys):
+  root = _write(tmp_path / 'x', 'a/1.jpg', 'b/1.jpg')
+  _text(root, notes__tsv='a\tred hair\n')
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], data_dir=str(root), image_size=8,
+      store_dir=str(tmp_path / 's'))
+  for show_notes in (True, False):
+    datasets.load(config, show_notes)
+    out = capsys.readouterr().out
+    assert 'data: a folder per group' in out
+    assert ('note: ' in out and '--read_as' in out) == show_notes
 
 
 def test_a_tsv_of_notes_does_not_win_over_folders(tmp_path, capsys):
@@ -300,23 +329,35 @@ def test_a_tsv_of_faces_wins_over_folders_and_names_the_rest(tmp_path):
   assert _prepare(root).names == ('m',)
   assert _notes(root) == (
       f'3 other files or folders of {root} are passed over: a, b, README.md',
-      '2 folders are there, too; --read_as=folders reads a folder per group '
+      'there are also 2 folders; --read_as=folders reads a folder per group '
       'instead')
   assert len(_prepare(root, read_as='folders')) == 4
   (root / 'faces.tsv').unlink()
-  with pytest.raises(UserError, match='--read_as=tsv needs .tsv files in'):
+  with pytest.raises(UserError, match=(
+      '--read_as=tsv needs .tsv files in .*, which has none; check --data')):
     _prepare(root, read_as='tsv')
 
 
 @pytest.mark.parametrize('read_as, message', [
-    ('manifest', 'needs a manifest.csv, or just one .csv with a column path'),
+    ('manifest', '--read_as=manifest needs a manifest.csv, or exactly one .csv '
+     'with a column named \'path\', in .*; found none; check --data_dir or '),
     ('tfds', 'needs a data set prepared by TFDS in ')])
 def test_a_reading_that_is_not_there_is_refused(tmp_path, read_as, message):
   root = write_folder(tmp_path / 'x', {'a': 1})
   with pytest.raises(UserError, match=message):
     _prepare(root, read_as=read_as)
-  with pytest.raises(UserError, match='no folders'):
+  with pytest.raises(UserError, match=(
+      'y holds no folders; expected one folder per group, with images; 1 ')):
     _prepare(_text(tmp_path / 'y', notes__tsv=''), read_as='folders')
+
+
+def test_of_several_tables_one_must_be_chosen(tmp_path):
+  root = _write(tmp_path / 'x', '1.jpg')
+  for name in ('a.csv', 'b.csv'):
+    _csv(root, name, [('1.jpg', 'a')])
+  with pytest.raises(UserError, match=(
+      'found 2; check --data_dir or point it at one .csv')):
+    _prepare(root, read_as='manifest')
 
 
 # Brightness.
@@ -393,7 +434,13 @@ def test_lines_of_six_columns_are_said_to_be_short(tmp_path):
 @pytest.mark.parametrize('make, message', [
     (lambda root: _text(_text(root / 'a', x__txt='1', y__txt='2').parent,
                         z__md='3'),
-     '2 of 3 are not images of a known format; see '),
+     '2 of 3 are not images of a known format; see .*/bad_images.jsonl$'),
+    (lambda root: _text(root / 'a', x__txt='1'),
+     'the only one is not an image of a known format; see '),
+    (lambda root: _text(root, manifest__csv='path,who\n ,a\n'),
+     'the only one has this problem: no path; see '),
+    (lambda root: _text(root, manifest__csv='path,who\n'),
+     'it contains no images; check --data_dir$'),
     (lambda root: (_write(root, '1.jpg', '2.jpg') / 'docs').mkdir(),
      '2 of 3 lie in no group\'s folder; put the images of each group into a '
      'folder of its own, or name images and groups in a manifest.csv; see '),
@@ -408,6 +455,12 @@ def test_the_commonest_problem_is_said_with_its_remedy(
     _prepare(tmp_path / 'x')
 
 
+def test_a_commonest_problem_that_is_there_once(tmp_path):
+  _text(tmp_path / 'x', manifest__csv='path,who\n ,a\n../1.jpg,a\n')
+  with pytest.raises(UserError, match=': 1 of 2 has this problem: no path; '):
+    _prepare(tmp_path / 'x')
+
+
 def test_problems_that_differ_in_numbers_are_of_one_kind(tmp_path):
   root = tmp_path / 'x'
   (root / 'a').mkdir(parents=True)
@@ -416,14 +469,14 @@ def test_problems_that_differ_in_numbers_are_of_one_kind(tmp_path):
         root / 'a' / f'{i}.tif')
   _text(root, x__txt='', y__txt='')
   with pytest.raises(UserError, match=(
-      ': 3 of 5 are like .*/a/0.tif, which holds values from 10 to 10, expected'
+      ': 3 of 5 are like .*/a/0.tif: holds values from 10 to 10, expected'
       r' 0 \(black\) to 1 \(white\); set the scale with --black and --white')):
     _prepare(root)
 
 
 @pytest.mark.parametrize('csv_path, image, message', [
-    ('x/manifest.csv', 'x/img/1.jpg', 'are relative to .*/x, where there is '
-     'img/1.jpg; see'),
+    ('x/manifest.csv', 'x/img/1.jpg', 'are relative to .*/x; the file there is '
+     'img/1.jpg, so correct the paths; see'),
     ('x/manifest.csv', 'y/1.jpg', 'paths are relative to .*/x; see'),
 ])
 def test_images_that_lie_elsewhere_are_found(
@@ -438,10 +491,11 @@ def test_images_that_lie_elsewhere_are_found(
 
 
 def test_images_outside_the_folder_of_a_csv_name_the_remedy(tmp_path):
-  _text(tmp_path / 'x', manifest__csv='path,who\n../1.jpg,a\n../2.jpg,b\n')
+  root = _text(tmp_path / 'x', faces__csv='path,who\n../1.jpg,a\n../2.jpg,b\n')
   with pytest.raises(UserError, match=(
-      '2 of 2 are like .*manifest.csv:2, which .*leads out.* move the .csv')):
-    _prepare(tmp_path / 'x')
+      '2 of 2 are like .*faces.csv:2: path \'../1.jpg\' leads out of the '
+      'folder of faces.csv; .* move the .csv')):
+    _prepare(root / 'faces.csv')
 
 
 # Proportions.

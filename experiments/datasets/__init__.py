@@ -11,15 +11,16 @@ _LOADERS = {
     'mnist5k': mnist5k.load,
     'mnist': mnist.load,
     'shapes': shapes.load,
-    **{name: folder.load for name in folder.GROUPINGS},
+    **dict.fromkeys(folder.GROUPINGS, folder.load),
 }
 
 
-def load(config: Config) -> Splits:
+def load(config: Config, show_notes: bool = True) -> Splits:
   """Loads the data set that a configuration names.
 
   Args:
     config: of the run.
+    show_notes: as `folder.load` takes it; other data sets have no notes.
 
   Returns:
     The splits.
@@ -31,4 +32,6 @@ def load(config: Config) -> Splits:
     raise UserError(
         f'unknown data set {config.dataset!r}; choose one of '
         + ', '.join(_LOADERS))
+  if config.dataset in folder.GROUPINGS:
+    return folder.load(config, show_notes)
   return _LOADERS[config.dataset](config)

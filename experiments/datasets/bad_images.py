@@ -25,7 +25,7 @@ def summary(path: str, mend: Callable[[str, str], str]) -> str:
     mend: gives the remedy for where a problem was and what it is, or ''.
 
   Returns:
-    The phrase.
+    The phrase, which ends with the path where the file names any problem.
   """
   kinds: dict[str, list[tuple[str, str] | int]] = {}
   num_bad = 0
@@ -39,18 +39,19 @@ def summary(path: str, mend: Callable[[str, str], str]) -> str:
         first[2] += 1
         first[3] += row['problem'] == first[1]
   if not num_bad:
-    return 'it names none'
+    return 'it contains no images; check --data_dir'
   where, problem, count, num_same = max(
       kinds.values(), key=lambda kind: kind[2])
-  share = f'{count:,} of {num_bad:,}'
+  share = 'the only one' if num_bad == 1 else f'{count:,} of {num_bad:,}'
   remedy = mend(where, problem)
-  return (f'{share} {_plural(problem)}' if num_same == count
-          else f'{share} are like {where}, which {problem}') + (
-              f'; {remedy}' if remedy else '')
+  return '; '.join(filter(None, (
+      f'{share} {_predicate(problem, count)}' if num_same == count
+      else f'{share} are like {where}: {problem}', remedy, f'see {path}')))
 
 
-def _plural(problem: str) -> str:
+def _predicate(problem: str, count: int) -> str:
+  """What so many images do that have a problem; not every one is a verb."""
   for one, many in _PLURALS:
     if problem.startswith(one):
-      return many + problem.removeprefix(one)
-  return f'have this problem: {problem}'
+      return (one if count == 1 else many) + problem.removeprefix(one)
+  return f'{"has" if count == 1 else "have"} this problem: {problem}'

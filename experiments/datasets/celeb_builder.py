@@ -204,9 +204,9 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
   found, wanted = dict(builder.info.metadata), _settings(source, choices)
   if any(found.get(key) != value for key, value in wanted.items()):
     raise UserError(
-        f'{builder.data_dir} holds another source, or one that has changed, '
-        'or other flags of it, such as --celeb_top_k; delete it or choose '
-        'another --tfds_dir')
+        f'{builder.data_dir} was written from another source, from one that '
+        'has changed since, or with other flags, such as --celeb_top_k; delete '
+        'it or choose another --tfds_dir')
   return builder
 
 

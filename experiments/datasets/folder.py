@@ -28,7 +28,7 @@ _MAX_COPY_BYTES = 8 << 30
 _TFDS_NAMES = {'celeba': 'celeb_a', 'omniglot': 'omniglot'}
 
 
-def load(config: Config) -> splits.Splits:
+def load(config: Config, show_notes: bool = True) -> splits.Splits:
   """Opens the packed store of a source, prepared where it is missing.
 
   Images are grey if all are grey, else RGB.
@@ -37,6 +37,8 @@ def load(config: Config) -> splits.Splits:
     config: data_dir, store_dir, read_as, group_level, image_size, resize,
       black, white, celeb_top_k, on_bad_image, model, factors, split_by and
       split_fractions are read.
+    show_notes: whether to print what else is in data_dir, and the flags that
+      read it; for entry points that have these flags.
 
   Returns:
     The splits: the groups are divided in the proportions split_fractions, or
@@ -47,25 +49,25 @@ def load(config: Config) -> splits.Splits:
     UserError: when the data cannot be used, or not be split.
   """
   _check_columns(config)
-  data = open_images(config)
+  data = open_images(config, show_notes)
   fractions = config.split_fractions or splits.FRACTIONS[config.split_by]
   if config.split_by == 'group':
     found = splits.split_groups(data, fractions)
   elif data.images.nbytes > _MAX_COPY_BYTES:
     raise UserError(
-        f'{data.images.nbytes / 1e9:.0f} GB of images are too many to divide '
-        'the images of each group; use --split_by=group')
+        f'{data.images.nbytes / 1e9:.0f} GB of images are too many to split by '
+        'image; use --split_by=group')
   else:
     found = splits.split_images(data, fractions)
   return dataclasses.replace(
       found, content=packed.content_fingerprint(store_manifest(config)))
 
 
-def open_images(config: Config) -> GroupedImages:
+def open_images(config: Config, show_notes: bool = True) -> GroupedImages:
   """All the images of a configuration, from the packed store."""
   return packing.open_or_prepare(
       **store_settings(config), on_bad_image=config.on_bad_image,
-      grouping=GROUPINGS[config.dataset])
+      grouping=GROUPINGS[config.dataset], show_notes=show_notes)
 
 
 def bad_images(config: Config) -> str | None:
@@ -101,17 +103,25 @@ def store_settings(config: Config) -> dict[str, object]:
   data_dir = config.data_dir
   if config.dataset in _TFDS_NAMES:
     data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
-  black, white = config.black, config.white
-  if not all(v is None or math.isfinite(v) for v in (black, white)) or (
-      None not in (black, white) and not black < white):
-    cli.bad_flag(f'--black={black} is to be below --white={white}, and both '
-                 'finite')
+  _check_scale(config.black, config.white)
   return {
       'data_dir': data_dir, 'store_dir': config.store_dir,
       'image_size': config.image_size, 'top_k': config.celeb_top_k,
       'sort_by': next((f.grouping for f in _grouped(config)), None),
-      'resize': config.resize, 'black': black, 'white': white,
+      'resize': config.resize, 'black': config.black, 'white': config.white,
       'read_as': config.read_as, 'group_level': config.group_level}
+
+
+def _check_scale(black: float | None, white: float | None) -> None:
+  """Exits with 2 where the values that were given make no scale."""
+  given = [f'--{name}={value}' for name, value in (
+      ('black', black), ('white', white)) if value is not None]
+  is_finite = all(v is None or math.isfinite(v) for v in (black, white))
+  if len(given) == 2 and not (is_finite and black < white):
+    cli.bad_flag(
+        f'{given[0]} must be below {given[1]}, and both must be finite')
+  if not is_finite:
+    cli.bad_flag(f'{given[0]} must be finite')
 
 
 def _grouped(config: Config) -> list[Factor]:

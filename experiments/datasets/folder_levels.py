@@ -31,7 +31,7 @@ def check_first_level(data_dir: str) -> None:
 
   Raises:
     UserError: when a single folder holds images, and that in folders inside;
-      or when all are called as splits are, and hold folders. It names the
+      or when all are named like splits, and contain folders. It names the
       flags that choose.
   """
   names = with_images(data_dir, _folders(data_dir))
@@ -58,9 +58,9 @@ def describe_inner(data_dir: str, name: str) -> str | None:
   inner = _folders(path)
   if not inner or _holds_images(path):
     return None
-  return (f'the images of a group lie in folders inside its own, such as '
-          f'{readable(os.path.join(name, inner[0]))}; --group_level=2 groups '
-          'them by the names of these instead')
+  return ('each group\'s images lie in subfolders, such as '
+          f'{readable(os.path.join(name, inner[0]))}; --group_level=2 makes '
+          'the subfolders the groups instead')
 
 
 def _check_single(data_dir: str, name: str) -> None:
@@ -84,16 +84,17 @@ def _check_single(data_dir: str, name: str) -> None:
 
 
 def _check_splits(data_dir: str, names: list[str]) -> None:
-  """Looks for groups inside folders that are called as splits are."""
+  """Looks for groups inside folders that are named like splits."""
   inner = (os.path.join(data_dir, name, folder) for name in names
            for folder in _folders(os.path.join(data_dir, name)))
   if any(map(has_images, inner)):
+    *most, last = map(readable, names)
     raise UserError(
-        f'the folders of {readable(data_dir)} are called as splits are '
-        f'({readable(", ".join(names))}), and hold folders: --group_level=2 '
-        'pools them and takes the folders inside as the groups, '
-        f'{_flag(os.path.join(data_dir, names[0]))} takes one of them, '
-        '--group_level=1 insists on these as the groups')
+        f'the folders of {readable(data_dir)} are named like splits '
+        f'({", ".join([*most, last])}) and contain folders: --group_level=2 '
+        'pools them and makes the inner folders the groups; '
+        f'{_flag(os.path.join(data_dir, names[0]))} reads one of them only; '
+        f'--group_level=1 keeps {", ".join(most)} and {last} as the groups')
 
 
 def _flag(path: str) -> str:

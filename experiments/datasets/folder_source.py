@@ -32,13 +32,14 @@ class FolderSource:
   has_ranks = False
   groupings = ()
 
-  def __init__(self, data_dir: str, level: int = 1):
+  def __init__(self, data_dir: str, level: int = 1, sought: str = 'folders'):
     """Finds the groups' folders.
 
     Args:
       data_dir: the folder that holds everything.
       level: which folder of a path names the group, 1 the first below
         data_dir. Folders of one name are one group.
+      sought: what was looked for, for the error where there is none.
 
     Raises:
       UserError: when there are no folders at this level.
@@ -47,7 +48,7 @@ class FolderSource:
     self._folders, self._strays = _find_groups(data_dir, level)
     where = readable(data_dir)
     if not self._folders:
-      raise UserError(_no_folders(where, level, len(self._strays)))
+      raise UserError(_no_folders(where, level, len(self._strays), sought))
     self.group_names = sorted(set(map(os.path.basename, self._folders)))
     self.notes: tuple[str, ...] = ()
     num_folders, num_groups = len(self._folders), len(self.group_names)
@@ -213,10 +214,10 @@ def _is_flat(path: str) -> bool:
     return True
 
 
-def _no_folders(where: str, level: int, num_files: int) -> str:
+def _no_folders(where: str, level: int, num_files: int, sought: str) -> str:
   if level > 1:
     return (f'{where} holds no folders at level {level}; choose another '
             '--group_level, 1 is the first level below --data_dir')
   files = f'; {num_files:,} files lie directly in it' if num_files else ''
-  return (f'{where} holds no folders, no .tsv and no manifest.csv; expected '
-          f'one folder per group, with images{files}')
+  return (f'{where} holds no {sought}; expected one folder per group, with '
+          f'images{files}')

@@ -115,7 +115,8 @@ class ManifestSource:
     for other in (name, *(os.path.join(inner, tail) for inner in folders
                           for tail in (path, name))):
       if os.path.exists(os.path.join(self._inside, other)):
-        return f'paths are relative to {folder}, where there is {other}'
+        return (f'paths are relative to {folder}; the file there is {other}, '
+                'so correct the paths')
     return f'paths are relative to {folder}'
 
   @functools.cached_property
@@ -159,7 +160,8 @@ class ManifestSource:
     full = os.path.normpath(os.path.join(self._inside, path))
     if not full.startswith(self._inside):
       return _Row(
-          line, f'path {path!r} leads out of the folder of {NAME}', groups)
+          line, f'path {path!r} leads out of the folder of '
+          + readable(os.path.basename(self._path)), groups)
     return _Row(line, None, groups, full)
 
   def _relative(self, path: str | None) -> str:

@@ -78,7 +78,8 @@ class StoreSettings:
 
 def open_or_prepare(
     data_dir: str | None, *, store_dir: str | None = None,
-    on_bad_image: str = 'skip', grouping: str = 'group', **settings: Any,
+    on_bad_image: str = 'skip', grouping: str = 'group',
+    show_notes: bool = True, **settings: Any,
 ) -> GroupedImages:
   """The packed store of a source; prepares it where there is none.
 
@@ -87,6 +88,8 @@ def open_or_prepare(
     store_dir: holds the stores; by default the user's cache folder.
     on_bad_image: 'skip' passes over them, 'fail' stops at the first.
     grouping: what the groups are of a source that does not say it.
+    show_notes: whether to print what else is there, and the flags that read
+      it.
     **settings: see `StoreSettings`.
 
   Returns:
@@ -106,7 +109,7 @@ def open_or_prepare(
   else:
     source = source or choices.detect(data_dir)  # Raises where it is gone.
     print(f'data: {source.description}')
-    for note in source.notes:
+    for note in source.notes if show_notes else ():
       print(f'note: {note}')
     manifest = _up_to_date(source, path, choices, on_bad_image)
   print(describe(path, manifest))
@@ -218,7 +221,7 @@ def prepare(source: Source, path: str, choices: StoreSettings,
           found = os.path.join(partial, packed.BAD_IMAGES)
           raise UserError(
               f'no usable image in {source.description}: '
-              f'{bad_images.summary(found, source.mend)}; see {found}')
+              f'{bad_images.summary(found, source.mend)}')
         print('sorting the images by group')
         images.write_store()
     spill.clean_up(partial)

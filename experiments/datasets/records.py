@@ -148,7 +148,7 @@ def place(ranks: Sequence[int], rank: int, top_k: int) -> int | None:
 
 
 def is_litter(name: str) -> bool:
-  """Whether a file or folder is hidden, or nothing of the user's."""
+  """Whether a file or folder is hidden, or left by the system."""
   return name.startswith('.') or name.lower() in _LITTER
 
 

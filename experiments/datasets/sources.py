@@ -15,9 +15,7 @@ from experiments.datasets.tfds_source import TfdsSource
 from experiments.datasets.tsv_source import TsvSource, looks_like_celeb
 
 READINGS = ('auto', 'folders', 'manifest', 'tsv', 'tfds')
-_NEEDED = {
-    'manifest': 'a manifest.csv, or just one .csv with a column path,',
-    'tsv': '.tsv files', 'tfds': 'a data set prepared by TFDS'}
+_NEEDED = {'tsv': '.tsv files', 'tfds': 'a data set prepared by TFDS'}
 # Names in a note, and files and folders that are looked into.
 _MAX_NAMED, _MAX_LOOKED_AT = 3, 20
 
@@ -34,8 +32,8 @@ def detect(data_dir: str | None, sort_by: str | None = None,
     read_as: of `READINGS` the one to be used; 'auto' takes the first that is
       there of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M,
       and folders.
-    group_level: which folder of a path names the group, 1 the first below
-      data_dir; 0 is 1 where that has a meaning.
+    group_level: level of the folder that names an image's group; 1 is the
+      first below data_dir. 0 means 1, but is an error where that looks wrong.
 
   Returns:
     The source. Its notes name what else is there.
@@ -55,8 +53,8 @@ def detect(data_dir: str | None, sort_by: str | None = None,
     source = _read_file(data_dir, sort_by, read_as)
   if group_level and not isinstance(source, FolderSource):
     raise UserError(
-        f'--group_level is about folders of images, but {source.description}; '
-        'leave it out, or read the folders with --read_as=folders')
+        '--group_level applies only to folders of images, but --data_dir is '
+        f'read as: {source.description}; leave --group_level out')
   return source
 
 
@@ -91,7 +89,9 @@ def _read_file(path: str, sort_by: str | None, read_as: str) -> Source:
   kind = os.path.splitext(path)[1].lower()
   expected = {'.csv': 'manifest', '.tsv': 'tsv'}.get(kind)
   if not os.path.isfile(path) or expected is None:
-    raise UserError(f'no folder {path}; check --data_dir')
+    raise UserError(
+        f'{path} is neither a folder nor a .csv or .tsv file; check --data_dir'
+        if os.path.exists(path) else f'no folder {path}; check --data_dir')
   if read_as not in ('auto', expected):
     raise UserError(
         f'--read_as={read_as} needs a folder, and {path} is a file; choose '
@@ -110,7 +110,7 @@ def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
     chosen, notes = _choose(data_dir, folders, files, tsv_files)
   try:
     if chosen == 'folders':
-      source = _read_groups(data_dir, group_level)
+      source = _read_groups(data_dir, group_level, read_as)
     elif chosen == 'tsv' and tsv_files:
       source = TsvSource([os.path.join(data_dir, name) for name in tsv_files])
       source.notes += _left_out(data_dir, folders + files, tsv_files)
@@ -119,13 +119,22 @@ def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
     elif chosen == 'tfds' and (path := tfds_source.find_prepared(data_dir)):
       source = TfdsSource(path)
     else:
-      raise UserError(
-          f'--read_as={chosen} needs {_NEEDED[chosen]} in {data_dir}, and '
-          'there is none; check --data_dir, or leave --read_as out')
+      raise UserError(_not_there(data_dir, files, chosen))
   except UserError as error:
     raise UserError('; '.join([str(error), *notes])) from error
   source.notes += tuple(notes)
   return source
+
+
+def _not_there(data_dir: str, files: list[str], read_as: str) -> str:
+  """Says that a folder cannot be read as it should be."""
+  if read_as == 'manifest':
+    found = len(_csv_files(data_dir, files)) or 'none'
+    return (f'--read_as=manifest needs a {manifest.NAME}, or exactly one .csv '
+            f'with a column named {manifest.PATH!r}, in {data_dir}; found '
+            f'{found}; check --data_dir or point it at one .csv')
+  return (f'--read_as={read_as} needs {_NEEDED[read_as]} in {data_dir}, which '
+          'has none; check --data_dir, or leave --read_as out')
 
 
 def _choose(data_dir: str, folders: list[str], files: list[str],
@@ -144,14 +153,17 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
     found['tfds'] = (f'{readable(prepared)} was prepared by TFDS; '
                      '--read_as=tfds reads it instead')
   if tsv_files:
+    them = 'it' if len(tsv_files) == 1 else 'them'
     found['tsv'] = (f'{_named(tsv_files)} may hold images, too; '
-                    '--read_as=tsv reads it instead')
+                    f'--read_as=tsv reads {them} instead')
   is_read = bool(found)
   if not is_read or any(
       folder_levels.has_images(os.path.join(data_dir, name))
       for name in folders[:_MAX_LOOKED_AT]):
-    found['folders'] = (f'{len(folders):,} folders are there, too; '
-                        '--read_as=folders reads a folder per group instead')
+    there = ('there is also 1 folder' if len(folders) == 1
+             else f'there are also {len(folders):,} folders')
+    found['folders'] = (
+        f'{there}; --read_as=folders reads a folder per group instead')
   chosen = next(iter(found))
   if chosen == 'tsv' and folders and not any(
       looks_like_celeb(os.path.join(data_dir, name))
@@ -159,16 +171,20 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
     chosen = 'folders'
   notes = [note for name, note in found.items() if name != chosen]
   return chosen, notes + [
-      f'{readable(name)} also names images; --data_dir='
+      f'{readable(name)} also lists images; --data_dir='
       f'{shlex.quote(readable(os.path.join(data_dir, name)))} reads it instead'
       for name in _csv_files(data_dir, files) if name != manifest.NAME]
 
 
-def _read_groups(data_dir: str, group_level: int) -> FolderSource:
+def _read_groups(data_dir: str, group_level: int, read_as: str
+                 ) -> FolderSource:
   """The source of a folder per group, with notes on what that leads to."""
   if not group_level:
     folder_levels.check_first_level(data_dir)
-  source = FolderSource(data_dir, group_level or 1)
+  source = FolderSource(
+      data_dir, group_level or 1,
+      'folders' if read_as == 'folders'
+      else f'folders, no .tsv and no {manifest.NAME}')
   names = source.group_names
   if source.level == 1:
     names = folder_levels.with_images(data_dir, names) or names

@@ -60,7 +60,8 @@ class Spill:
     self.num_done = self.num_bad = self._num_bad_bytes = 0
     self._groupings = [
         _Grouping() for _ in settings.get('groupings') or ['group']]
-    # Of each slot: its image's rank, age, want of colour, and name's length.
+    # Of each slot: its image's rank, age, whether it is grey, and its name's
+    # length.
     self._ranks, self._ages = array.array('q'), array.array('q')
     self._grey, self._name_sizes = array.array('b'), array.array('B')
     self._restore()

@@ -30,7 +30,7 @@ class Splits:
     test: images for the numbers that are reported.
     shares_groups: True when the splits divide the images of the same groups,
       False when no group is in two splits.
-    content: what a run records of its data, to know them again: num_images,
+    content: what a run records of its data, to recognise them: num_images,
       num_groups, and digests of `names` (which images and groups) and of
       `pixels`.
   """
