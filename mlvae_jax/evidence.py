@@ -153,7 +153,9 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
 
   Where `part` holds nearly all of the evidence, the digits of what is left
   are lost: fewer than about three are an error. Digits of a mean count from
-  the mean or the standard deviation, whichever is larger.
+  the mean or the standard deviation, whichever is larger. What is lost adds up
+  over a chain of `merge` and `remove`: of a window that slides on and on,
+  accumulate the evidence again from time to time.
 
   Args:
     whole: evidence about G groups.

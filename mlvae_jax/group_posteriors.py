@@ -13,7 +13,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.evidence import evidence, product_of_normals, segment_sum
+from mlvae_jax.evidence import (
+    check_group_ids,
+    evidence,
+    product_of_normals,
+    segment_sum,
+)
 from mlvae_jax.normal import Normal, kl_divergence, standard_normal
 
 GROUP_POSTERIORS = ('product', 'mixture')
@@ -70,21 +75,25 @@ def combine(kind: str, q: Normal, group_ids: jax.Array, num_groups: int,
 
   Returns:
     Normal of `[G, D]`; N(0, I) for a group without rows.
+
+  Raises:
+    ValueError: as `evidence` does.
   """
   if kind == 'product':
     return product_of_normals(q, group_ids, num_groups, mask)
-  group_ids = jnp.asarray(group_ids)
-  mask = jnp.ones(len(group_ids), bool) if mask is None else jnp.asarray(mask)
+  group_ids, mask = check_group_ids(
+      group_ids, q.mean.shape[0], num_groups, mask)
   # Counts and moments in bfloat16 would stop growing at 256.
   dtype = jnp.promote_types(q.mean.dtype, jnp.float32)
   q = Normal(*(jnp.where(mask[:, None], value, 0.0).astype(dtype)
                for value in q))
   weight = mask[:, None].astype(q.mean.dtype)
   count = segment_sum(weight, group_ids, num_groups)
-  present = jnp.maximum(count, 1.0)
-  mean = segment_sum(weight * q.mean, group_ids, num_groups) / present
+  # Each row's share of its group, not a sum to be divided: that overflows.
+  share = weight / jnp.maximum(count, 1.0)[group_ids]
+  mean = segment_sum(share * q.mean, group_ids, num_groups)
   spread = jnp.exp(q.logvar) + jnp.square(q.mean - mean[group_ids])
-  var = segment_sum(weight * spread, group_ids, num_groups) / present
+  var = segment_sum(share * spread, group_ids, num_groups)
   logvar = jnp.log(jnp.where(count > 0, var, 1.0))
   return Normal(mean, logvar)
 
@@ -154,7 +163,10 @@ def _sample_mixture(key, members, num_groups, sample_per, axis_name):
   averaged over these codes. Which component is drawn does not depend on
   parameters, so the gradient through the reparameterised code is unbiased.
   """
-  ids = members.group_ids
+  ids, mask = check_group_ids(
+      members.group_ids, members.group_ids.shape[0], num_groups, members.mask)
+  members = members._replace(group_ids=ids, mask=mask, q=Normal(*(
+      jnp.where(mask[:, None], value, 0.0) for value in members.q)))
   everyone = members._replace(shares=None)
   if axis_name is not None:
     everyone = jax.lax.all_gather(everyone, axis_name, tiled=True)

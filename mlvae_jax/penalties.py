@@ -40,7 +40,8 @@ def contrast(
   Returns:
     `[N]` in nats; 0 for padding and for rows without another of their group.
   """
-  unit = _unit(means)
+  # Even NaN in padding must reach no gradient.
+  unit = _unit(jnp.where(mask[:, None], means, 0.0))
   everyone, same, different = _pairs(unit, group_ids, mask, axis_name)
   others = same | different
   logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
@@ -93,7 +94,7 @@ def leakage(
   """
   if estimate not in ESTIMATES:
     raise ValueError(f'expected estimate of {ESTIMATES}, got {estimate!r}')
-  z = _at_least_float32(z)
+  z = _at_least_float32(jnp.where(mask[:, None], z, 0.0))
   everyone, same, different = _pairs(z, group_ids, mask, axis_name)
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
   kernel = sum(

@@ -119,14 +119,20 @@ def probe(
     The score.
 
   Raises:
-    ValueError: on codes that are not finite, or labels out of range.
+    ValueError: on codes that are not finite, labels out of range, or no steps.
   """
   for name, examples in (('training', train), ('validation', validation),
                          ('test', test)):
     _check(name, examples, num_classes)
+  if num_steps < 1:
+    raise ValueError(f'expected num_steps >= 1, got {num_steps}')
+  train, validation, test = (
+      Examples(np.asarray(e.codes, np.float64), e.labels)
+      for e in (train, validation, test))
   mean = np.mean(train.codes, axis=0)
   std = np.std(train.codes, axis=0)
-  scale = 1.0 / np.where(std > 1e-6, std, 1.0)
+  # What rounding alone makes of a constant is no information.
+  scale = 1.0 / np.where(std > 1e-6 * np.abs(mean), std, np.inf)
   train, validation, test = (
       Examples(jnp.asarray((e.codes - mean) * scale, jnp.float32),
                jnp.asarray(e.labels, jnp.int32))

@@ -218,7 +218,7 @@ def infer(model: Model, params: Params, images: jax.Array,
     Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one; N(0,
     I) for groups and rows that are not there.
   """
-  num_rows = len(images)
+  num_rows = images.shape[0]
   mask = jnp.ones(num_rows, bool) if mask is None else mask
   found = fit(
       model, params, jax.random.key(seed),

@@ -79,6 +79,15 @@ def test_groups_of_any_number_of_images(name):
           mlvae_jax.reconstruct(model, params, x)), (images, ids))
 
 
+def test_groups_of_any_number_of_images_by_optimisation():
+  model = dataclasses.replace(_MODELS['mlp'], inference='svi')
+  params = jax.jit(model.init)(jax.random.key(0))
+  images, ids, _ = _rows()
+  _assert_any_size(
+      lambda x, ids: mlvae_jax.posteriors(
+          model, params, x, ids, _NUM_GROUPS), (images, ids))
+
+
 @each_model
 def test_decode_of_any_number_of_codes(name):
   model = _MODELS[name]

@@ -226,3 +226,31 @@ def test_unknown_kinds_are_refused():
     sample_codes('sum', _KEYS[0], members, 1)
   with pytest.raises(ValueError, match='row'):
     sample_codes('product', _KEYS[0], members, 1, sample_per='pixel')
+
+
+def test_wide_members_are_averaged_without_overflow():
+  q = Normal(jnp.zeros((20_000, 1)), jnp.full((20_000, 1), 80.0))
+  np.testing.assert_allclose(
+      combine('mixture', q, np.zeros(20_000, int), 1).logvar, 80.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+def test_ids_out_of_range_are_refused(kind):
+  q = _random(3, 2)
+  with pytest.raises(ValueError, match='ids from 0 to 7'):
+    combine(kind, q, np.array([0, 1, 7]), 2)
+  with pytest.raises(ValueError, match='ids from 0 to 7'):
+    sample_codes(kind, _KEYS[0], _members(q, [0, 1, 7]), 2)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+def test_nan_in_padding_reaches_no_gradient(kind):
+  q = Normal(*(jnp.asarray(v).at[3:].set(jnp.nan) for v in _random(5, 2)))
+  members = _members(q, [0, 0, 1, 1, 0], mask=np.arange(5) < 3)
+
+  def total(q):
+    found = sample_codes(kind, _KEYS[0], members._replace(q=q), 2)
+    return jnp.sum(found.kl) + jnp.sum(found.codes[:3] ** 2)
+
+  for grad in jax.grad(total)(q):
+    assert np.all(np.isfinite(np.asarray(grad)[:3]))

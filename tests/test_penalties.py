@@ -396,3 +396,16 @@ def _float64(values):
 def _standardized(values):
   values = _float64(values)
   return (values - values.mean(0)) / values.std(0)
+
+
+@each_penalty
+def test_nan_in_padding_reaches_no_gradient(penalty):
+  z = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
+  ids, mask = np.array([0, 0, 1, 1, 0, 1]), np.arange(6) < 4
+  bad = z.at[4:].set(jnp.nan)
+  value, grad = jax.value_and_grad(
+      lambda z: jnp.sum(penalty(z, ids, mask)))(bad)
+  expected, clean = jax.value_and_grad(
+      lambda z: jnp.sum(penalty(z, ids, mask)))(z)
+  np.testing.assert_allclose(value, expected)
+  np.testing.assert_allclose(grad[:4], clean[:4])

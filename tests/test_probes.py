@@ -1,6 +1,7 @@
 """Probes: what they find is there, and what is not there they do not find."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -104,3 +105,29 @@ def test_what_cannot_be_scored_is_refused(codes, labels, match):
   test = Examples(np.full((4, 2), codes), np.full(4, labels))
   with pytest.raises(ValueError, match=match):
     _probe(True, test)
+
+
+@pytest.mark.parametrize('scale', [1e-7, 1e-3, 1e30])
+def test_the_scale_of_codes_does_not_matter(scale):
+  train, validation, test = (
+      Examples(scale * e.codes, e.labels)
+      for e in (_examples(n, seed, True)
+                for seed, n in enumerate((600, 200, 200))))
+  score = probes.probe(train, validation, test, num_classes=3, num_steps=200)
+  assert score.accuracy > 0.98
+
+
+def test_codes_of_low_precision_are_standardised_in_high():
+  train, validation, test = (
+      Examples(jnp.asarray(e.codes / 50 - 17, dtype), e.labels)
+      for dtype in [jnp.bfloat16] for e in (
+          _examples(n, seed, True)
+          for seed, n in enumerate((20_000, 2000, 2000))))
+  score = probes.probe(train, validation, test, num_classes=3, num_steps=200)
+  assert score.accuracy > 0.98
+
+
+def test_a_probe_takes_a_step():
+  example = _examples(9, 0, True)
+  with pytest.raises(ValueError, match='num_steps >= 1'):
+    probes.probe(example, example, example, num_classes=3, num_steps=0)
