@@ -160,7 +160,8 @@ def test_main_prints_the_paths(trained, monkeypatch, capsys):
   monkeypatch.setattr(
       flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))
   monkeypatch.setattr(
-      runs.datasets, 'load', lambda config: {'moved': data}[config.data_dir])
+      runs.datasets, 'load',
+      lambda config, show_notes: {'moved': data}[config.data_dir])
   figures.main()
   assert capsys.readouterr().out.split() == paths[:2]
   values['workdir'] = None
