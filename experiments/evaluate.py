@@ -25,26 +25,35 @@ from absl import flags
 import jax
 import numpy as np
 
-from experiments import (
-    cli,
+from experiments import cli, report
+from experiments.cli import UserError
+from experiments.config import presets
+from experiments.datasets.splits import Splits
+from experiments.evaluation import (
     disentanglement,
     factor_matrix,
-    labelled,
+    label_sets,
     meaning,
-    presets,
     probe_rows,
     recognition_rows,
-    report,
-    runs,
     strategies,
 )
-from experiments.cli import UserError
-from experiments.datasets.splits import Splits
-from experiments.encoding import Encoded, encode_rows, pixels
-from experiments.labelled import Labelled
-from mlvae_jax import checkpoint, evaluation
-from mlvae_jax.model import Model, Params
-from mlvae_jax.store import GroupedImages
+from experiments.evaluation.encoding import Encoded, encode_rows, pixels
+from experiments.evaluation.label_sets import Labelled
+from experiments.evaluation.results import evaluation_file
+from experiments.runs.build import make_feed
+from experiments.runs.workdir import (
+    check_vae,
+    define_workdir_flags,
+    load_data,
+    load_model,
+    parse_step,
+    read_run,
+    require_workdir,
+)
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.model.model import Model, Params
+from mlvae_jax.training import checkpoint, evaluation
 
 KS = tuple(range(1, 11))  # As in fig. 6c.
 _MAX_ELBO_IMAGES = 50_000  # Enough of a large data set.
@@ -60,20 +69,20 @@ Models = Mapping[str, tuple[Model, Params]]
 def main() -> None:
   """Reads the flags and evaluates a run."""
   values = flags.FLAGS.flag_values_dict()
-  workdir = runs.require_workdir(values['workdir'])
+  workdir = require_workdir(values['workdir'])
   ks = None if values['ks'] is None else parse_ks(values['ks'])
-  data = runs.load_data(
+  data = load_data(
       workdir, data_changed=values['data_changed'],
       data_dir=values['data_dir'], store_dir=values['store_dir'])
   print(report.summary(evaluate(
       workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
       probe_steps=values['probe_steps'], split=values['split'],
-      step=runs.parse_step(values['step']))))
+      step=parse_step(values['step']))))
 
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  runs.define_workdir_flags()
+  define_workdir_flags()
   cli.define_path(
       'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
   flags.DEFINE_list(
@@ -122,7 +131,7 @@ def evaluate(
   Returns:
     What evaluation.json holds, or evaluation_validation.json.
   """
-  config, _ = runs.read_run(workdir)
+  config, _ = read_run(workdir)
   models = _load_models(workdir, vae_workdir, step)
   if ks is None:
     ks = _SVI_KS if models['trained'][0].inference == 'svi' else KS
@@ -146,7 +155,7 @@ def evaluate(
           'unseen_groups': not data.shares_groups, 'split': split,
       },
   }
-  _write(os.path.join(workdir, runs.evaluation_file(split)), result)
+  _write(os.path.join(workdir, evaluation_file(split)), result)
   return result
 
 
@@ -164,13 +173,13 @@ def _write(path: str, result: dict[str, Any]) -> None:
 def _load_models(workdir: str, vae_workdir: str | None, step: int | str
                  ) -> Models:
   """The trained model, the same untrained, and the VAE if there is one."""
-  model, params = runs.load_model(workdir, step)
+  model, params = load_model(workdir, step)
   models = {'trained': (model, params)}
   if model.inference == 'encoder':  # SVI infers codes from a trained decoder.
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
-    runs.check_vae(vae_workdir, model.image_shape)
-    models['vae'] = runs.load_model(vae_workdir)
+    check_vae(vae_workdir, model.image_shape)
+    models['vae'] = load_model(vae_workdir)
   return models
 
 
@@ -179,7 +188,7 @@ def _first_probes(models: Models, data: Splits, split: str,
                   ) -> tuple[list[dict[str, Any]], list[int]]:
   """Rows of "probes" for the first grouping, and how many images they had."""
   is_slow = models['trained'][0].inference == 'svi'
-  chosen = labelled.first(
+  chosen = label_sets.first(
       data, split, _SVI_PROBE_IMAGES if is_slow else (None,) * 3)
   images, codes = _encoded(models, data, [chosen])
   # Where no label has k images there is nothing to say of k.
@@ -198,7 +207,7 @@ def _further(models: Models, data: Splits, split: str, ks: tuple[int, ...],
     return [], {}
   groupings = [
       chosen for grouping in data.test.groupings
-      if (chosen := labelled.choose(data, grouping, split)) is not None]
+      if (chosen := label_sets.choose(data, grouping, split)) is not None]
   images, codes = _encoded(models, data, groupings)
   others = [chosen for chosen in groupings if chosen.grouping != data.grouping]
   further = list(factor_matrix.further_probes(codes, others, ks, probe_steps))
@@ -212,7 +221,7 @@ def _further(models: Models, data: Splits, split: str, ks: tuple[int, ...],
 def _encoded(models: Models, data: Splits, groupings: Sequence[Labelled]
              ) -> tuple[dict[str, np.ndarray], dict[str, Encoded]]:
   """Images by split, and the codes of those that the groupings ask for."""
-  images = {name: getattr(data, name).images for name in labelled.SPLITS}
+  images = {name: getattr(data, name).images for name in label_sets.SPLITS}
   rows = factor_matrix.rows_to_encode(groupings)
   return images, {
       name: Encoded(*model, images, rows) for name, model in models.items()}
@@ -222,7 +231,7 @@ def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
   """The sections on recognition of the test groups."""
   if not len(test):
     return {}
-  test = labelled.first_groups(test)
+  test = label_sets.first_groups(test)
   codes = encode_rows(*models['trained'], test.images)
   if 'untrained' in models:
     codes |= {f'untrained_{name}': q for name, q in encode_rows(
@@ -247,7 +256,7 @@ def _elbos(model: Model, params: Params, data: Splits, scored: str,
   return {
       name: evaluation.evaluate_elbo(
           model, params,
-          runs.make_feed(model, getattr(data, name), config, shuffle=False,
+          make_feed(model, getattr(data, name), config, shuffle=False,
                          devices=jax.local_devices()),
           seed=_SEED,
           max_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)

@@ -23,30 +23,30 @@ import os
 from absl import flags
 import matplotlib
 
-from experiments import (
-    charts,
-    cli,
-    factor_chart,
-    generalisation,
-    group_figures,
-    recognition_chart,
-    runs,
-    swap_figures,
-)
+from experiments import cli
 from experiments.cli import UserError
 from experiments.datasets.splits import Splits
-from experiments.sheets import STYLE, Drawing, save
-from experiments.subjects import Subject, groupings
-from mlvae_jax.model import Model
+from experiments.evaluation import charts, factor_chart, recognition_chart
+from experiments.pictures import generalisation, groups, swaps
+from experiments.pictures.sheets import STYLE, Drawing, save
+from experiments.pictures.shown import Subject, groupings
+from experiments.runs.workdir import (
+    define_workdir_flags,
+    load_data,
+    load_model,
+    parse_step,
+    require_workdir,
+)
+from mlvae_jax.model.model import Model
 
 # From test images: each yields any number of drawings with their names.
 _PICTURES = {
-    'swap': swap_figures.swaps,
-    'generation': group_figures.generations,
-    'interpolation': swap_figures.interpolations,
-    'reconstruction': group_figures.reconstructions,
+    'swap': swaps.swaps,
+    'generation': groups.generations,
+    'interpolation': swaps.interpolations,
+    'reconstruction': groups.reconstructions,
     'generalisation': generalisation.generalisations,
-    'samples': group_figures.samples,
+    'samples': groups.samples,
 }
 # From the files of a run: each gives a drawing or None.
 _CHARTS = {
@@ -61,15 +61,15 @@ NAMES = (*_PICTURES, *_CHARTS)
 def main() -> None:
   """Reads the flags and draws a run."""
   values = flags.FLAGS.flag_values_dict()
-  workdir = runs.require_workdir(values['workdir'])
+  workdir = require_workdir(values['workdir'])
   only = values['only']
   if only is not None and not (only and set(only) <= set(NAMES)):
     wrong = ', '.join(repr(n) for n in only if n not in NAMES) or 'nothing'
     cli.bad_flag(f'--only: expected some of {", ".join(NAMES)}; got {wrong}')
-  paths = draw_all(workdir, runs.load_data(
+  paths = draw_all(workdir, load_data(
       workdir, data_changed=values['data_changed'],
       data_dir=values['data_dir'], store_dir=values['store_dir']),
-      only=only, step=runs.parse_step(values['step']))
+      only=only, step=parse_step(values['step']))
   if only and not paths:
     raise UserError(
         f'nothing to draw of {", ".join(only)}: the model, the data or the '
@@ -81,7 +81,7 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  runs.define_workdir_flags()
+  define_workdir_flags()
   flags.DEFINE_list(
       'only', None, f'Which figures to draw, of {", ".join(NAMES)}.')
 
@@ -106,7 +106,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
   unknown = set(only or ()) - set(NAMES)
   if unknown:
     raise ValueError(f'expected names of {NAMES}, got {sorted(unknown)}')
-  model, params = runs.load_model(workdir, step)
+  model, params = load_model(workdir, step)
   _check_data(workdir, model, data)
   subject = Subject(
       model, params, data, model.grouped[0].name if model.grouped else None)

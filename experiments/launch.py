@@ -28,9 +28,9 @@ import re
 from absl import flags
 
 from experiments import cli
-from experiments.launch_slurm import Slurm
-from experiments.launch_tpu import Tpu
-from experiments.shell import Shell
+from experiments.cluster.shell import Shell
+from experiments.cluster.slurm import Slurm
+from experiments.cluster.tpu import Tpu
 
 _STEPS = {
     'tpu': ('create', 'install', 'run', 'logs', 'watch', 'stop', 'delete'),

@@ -17,16 +17,12 @@ import os
 
 from absl import flags
 
-from experiments import cli, presets
-from experiments.datasets import (
-    folder,
-    images,
-    packed,
-    packing,
-    sources,
-    splits,
-)
-from mlvae_jax.store import GroupedImages
+from experiments import cli
+from experiments.config import presets
+from experiments.datasets import folder, splits
+from experiments.datasets.sources import detect, images
+from experiments.datasets.store import packed, packing
+from mlvae_jax.data.grouped import GroupedImages
 
 
 def main() -> None:
@@ -103,7 +99,7 @@ def define_store_flags() -> None:
       'image_size', None, 'Pixels of a side, for data sets that resize.',
       lower_bound=4, upper_bound=1024)
   flags.DEFINE_enum(
-      'read_as', None, list(sources.READINGS), 'How to read --data_dir where '
+      'read_as', None, list(detect.READINGS), 'How to read --data_dir where '
       'there are several ways; auto takes the first of these that it finds: a '
       'manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, a folder '
       'per group.')

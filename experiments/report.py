@@ -19,19 +19,19 @@ from typing import Any
 
 from absl import flags
 
-from experiments import (
-    cli,
+from experiments import cli
+from experiments.config import presets
+from experiments.evaluation import (
     factor_tables,
-    presets,
     recognition_tables,
-    runs,
     tables,
     web,
 )
-from experiments.cli import UserError
-from experiments.metrics_log import read_metrics
+from experiments.evaluation.results import read_evaluation
+from experiments.runs.log import read_metrics
+from experiments.runs.workdir import read_run, require_workdir
 import mlvae_jax
-from mlvae_jax.model import Model
+from mlvae_jax.model.model import Model
 
 # Figures that have a section of their own; all others follow in this order.
 _PLOTS = ('evidence', 'factors', 'recognition', 'curves')
@@ -46,38 +46,12 @@ _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 def main() -> None:
   """Reads the flags and writes the report of a run."""
-  print(write(runs.require_workdir(flags.FLAGS.workdir)))
+  print(write(require_workdir(flags.FLAGS.workdir)))
 
 
 def define_flags() -> None:
   """Defines the flag of this entry point."""
   cli.define_path('workdir', None, 'Folder of the run.')
-
-
-def read_evaluation(workdir: str) -> dict[str, Any]:
-  """The contents of evaluation.json; {} where there is none.
-
-  Args:
-    workdir: of the run.
-
-  Returns:
-    The JSON object.
-
-  Raises:
-    UserError: when the file is not what `experiments.evaluate` writes.
-  """
-  path = os.path.join(workdir, runs.evaluation_file())
-  if not os.path.exists(path):
-    return {}
-  with open(path, encoding='utf-8') as file:
-    try:
-      result = json.load(file)
-    except ValueError as error:
-      raise UserError(
-          f'{path} is not JSON: {error}; evaluate the run again') from error
-  if not isinstance(result, dict):
-    raise UserError(f'{path} is not an evaluation; evaluate the run again')
-  return result
 
 
 def write(workdir: str) -> str:
@@ -92,7 +66,7 @@ def write(workdir: str) -> str:
   Raises:
     UserError: when the workdir holds no run.
   """
-  config, run = runs.read_run(workdir)
+  config, run = read_run(workdir)
   model = Model.from_dict(run['model'])
   evaluation = read_evaluation(workdir)
   figures = web.read_figures(workdir)

@@ -22,24 +22,24 @@ from typing import Any
 
 from absl import flags
 
-from experiments import (
-    cli,
-    datasets,
-    distributed,
-    loop,
-    meaning,
-    prepare,
-    presets,
-    runs,
-)
+from experiments import cli, datasets, prepare
+from experiments.config import presets
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
-from mlvae_jax import penalties
-from mlvae_jax.batching import SUBSAMPLING, VISIT
-from mlvae_jax.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
-from mlvae_jax.likelihoods import LIKELIHOODS
-from mlvae_jax.model import DTYPES, Model
-from mlvae_jax.networks import ACTIVATIONS, NETWORKS
+from experiments.evaluation import meaning
+from experiments.runs import loop, processes
+from experiments.runs.build import make_model, make_stream
+from experiments.runs.workdir import (
+    check_vae,
+    define_data_changed_flag,
+    open_workdir,
+)
+from mlvae_jax.data.index_stream import SUBSAMPLING, VISIT
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
+from mlvae_jax.model.likelihoods import LIKELIHOODS
+from mlvae_jax.model.model import DTYPES, Model
+from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
+from mlvae_jax.objective import penalties
 
 
 def main() -> None:
@@ -48,32 +48,32 @@ def main() -> None:
   config = config_from_flags(values)
   workdir = values['workdir'] or os.path.join(
       'runs', f'{config.dataset}-{config.model}')
-  distributed.start(values)
-  data = distributed.together(lambda: datasets.load(config))
-  model = distributed.together(lambda: runs.make_model(config, data))
-  distributed.together(
+  processes.start(values)
+  data = processes.together(lambda: datasets.load(config))
+  model = processes.together(lambda: make_model(config, data))
+  processes.together(
       lambda: meaning.check_trainable(config, model, data.train))
   if values['vae_workdir']:  # Fail now, not after training.
-    distributed.on_first(
-        lambda: runs.check_vae(values['vae_workdir'], model.image_shape))
-  if distributed.is_first():
+    processes.on_first(
+        lambda: check_vae(values['vae_workdir'], model.image_shape))
+  if processes.is_first():
     _warn(config, model, data, values)
   if values['epochs'] is not None:
-    stream = runs.make_stream(model, data.train, config)
+    stream = make_stream(model, data.train, config)
     config = dataclasses.replace(
         config, steps=values['epochs'] * stream.steps_per_epoch)
   with contextlib.ExitStack() as stack:
-    distributed.on_first(lambda: stack.enter_context(
-        runs.open_workdir(
+    processes.on_first(lambda: stack.enter_context(
+        open_workdir(
             workdir, config, model, data.content, resume=values['resume'],
             data_changed=values['data_changed'])))
     bad_images = folder.bad_images(config)
-    if bad_images and distributed.is_first():
+    if bad_images and processes.is_first():
       shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
     loop.train(workdir, config, model, data,
                max_to_keep=values['max_to_keep'])
-    distributed.part()
-    if distributed.is_first() and (values['eval'] or values['figures']):
+    processes.part()
+    if processes.is_first() and (values['eval'] or values['figures']):
       finish(workdir, data, values)
 
 
@@ -82,7 +82,7 @@ def define_flags() -> None:
   flags.DEFINE_enum(
       'dataset', 'mnist5k', list(presets.PRESETS), 'Data set, and its preset.')
   prepare.define_store_flags()
-  runs.define_data_changed_flag()
+  define_data_changed_flag()
   cli.define_path(
       'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
   flags.DEFINE_enum(
@@ -197,7 +197,7 @@ def define_flags() -> None:
       'chunk_steps', None,
       'Steps between writes to the log and checks for signals.',
       lower_bound=1)
-  distributed.define_flags()
+  processes.define_flags()
   flags.DEFINE_bool(
       'resume', True, 'Resume what the workdir holds; false refuses to.')
   flags.DEFINE_bool('eval', True, 'Evaluate after training.')

@@ -4,30 +4,30 @@ Implements Bouchacourt, Tomioka and Nowozin, "Multi-Level Variational
 Autoencoder", arXiv 1705.08841, as pure functions on JAX arrays.
 """
 
-from mlvae_jax.batching import IndexStream
-from mlvae_jax.checkpoint import load
-from mlvae_jax.evidence import (
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.index_stream import IndexStream
+from mlvae_jax.grouping.evidence import (
     Evidence,
     evidence,
     merge,
     product_of_normals,
     remove,
 )
-from mlvae_jax.factors import Batch, Factor, ml_vae, parse_factors, vae
-from mlvae_jax.inference import encode_group, infer, posteriors
-from mlvae_jax.latents import (
+from mlvae_jax.grouping.normal import Normal, kl_divergence, standard_normal
+from mlvae_jax.inference.encode import encode_group, infer, posteriors
+from mlvae_jax.inference.latents import (
     decode,
     generate,
     interpolate,
     reconstruct,
     swap,
 )
-from mlvae_jax.likelihoods import Bernoulli, Gaussian, LearnedGaussian
-from mlvae_jax.model import Model
-from mlvae_jax.networks import MLP, Conv
-from mlvae_jax.normal import Normal, kl_divergence, standard_normal
-from mlvae_jax.objective import elbo_terms, sum_terms
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.model.factors import Batch, Factor, ml_vae, parse_factors, vae
+from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model.model import Model
+from mlvae_jax.model.networks import MLP, Conv
+from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from mlvae_jax.training.checkpoint import load
 
 __all__ = [
     'Batch',

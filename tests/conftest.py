@@ -38,7 +38,7 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope='session')
 def images(tmp_path_factory):
   """A small folder of images per group, for processes that train."""
-  import processes
+  from tests.helpers import processes
 
   return processes.make_images(tmp_path_factory.mktemp('images') / 'data')
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from experiments.cli import UserError
+from experiments.config.presets import Config
 from experiments.datasets import folder, mnist, mnist5k, shapes
 from experiments.datasets.splits import Splits
-from experiments.presets import Config
 
 _LOADERS = {
     'mnist5k': mnist5k.load,

@@ -30,12 +30,18 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from experiments.cli import UserError
-from experiments.datasets import packed, records, splits
-from experiments.datasets.images import BadImageError, Pixels, read_image
-from experiments.datasets.packing import StoreSettings
-from experiments.datasets.records import Record, Source
-from experiments.presets import PRESETS
-from mlvae_jax.store import GroupedImages
+from experiments.config.presets import PRESETS
+from experiments.datasets import splits
+from experiments.datasets.sources import records
+from experiments.datasets.sources.images import (
+    BadImageError,
+    Pixels,
+    read_image,
+)
+from experiments.datasets.sources.records import Record, Source
+from experiments.datasets.store import packed
+from experiments.datasets.store.packing import StoreSettings
+from mlvae_jax.data.grouped import GroupedImages
 
 # Of validation and test, as the packed store of these faces is split.
 FRACTIONS = PRESETS['celeb'].split_fractions

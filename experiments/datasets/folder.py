@@ -14,11 +14,13 @@ from typing import Any
 
 from experiments import cli
 from experiments.cli import UserError
-from experiments.datasets import packed, packing, sources, splits
-from experiments.datasets.manifest import ManifestSource
-from experiments.presets import Config
-from mlvae_jax.factors import Factor, parse_factors
-from mlvae_jax.store import GroupedImages
+from experiments.config.presets import Config
+from experiments.datasets import splits
+from experiments.datasets.sources import detect
+from experiments.datasets.sources.manifest import ManifestSource
+from experiments.datasets.store import packed, packing
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.model.factors import Factor, parse_factors
 
 GROUPINGS = {
     'folder': 'group', 'celeb': 'identity', 'celeba': 'identity',
@@ -135,7 +137,7 @@ def _grouped(config: Config) -> list[Factor]:
 
 def _check_columns(config: Config) -> None:
   """Says, before hours of preparing, that a CSV lacks a factor's grouping."""
-  csv_path = sources.find_csv(
+  csv_path = detect.find_csv(
       store_settings(config)['data_dir'], config.read_as)
   if csv_path is None or config.model == 'vae':
     return

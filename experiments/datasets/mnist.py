@@ -7,14 +7,14 @@ import os
 import numpy as np
 
 from experiments.cli import UserError
+from experiments.config.presets import Config
 from experiments.datasets.splits import (
     SPLIT_SEED,
     Splits,
     check_image_size,
     content_of,
 )
-from experiments.presets import Config
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.data.grouped import GroupedImages
 
 _NUM_TRAIN = 50_000
 _GROUPING = 'digit'

@@ -8,14 +8,14 @@ from importlib import resources
 
 import numpy as np
 
+from experiments.config.presets import Config
 from experiments.datasets.splits import (
     Splits,
     check_image_size,
     content_of,
     split_images,
 )
-from experiments.presets import Config
-from mlvae_jax.store import GroupedImages
+from mlvae_jax.data.grouped import GroupedImages
 
 
 def load(config: Config) -> Splits:

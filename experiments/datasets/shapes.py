@@ -11,22 +11,17 @@ ring would look the same at every angle; they have a notch and a gap.
 What `hold_out` names, by default ten combinations of shape and colour and the
 purple triangle among them, is never trained on and makes up the test split.
 (So a training image's shape tells a little of its colour: which it is not.)
-
-  from experiments.datasets import shapes
-  shapes.save_sheet('docs/shapes.png')  # All shapes in all colours.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from experiments import cli
+from experiments.config.presets import Config
 from experiments.datasets.drawing import (
-    COLOURS,
     FACTORS,
     JITTER,
-    OUTLINES,
     Scenes,
     draw,
 )
@@ -35,9 +30,8 @@ from experiments.datasets.splits import (
     Splits,
     digest_arrays,
 )
-from experiments.presets import PRESETS, Config
-from mlvae_jax.factors import parse_factors
-from mlvae_jax.store import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.model.factors import parse_factors
 
 _COLUMNS = {name: column for column, name in enumerate(FACTORS)}
 _MAX_BYTES = 4 << 30
@@ -181,34 +175,3 @@ def _first_grouping(config: Config) -> str:
           f'shapes has no grouping {grouping!r}, see --factors; choose one of '
           + ', '.join(FACTORS))
   return groupings[0] if groupings else 'shape'
-
-
-def save_sheet(path: str) -> None:
-  """Writes a picture of all shapes in all colours, at random in the rest.
-
-  Args:
-    path: of the PNG. What the preset holds out is framed in red.
-  """
-  import matplotlib  # Slow to import: only to draw.
-
-  from experiments import sheets
-
-  grid = np.indices((len(OUTLINES), len(COLOURS))).reshape(2, -1).T
-  scenes = sample(len(grid))
-  scenes.values[:, :2] = grid
-  held = held_out(scenes, parse_hold_out(PRESETS['shapes'].hold_out))
-  images = draw(scenes, 42)
-  with matplotlib.rc_context(sheets.STYLE):
-    sheet = sheets.Sheet(images.shape[1:], *(len(v) for v in (
-        OUTLINES, COLOURS)))
-    for (row, column), image, out in zip(grid, images, held):
-      sheet.put(row, column, image, sheets.RED if out else None)
-    for row, name in enumerate(OUTLINES):
-      sheet.text(row + 0.5, -0.1, name, ha='right')
-    for column, name in enumerate(COLOURS):
-      sheet.text(-0.05, column + 0.5, name, ha='center', va='bottom')
-    sheets.save(sheets.Drawing(sheet.figure(), (
-        'All shapes in all colours; size, position and rotation at random. '
-        'Framed in red: never trained on.')), path)
-  with Image.open(path) as image:  # Few colours: a third of the bytes.
-    image.convert('RGB').quantize(128).save(path, optimize=True)

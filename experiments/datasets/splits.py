@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.presets import Config
-from mlvae_jax.store import GroupedImages
+from experiments.config.presets import Config
+from mlvae_jax.data.grouped import GroupedImages
 
 # Splits are part of a data set: they do not change with a run's seed, so
 # that runs of different seeds can be compared.

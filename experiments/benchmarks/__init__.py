@@ -1,0 +1,1 @@
+"""What things cost: speed beside PyTorch, many groups, SVI."""

@@ -1,0 +1,141 @@
+"""What a million groups cost: to start, in memory, and per batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import numpy as np
+
+from experiments import cli
+from mlvae_jax.data.feed import Feed
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.index_stream import IndexStream
+from mlvae_jax.data.mixed_stream import MixedStream
+from mlvae_jax.model.factors import ml_vae
+from mlvae_jax.model.model import Model
+from mlvae_jax.model.networks import MLP
+from mlvae_jax.training.loop import make_chunk, train
+from mlvae_jax.training.step import TrainConfig, init_state
+
+PARTS = ('one grouping', 'two groupings', 'SVI tables')
+_BATCHES, _CHUNK = 500, 20
+_SETTINGS = {'groups_per_batch': 32, 'max_group_size': 8}
+_SEED = 0
+
+
+class Cost(NamedTuple):
+  """What one way over the data costs.
+
+  Attributes:
+    start: seconds until the first batch, or step, is there.
+    each: milliseconds of a later one.
+    memory: peak of the process, in GB (10^9 bytes), data and JAX included.
+  """
+
+  start: float
+  each: float
+  memory: float
+
+
+def main() -> None:
+  """Reads the flags, measures and prints."""
+  values = flags.FLAGS
+  try:
+    numbers = [int(float(text)) for text in values.groups]
+  except ValueError:
+    numbers = []
+  if not numbers or not all(0 < n <= values.rows for n in numbers):
+    cli.bad_flag('expected --groups as comma-separated numbers from 1 to '
+                 f'--rows, got {",".join(values.groups)}')
+  print(f'{"":14} {"groups":>9} {"rows":>10} {"start s":>9} '
+        f'{"ms each":>9} {"GB":>6}')
+  for part in PARTS:
+    for number in numbers:
+      cost = _alone(part, number, values.rows)
+      print(f'{part:14} {number:9,} {values.rows:10,} {cost.start:9.2f} '
+            f'{cost.each:9.3f} {cost.memory:6.2f}', flush=True)
+
+
+def define_flags() -> None:
+  """Defines the flags of this entry point."""
+  flags.DEFINE_list('groups', ['1000', '1000000'], 'Numbers of groups.')
+  flags.DEFINE_integer('rows', 10_000_000, 'Rows.', lower_bound=1)
+
+
+def measure(part: str, num_groups: int, num_rows: int) -> Cost:
+  """Measures one part in this process.
+
+  Args:
+    part: one of `PARTS`.
+    num_groups: groups of each grouping.
+    num_rows: rows of all.
+
+  Returns:
+    Its cost.
+  """
+  rng = np.random.default_rng(_SEED)
+  ids = np.sort(rng.integers(0, num_groups, num_rows, np.int32))
+  offsets = np.concatenate(
+      [[0], np.cumsum(np.bincount(ids, minlength=num_groups))])
+  if part == 'one grouping':
+    start, each = _stream(lambda: IndexStream(offsets, **_SETTINGS))
+  elif part == 'two groupings':
+    labels = {'a': ids, 'b': rng.integers(0, num_groups, num_rows, np.int32)}
+    start, each = _stream(lambda: MixedStream(labels, **_SETTINGS))
+  else:
+    del ids
+    start, each = _tables(offsets, num_rows)
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return Cost(start, each, peak / 1e9)
+
+
+def _stream(make) -> tuple[float, float]:
+  begin = time.perf_counter()
+  stream = make()
+  stream.batches(0, 1)
+  start = time.perf_counter() - begin
+  times = []
+  for step in range(1, _BATCHES, 10):
+    begin = time.perf_counter()
+    stream.batches(step, step + 10)
+    times.append((time.perf_counter() - begin) / 10)
+  return start, 1000 * statistics.median(times)
+
+
+def _tables(offsets: np.ndarray, num_rows: int) -> tuple[float, float]:
+  """Training of an SVI model."""
+  begin = time.perf_counter()
+  images = np.random.default_rng(_SEED).integers(
+      0, 256, (num_rows, 2, 2, 1), np.uint8)
+  data = GroupedImages(images, offsets, ('',) * (len(offsets) - 1))
+  model = Model(ml_vae(10, 10), (2, 2, 1), network=MLP((16,)), inference='svi')
+  stream = IndexStream(
+      offsets, whole_shares=True, row_multiple=jax.local_device_count(),
+      **_SETTINGS)
+  feed = Feed(model, data, stream)
+  settings = TrainConfig()
+  state = init_state(model, settings, feed.table_sizes)
+  chunk = make_chunk(model, settings, feed.num_groups)
+  times, start = [], None
+  for _ in train(
+      state, feed, chunk, num_steps=10 * _CHUNK, chunk_steps=_CHUNK):
+    now = time.perf_counter()
+    if start is None:
+      start = now - begin
+    else:
+      times.append((now - begin) / _CHUNK)
+    begin = now
+  return start, 1000 * statistics.median(times)
+
+
+def _alone(part: str, num_groups: int, num_rows: int) -> Cost:
+  """Measures in a new process."""
+  context = multiprocessing.get_context('spawn')
+  with context.Pool(1) as pool:
+    return pool.apply(measure, (part, num_groups, num_rows))

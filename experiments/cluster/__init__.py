@@ -1,0 +1,1 @@
+"""Starting runs elsewhere: on TPU VMs and on SLURM."""

@@ -1,0 +1,84 @@
+"""Training on a SLURM cluster, by sbatch: one process per GPU.
+
+JAX finds the other processes by SLURM's variables. Before the time is up
+SLURM sends SIGTERM: training saves, ends with 143, and the job is queued
+again; so it is after a node was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import shlex
+import sys
+
+from experiments.cluster.shell import Shell
+
+_SAVED = 128 + 15  # Exit code of training that SIGTERM has ended.
+
+
+@dataclasses.dataclass(frozen=True)
+class Slurm:
+  """A job of some nodes, each with GPUs.
+
+  Attributes:
+    shell: that runs sbatch.
+    name: of the job.
+    partition: None for the cluster's default.
+    account: likewise.
+    nodes: how many.
+    gpus_per_node: of each; 0 is one process a node, on its CPUs.
+    time_limit: as SLURM takes it, '8:00:00'; None for the partition's.
+    setup: shell command before training: modules, environments.
+    log: file of the output.
+  """
+
+  shell: Shell
+  name: str
+  partition: str | None
+  account: str | None
+  nodes: int
+  gpus_per_node: int
+  time_limit: str | None
+  setup: str
+  log: str
+
+  def run(self, arguments: Sequence[str]) -> None:
+    """Submits the job."""
+    options = [
+        f'--job-name={self.name}', f'--nodes={self.nodes}',
+        f'--ntasks-per-node={max(1, self.gpus_per_node)}',
+        f'--output={os.path.abspath(self.log)}', '--open-mode=append',
+        '--requeue', '--signal=TERM@120', f'--chdir={os.getcwd()}']
+    if self.gpus_per_node:
+      options.append(f'--gpus-per-node={self.gpus_per_node}')
+    for name, value in (('partition', self.partition),
+                        ('account', self.account), ('time', self.time_limit)):
+      if value:
+        options.append(f'--{name}={value}')
+    self.shell.run(['sbatch', *options], stdin=self.script(arguments))
+
+  def script(self, arguments: Sequence[str]) -> str:
+    """The batch script."""
+    train = shlex.join([
+        sys.executable, '-u', '-m', 'experiments.train', *arguments])
+    return '\n'.join([
+        '#!/bin/bash', *filter(None, [self.setup]),
+        f'srun --kill-on-bad-exit=0 {train}', 'code=$?',
+        '# Saved before the time was up: the same job goes on.',
+        f'if [ $code -eq {_SAVED} ]; then',
+        '  scontrol requeue "$SLURM_JOB_ID"', 'fi', 'exit $code', ''])
+
+  def logs(self) -> None:
+    """Follows the output, until Ctrl-C."""
+    self.shell.run(['tail', '--lines=+1', '--retry', '--follow=name',
+                    os.path.abspath(self.log)])
+
+  def stop(self) -> None:
+    """Asks training to save and end."""
+    self.shell.run(['scancel', '--signal=TERM', f'--jobname={self.name}'])
+
+  def delete(self) -> None:
+    """Ends the job at once."""
+    self.shell.run(['scancel', f'--jobname={self.name}'])

@@ -1,0 +1,1 @@
+"""Every setting of a run: presets, and the flags that override them."""

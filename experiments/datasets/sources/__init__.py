@@ -1,0 +1,1 @@
+"""What files there are, as streams of records; decoding of images."""

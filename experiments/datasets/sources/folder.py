@@ -1,0 +1,223 @@
+"""Images in a folder of folders: a folder per group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+import functools
+import os
+from typing import Any
+
+from experiments.cli import UserError
+from experiments.datasets.sources import records
+from experiments.datasets.sources.records import Record, file_state, readable
+
+_NO_GROUP = 'lies in no group\'s folder'
+_NO_IMAGES = 'holds no images'
+_LINKS_BACK = 'is a link to a folder above it, or to one that is read already'
+
+
+class FolderSource:
+  """`DATA_DIR/GROUP/IMAGE`, or `DATA_DIR/GROUP/ANYTHING/IMAGE`.
+
+  The content of a file says whether it is an image. Whatever else lies there
+  is named as bad, but for litter (`records.is_litter`).
+
+  Attributes:
+    level: which folder of a path names the group.
+    group_names: the groups, as their folders are called.
+  """
+
+  unit = 'image'
+  has_ranks = False
+  groupings = ()
+
+  def __init__(self, data_dir: str, level: int = 1, sought: str = 'folders'):
+    """Finds the groups' folders.
+
+    Args:
+      data_dir: the folder that holds everything.
+      level: which folder of a path names the group, 1 the first below
+        data_dir. Folders of one name are one group.
+      sought: what was looked for, for the error where there is none.
+
+    Raises:
+      UserError: when there are no folders at this level.
+    """
+    self._data_dir, self.level = data_dir, level
+    self._folders, self._strays = _find_groups(data_dir, level)
+    where = readable(data_dir)
+    if not self._folders:
+      raise UserError(_no_folders(where, level, len(self._strays), sought))
+    self.group_names = sorted(set(map(os.path.basename, self._folders)))
+    self.notes: tuple[str, ...] = ()
+    num_folders, num_groups = len(self._folders), len(self.group_names)
+    self.description = (
+        f'a folder per group, {num_groups:,} of them, in {where}'
+        + (f', at level {level}' if level > 1 else '')
+        + (f', {num_folders:,} folders pooled by name'
+           if num_folders > num_groups else ''))
+
+  @functools.cached_property
+  def _files(self) -> list[tuple[str, list[str], dict[str, str]]]:
+    """The groups' folders, the files in each, and what is wrong with some."""
+    found = []
+    for folder in self._folders:
+      names, problems = [], {}
+      for name, problem in self._walk(folder):
+        names.append(name)
+        if problem:
+          problems[name] = problem
+      found.append((folder, names, problems))
+    return found
+
+  def _walk(self, folder: str) -> Iterator[tuple[str, str | None]]:
+    """The files of a group's folder, or '' and why there are none."""
+    path = os.path.join(self._data_dir, folder)
+    is_empty = True
+    for found in _walk(path, [os.path.realpath(path)]):
+      is_empty = False
+      yield found
+    if is_empty:
+      yield '', _NO_IMAGES
+
+  @property
+  def total(self) -> int:
+    return len(self._strays) + sum(len(names) for _, names, _ in self._files)
+
+  def fingerprint(self) -> str:
+    """Of the files' names, and the first files' sizes and times.
+
+    Of folders without further folders, once enough files were looked at, the
+    times say what their names would.
+    """
+    return records.digest(self._states())
+
+  def _states(self) -> Iterator[Any]:
+    yield from self._strays
+    num_left = records.MAX_STATED
+    for folder in self._folders:
+      path = os.path.join(self._data_dir, folder)
+      # A folder has another size on another file system.
+      yield folder, file_state(path)[1:]
+      if num_left <= 0 and _is_flat(path):
+        continue
+      for name, _ in self._walk(folder):
+        yield name, (
+            file_state(os.path.join(path, name)) if num_left > 0 else None)
+        num_left -= 1
+
+  def records(self, position: int | None = None) -> Iterator[Record]:
+    number, start = 0, position or 0
+    for path, problem in self._strays:
+      number += 1
+      if number > start:
+        yield Record(
+            '', readable(os.path.join(self._data_dir, path)), 0, None, problem,
+            1, number)
+    ranks = Counter()
+    for folder, names, problems in self._files:
+      group = readable(os.path.basename(folder))
+      for name in names:
+        number += 1
+        problem, rank = problems.get(name), ranks[group]
+        ranks[group] += problem is None
+        if number > start:
+          relative = os.path.join(folder, name) if name else folder
+          path = os.path.join(self._data_dir, relative)
+          yield Record(
+              group, readable(path), rank, None if problem else path, problem,
+              1, number, name=readable(relative))
+
+  def mend(self, where: str, problem: str) -> str:
+    del where
+    return {
+        _NO_GROUP: 'put the images of each group into a folder of its own, or '
+                   'name images and groups in a manifest.csv',
+        _NO_IMAGES: 'put images there, or choose another --data_dir',
+    }.get(problem, '')
+
+
+def _find_groups(data_dir: str, level: int
+                 ) -> tuple[list[str], list[tuple[str, str]]]:
+  """The folders at a level; and what lies above, with what is wrong."""
+  folders, strays = [''], []
+  for _ in range(level):
+    outer, folders = folders, []
+    for folder in outer:
+      path = os.path.join(data_dir, folder)
+      try:
+        names, files = records.list_folder(path)
+      except OSError as error:
+        if not folder:
+          raise
+        strays.append((folder, f'cannot be listed: {error.strerror}'))
+        continue
+      # A link that leads nowhere was meant to be a group.
+      lost = {name for name in files
+              if not os.path.exists(os.path.join(path, name))}
+      back = {name for name in names
+              if os.path.islink(os.path.join(path, name))
+              and _is_above(os.path.join(path, name), path)}
+      folders += [os.path.join(folder, name)
+                  for name in sorted({*names, *lost} - back)]
+      strays += [
+          (os.path.join(folder, name),
+           _LINKS_BACK if name in back else _NO_GROUP)
+          for name in sorted({*files, *back} - lost)]
+      if folder and not names and not files:
+        strays.append((folder, _NO_IMAGES))
+  return folders, strays
+
+
+def _walk(folder: str, roots: list[str]) -> Iterator[tuple[str, str | None]]:
+  """The files below a folder in the order of names, and what is wrong.
+
+  Args:
+    folder: whose files are meant.
+    roots: real paths of what is read already; links add to it.
+
+  Yields:
+    Relative path ('' is the folder itself) and problem, or None.
+  """
+  try:
+    folders, files = records.list_folder(folder)
+  except OSError as error:
+    yield '', f'cannot be listed: {error.strerror}'
+    return
+  folders = set(folders)
+  for name in sorted([*folders, *files]):
+    path = os.path.join(folder, name)
+    if name not in folders:
+      yield name, None
+    elif any(_is_above(path, root) or _is_above(root, path)
+             for root in roots if os.path.islink(path)):
+      yield name, _LINKS_BACK
+    else:
+      if os.path.islink(path):
+        roots.append(os.path.realpath(path))
+      for inner, problem in _walk(path, roots):
+        yield os.path.join(name, inner) if inner else name, problem
+
+
+def _is_above(path: str, folder: str) -> bool:
+  """Whether a path leads to a folder, or to one that holds it."""
+  return os.path.join(os.path.realpath(folder), '').startswith(
+      os.path.join(os.path.realpath(path), ''))
+
+
+def _is_flat(path: str) -> bool:
+  """Whether a folder holds no folders, where the file system counts them."""
+  try:
+    return os.stat(path).st_nlink == 2
+  except OSError:
+    return True
+
+
+def _no_folders(where: str, level: int, num_files: int, sought: str) -> str:
+  if level > 1:
+    return (f'{where} holds no folders at level {level}; choose another '
+            '--group_level, 1 is the first level below --data_dir')
+  files = f'; {num_files:,} files lie directly in it' if num_files else ''
+  return (f'{where} holds no {sought}; expected one folder per group, with '
+          f'images{files}')

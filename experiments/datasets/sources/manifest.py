@@ -1,0 +1,250 @@
+"""Images that a CSV file names, with any number of groupings.
+
+  path,person,light
+  a/1.jpg,Ann,lamp
+  a/2.jpg,Ann,
+  b/1.jpg,,window
+
+`path` is relative to the file's folder and does not leave it. Every other
+column is a grouping, called as the column; an empty cell says that the image
+is a group of its own. Quotes are those of CSV, but every row is one line, so
+that one bad quote costs one row.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterator
+import csv
+import functools
+import itertools
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.cli import UserError
+from experiments.datasets.sources import records
+from experiments.datasets.sources.records import (
+    Line,
+    Record,
+    file_state,
+    readable,
+)
+
+NAME = 'manifest.csv'
+PATH = 'path'
+# The packed store names files after groupings.
+_MAX_NAME_BYTES = 200
+
+
+class ManifestSource:
+  """A CSV file of paths and groups, read as a stream.
+
+  The first of its `groupings` is the one that a model's first factor asks
+  for, or the first column. There an image without a group has a group of its
+  own, named by its path: do not call a group like an image.
+  """
+
+  unit = 'image'
+  has_ranks = False
+
+  def __init__(self, path: str, sort_by: str | None = None):
+    """Reads the header.
+
+    Args:
+      path: of the file.
+      sort_by: grouping to come first, where there is one so called.
+
+    Raises:
+      UserError: when the file cannot be read, or its header not be used.
+    """
+    self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
+    self.notes: tuple[str, ...] = ()
+    self._columns, self._start = _read_header(path)
+    names = [name for name in self._columns if name != PATH]
+    if sort_by in names:
+      names.insert(0, names.pop(names.index(sort_by)))
+    self.groupings = tuple(names)
+    self._places = [self._columns.index(name) for name in (PATH, *names)]
+    self.description = (
+        f'images named by {readable(path)}, grouped by {", ".join(names)}')
+
+  @property
+  def total(self) -> int:
+    return self._scanned[0]
+
+  def fingerprint(self) -> str:
+    """Of the file's size and time, and those of the images named first."""
+    rows = itertools.islice(self._rows(), records.MAX_STATED)
+    return records.digest(itertools.chain(
+        [self.groupings, file_state(self._path)],
+        (file_state(row.path) for row in rows if row.path)))
+
+  def records(self, position: list[int] | None = None) -> Iterator[Record]:
+    *at, num_paths = position or (*self._start, 0)
+    repeats = self._scanned[1]
+    next_repeat = int(np.searchsorted(repeats, num_paths))
+    manifest = readable(self._path)
+    for row in self._rows(*at):
+      where, problem = f'{manifest}:{row.line.number}', row.problem
+      if row.path:
+        if problem is None:
+          where = readable(row.path)
+        if next_repeat < len(repeats) and repeats[next_repeat] == num_paths:
+          where = f'{manifest}:{row.line.number}'
+          problem = f'{self._relative(row.path)!r} is named a second time'
+          next_repeat += 1
+        num_paths += 1
+      group, *others = row.groups or ('',)
+      yield Record(
+          group or self._relative(row.path), where, 0,
+          row.path if problem is None else None, problem, 1,
+          [row.line.end, row.line.number, num_paths], tuple(others),
+          self._relative(row.path))
+
+  def mend(self, where: str, problem: str) -> str:
+    """Says where the images are that rows name in another place."""
+    folder = readable(self._inside.rstrip('/'))
+    if 'leads out of the folder' in problem:
+      return (f'paths are relative to {folder}: move the .csv to a folder that '
+              'holds all its images')
+    if 'No such file' not in problem:
+      return ''
+    path = where.removeprefix(readable(self._inside))
+    try:
+      folders, _ = records.list_folder(self._inside)
+    except OSError:
+      folders = []
+    name = os.path.basename(path)
+    for other in (name, *(os.path.join(inner, tail) for inner in folders
+                          for tail in (path, name))):
+      if os.path.exists(os.path.join(self._inside, other)):
+        return (f'paths are relative to {folder}; the file there is {other}, '
+                'so correct the paths')
+    return f'paths are relative to {folder}'
+
+  @functools.cached_property
+  def _scanned(self) -> tuple[int, np.ndarray]:
+    """Number of rows; and which paths, in order, are there already.
+
+    Of ten million paths the hashes take 80 MB, the paths would take a GB. Two
+    paths of one hash are as good as excluded: it has 64 bits.
+    """
+    hashes, num_rows = array.array('q'), 0
+    for row in self._rows():
+      num_rows += 1
+      if row.path:
+        hashes.append(hash(row.path))
+    order = np.argsort(hashes, kind='stable')
+    ordered = np.asarray(hashes)[order]
+    return num_rows, np.sort(order[1:][ordered[1:] == ordered[:-1]])
+
+  def _rows(self, offset: int | None = None, number: int = 1
+            ) -> Iterator[_Row]:
+    if offset is None:
+      offset, number = self._start
+    for line in records.read_lines(self._path, offset, number):
+      yield self._parse(line)
+
+  def _parse(self, line: Line) -> _Row:
+    if line.text is None:
+      return _Row(line, records.TOO_LONG)
+    try:
+      fields = _split(line.text)
+    except ValueError as error:
+      return _Row(line, str(error))
+    if len(fields) != len(self._columns):
+      return _Row(
+          line, f'{len(fields)} fields, expected {len(self._columns)}')
+    path, *groups = (fields[i] for i in self._places)
+    groups = tuple(map(str.strip, groups))
+    if not path.strip():
+      return _Row(line, 'no path', groups)
+    # Whatever the folders between are links to: what is said is what counts.
+    full = os.path.normpath(os.path.join(self._inside, path))
+    if not full.startswith(self._inside):
+      return _Row(
+          line, f'path {path!r} leads out of the folder of '
+          + readable(os.path.basename(self._path)), groups)
+    return _Row(line, None, groups, full)
+
+  def _relative(self, path: str | None) -> str:
+    return readable(path[len(self._inside):]) if path else ''
+
+
+class _Row(NamedTuple):
+  """A row: its line, what is wrong with it, its groups, its image's path."""
+
+  line: Line
+  problem: str | None
+  groups: tuple[str, ...] | None = None
+  path: str | None = None
+
+
+def names_images(path: str) -> bool:
+  """Whether a .csv has a header with a column of paths."""
+  try:
+    line = next(records.read_lines(path), None)
+    return bool(line and line.text) and PATH in _header(line)
+  except (OSError, ValueError):
+    return False
+
+
+def _header(line: Line) -> list[str]:
+  """The columns that a first line names; a ValueError where it is not CSV."""
+  if line.text is None:
+    raise ValueError(records.TOO_LONG)
+  return [name.strip()
+          for name in _split(line.text.removeprefix(b'\xef\xbb\xbf'))]
+
+
+def _split(text: bytes) -> list[str]:
+  """The fields of a line; a ValueError where it is none of CSV."""
+  try:
+    return next(csv.reader([text.decode().rstrip('\r\n')], strict=True))
+  except UnicodeDecodeError:
+    raise ValueError('is not UTF-8') from None
+  except csv.Error as error:
+    if 'unexpected end' in str(error):
+      error = 'a quoted field does not end in its line'
+    raise ValueError(f'is not a row of CSV: {error}') from None
+
+
+def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
+  """The columns, and where the rows start: byte, and number of the line."""
+  try:
+    line = next(records.read_lines(path), None)
+  except OSError as error:
+    raise UserError(f'cannot read {path}: {error.strerror}') from error
+  if line is None:
+    raise UserError(f'{path} is empty; expected a header: path,GROUPING,...')
+  try:
+    columns = _header(line)
+  except ValueError as error:
+    raise UserError(
+        f'the header of {path}: {error}; save it as CSV in UTF-8') from error
+  _check_header(path, columns)
+  return columns, (line.end, line.number)
+
+
+def _check_header(path: str, columns: list[str]) -> None:
+  found = f'found {", ".join(columns)[:200]!r}'
+  if PATH not in columns:
+    raise UserError(
+        f'{path} has no column {PATH}; its first line names the columns: '
+        f'path,GROUPING,..., separated by commas; {found}')
+  # Some file systems take upper and lower case for the same.
+  lower = [name.casefold() for name in columns]
+  for name in columns:
+    if not name.isidentifier() or len(name.encode()) > _MAX_NAME_BYTES:
+      raise UserError(
+          f'{path} has a column {name[:100]!r}; a grouping is called by '
+          'letters, digits and underscores, and starts with no digit')
+    if lower.count(name.casefold()) > 1:
+      raise UserError(
+          f'{path} has two columns {name!r}; rename or remove one')
+  if len(columns) == 1:
+    raise UserError(
+        f'{path} has no column but {PATH}; add one for every grouping, with '
+        'the name of each image\'s group')

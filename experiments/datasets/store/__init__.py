@@ -1,0 +1,1 @@
+"""The packed store: images decoded once, mapped into memory."""

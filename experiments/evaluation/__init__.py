@@ -1,0 +1,1 @@
+"""The sections of an evaluation: their numbers, tables and charts."""

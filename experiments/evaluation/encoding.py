@@ -1,0 +1,172 @@
+"""Codes of many images, for the evaluation: alone, or accumulated in sets.
+
+All that the evaluation knows of posteriors goes through `Encoded`. A model
+without an encoder (SVI) infers them by optimisation instead. Pixels,
+the control beside every code, are here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import functools
+
+import jax
+import numpy as np
+
+import mlvae_jax
+from mlvae_jax.grouping.group_posteriors import combine
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.model.factors import Factor
+from mlvae_jax.model.model import Model, Params
+
+_ENCODE_ROWS = 1024
+_INFER_ROWS = 2048
+
+
+class Encoded:
+  """The posteriors of a model for the images of several splits.
+
+  A split is encoded when it is first asked for.
+  """
+
+  def __init__(self, model: Model, params: Params,
+               images: Mapping[str, np.ndarray],
+               rows: Mapping[str, np.ndarray] | None = None):
+    """Takes note of what is to be encoded.
+
+    Args:
+      model: static.
+      params: its parameters.
+      images: `[N, H, W, C]` uint8 by split.
+      rows: by split `[M]`, sorted and distinct: all that will be asked for;
+        None for all rows.
+    """
+    self.model = model
+    self._params = params
+    self._images = images
+    self._rows = rows
+    self._posteriors = {}
+    self._inferred = {}  # By optimisation, for sets of images.
+
+  @property
+  def factors(self) -> tuple[Factor, ...]:
+    """The factors of the model."""
+    return self.model.factors
+
+  def alone(self, split: str, factor: str, rows: np.ndarray) -> Normal:
+    """Strategy 1: each image its own group.
+
+    Args:
+      split: of the rows.
+      factor: name of the factor.
+      rows: `[R]`.
+
+    Returns:
+      Normal of `[R, D]`.
+    """
+    if split not in self._posteriors:
+      self._posteriors[split] = encode_rows(
+          self.model, self._params, self._images[split],
+          None if self._rows is None else self._rows[split])
+    if self._rows is not None:
+      rows = np.searchsorted(self._rows[split], rows)
+    return self._posteriors[split][factor].take(rows)
+
+  def together(self, split: str, factor: str, rows: np.ndarray,
+               set_ids: np.ndarray, num_sets: int) -> Normal:
+    """Strategy 2: the images of a set accumulate their evidence.
+
+    Args:
+      split: of the rows.
+      factor: name of the factor.
+      rows: `[R]`; a row may be in several sets.
+      set_ids: `[R]` ints in `[0, num_sets)`.
+      num_sets: S.
+
+    Returns:
+      Normal of `[S, D]` (paper eqs. 6-7); of a mixture its mean and variance.
+    """
+    if (self.model.inference == 'encoder'
+        or self.model.factor(factor).grouping is None
+        or np.array_equal(set_ids, np.arange(num_sets))):  # Each its own set.
+      return combine(self.model.group_posterior,
+                     self.alone(split, factor, rows), set_ids, num_sets)
+    # Probes of means and of samples ask for the same sets.
+    asked = (split, factor, rows.tobytes(), set_ids.tobytes())
+    if asked not in self._inferred:
+      self._inferred[asked] = _infer_sets(
+          self.model, self._params, factor, self._images[split], rows,
+          set_ids, num_sets)
+    return self._inferred[asked]
+
+
+def encode_rows(model: Model, params: Params, images: np.ndarray,
+                rows: np.ndarray | None = None) -> dict[str, Normal]:
+  """Encodes many images, each alone.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]` uint8, N > 0; may be a file mapped into memory.
+    rows: which of them, `[M]`, M > 0; None for all.
+
+  Returns:
+    Per factor a Normal of `[M, D]` NumPy arrays.
+  """
+  encode = jax.jit(model.encode)
+  if model.inference == 'svi':
+    encode = functools.partial(mlvae_jax.posteriors, model)
+  count = len(images if rows is None else rows)
+  parts = []
+  for start in range(0, count, _ENCODE_ROWS):
+    which = slice(start, start + _ENCODE_ROWS)
+    parts.append(jax.device_get(encode(
+        params, images[which if rows is None else rows[which]])))
+  return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+
+def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
+                rows: np.ndarray, set_ids: np.ndarray, num_sets: int
+                ) -> Normal:
+  """The posteriors of sets, by optimisation, some whole sets at a time."""
+  order = np.argsort(set_ids, kind='stable')
+  end = np.cumsum(np.bincount(set_ids, minlength=num_sets))
+  parts, first = [], 0
+  while first < num_sets:
+    start = end[first - 1] if first else 0
+    last = max(first + 1, int(np.searchsorted(
+        end, start + _INFER_ROWS, side='right')))
+    chosen = order[start:end[last - 1]]
+    # One shape, to compile once; what fills it up is one more set.
+    size = max(_INFER_ROWS, len(chosen))
+    ids = np.full(size, last - first, np.int32)
+    ids[:len(chosen)] = set_ids[chosen] - first
+    q = mlvae_jax.encode_group(
+        model, params, images[rows[np.resize(chosen, size)]], ids,
+        _INFER_ROWS + 1, factor=factor, mask=np.arange(size) < len(chosen))
+    parts.append(jax.device_get(q.take(slice(0, last - first))))
+    first = last
+  return Normal(*map(np.concatenate, zip(*parts)))
+
+
+def mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  """Mean image of each set of rows `[M, k]` as `pixels`, `[M, D]`."""
+  total = np.zeros((len(rows), *images.shape[1:]), np.float32)
+  for column in rows.T:
+    total += images[column]
+  return pixels(total / rows.shape[1])
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+  """Pixels `[N, D]` on [0, 1], averaged in blocks to at most 32x32.
+
+  For recognition these are as good as larger images, and cost less.
+  """
+  num, height, width, channels = images.shape
+  down, right = (
+      max(f for f in range(1, size + 1) if size % f == 0
+          and (f == 1 or size // f >= 32)) for size in (height, width))
+  blocks = images.reshape(
+      num, height // down, down, width // right, right, channels)
+  small = blocks.mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+  return small.reshape(num, -1)

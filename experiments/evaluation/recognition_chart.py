@@ -1,0 +1,162 @@
+"""The chart of how well groups never seen in training are recognised."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator, NullLocator
+
+from experiments.evaluation.charts import code_looks
+from experiments.evaluation.recognition_tables import (
+    by_gallery,
+    by_score,
+    ways_of,
+)
+from experiments.evaluation.results import read_evaluation
+from experiments.pictures.sheets import GREY, Drawing
+from mlvae_jax.model.model import Model
+
+_CHANCE = {'color': GREY, 'linestyle': '--', 'linewidth': 0.9}
+_FUSED = {True: '-', False: ':'}
+_COSINE = {'markersize': 3.5}
+# A ring around the other, where both are the same.
+_EVIDENCE = {'markersize': 7, 'markerfacecolor': 'none'}
+_FEW_SHOT_CAPTION = (
+    'few-shot recognition. A few images of each of {ways} groups are given '
+    '(the shots), and other images go to the group of the most similar code; '
+    'the curves say how many of them go to the right one. Solid lines, '
+    'strategy 2: the shots of a group make one code, the product of their '
+    'Normals; dotted lines, strategy 1: the nearest single shot decides.')
+_VERIFICATION_CAPTION = (
+    'verification, whether two images, each encoded alone (strategy 1), show '
+    'the same group. The area under '
+    'the ROC curve (AUC) is how often a pair of one group is scored above a '
+    'pair of two groups; 1 is perfect. Filled markers: scored by the cosine '
+    'of the means; hollow markers: by the ratio of the evidence for one '
+    'shared code to that for two.')
+_CLOSING = (
+    'Dashed lines: chance. Where a model separates its factors, those that '
+    'groups share lie high, above the controls, and the others near chance. '
+    'Thin lines are controls.')
+
+
+def draw_recognition(workdir: str, model: Model) -> Drawing | None:
+  """Few shots on the left, verification on the right.
+
+  Args:
+    workdir: of the run.
+    model: the looks of its factors are those of `charts.draw_evidence`.
+
+  Returns:
+    The chart of what evaluation.json has of the two; None for neither.
+  """
+  evaluation = read_evaluation(workdir)
+  few, pairs = (
+      evaluation.get(name) or [] for name in ('few_shot', 'verification'))
+  if not few and not pairs:
+    return None
+  codes = dict.fromkeys(row['code'] for row in [*pairs, *few])
+  looks = code_looks(  # The probes' codes come first: they set the colours.
+      [row['code'] for row in evaluation.get('probes') or []] + list(codes),
+      model)
+  looks = {code: looks[code] for code in codes}
+  count = bool(few) + bool(pairs)
+  figure = Figure(figsize=(3.6 * count, 3.2), layout='constrained')
+  figure.get_layout_engine().set(wspace=0.06)
+  axes, captions = figure.subplots(1, count, squeeze=False)[0], []
+  if few:
+    captions.append(_draw_few_shot(axes[0], few, looks))
+  if pairs:
+    captions.append(_draw_verification(axes[-1], pairs, looks))
+  _add_legend(figure, looks, few=bool(few), pairs=bool(pairs))
+  return Drawing(figure, ' '.join([
+      'Recognition of groups never seen in training.',
+      *(f'{side}: {caption}' if count > 1 else
+        caption[0].upper() + caption[1:]
+        for side, caption in zip(('Left', 'Right'), captions)), _CLOSING]))
+
+
+def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
+                   looks: dict[str, dict]) -> str:
+  """Draws accuracy against shots, for the fewest groups; gives the caption."""
+  table = {(code, fused): found for (code, many, fused), found
+           in by_gallery(rows).items() if not many}
+  for (code, fused), found in table.items():
+    _plot(ax, found, 'accuracy', linestyle=_FUSED[fused], **looks[code])
+  chance = {row['shots']: row for found in table.values()
+            for row in found.values()}
+  _plot(ax, chance, 'chance', **_CHANCE)
+  ways, shots = ways_of(*table.values()), sorted(chance)
+  ax.set(title=f'Few-shot: one of {ways} groups', xscale='log',
+         xlabel='shots, images given of each group',
+         ylabel='accuracy (%)', ylim=(-2, 102))
+  ax.set_xticks(shots, map(str, shots))
+  ax.xaxis.set_minor_locator(NullLocator())
+  return _FEW_SHOT_CAPTION.format(ways=ways)
+
+
+def _plot(ax: Axes, found: dict[int, dict[str, Any]], key: str,
+          **look: Any) -> None:
+  """Plots a number in % against shots; None and NaN leave gaps."""
+  shots = sorted(found)
+  values = [found[n][key] for n in shots]
+  ax.plot(shots, [math.nan if v is None else 100 * v for v in values], **look)
+
+
+def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
+                       looks: dict[str, dict]) -> str:
+  """Draws the AUC of each code on a line of its own; gives the caption."""
+  values = by_score(rows, 'auc')
+  codes = list(dict.fromkeys(row['code'] for row in rows))
+  ax.axvline(0.5, **_CHANCE)
+  for place, code in enumerate(codes):
+    look = looks[code]
+    cosine = values.get((code, 'cosine'), math.nan)
+    ax.plot([0.5, cosine], [place] * 2, color=look['color'],
+            linewidth=look['linewidth'])
+    ax.plot(cosine, place, **look | _COSINE | {
+        'markerfacecolor': look['color']})
+    ax.plot(values.get((code, 'evidence_ratio'), math.nan), place,
+            **look | _EVIDENCE)
+  ax.set(title='Verification', xlabel='area under the ROC curve',
+         xlim=(min([0.45, *(v - 0.03 for v in values.values())]), 1.02),
+         ylim=(len(codes) - 0.5, -0.5))
+  ax.set_yticks(range(len(codes)), list(map(_label, codes)), parse_math=False)
+  ax.xaxis.set_major_locator(MultipleLocator(0.1))
+  ax.grid(axis='x')
+  ax.grid(False, axis='y')
+  return _VERIFICATION_CAPTION
+
+
+def _add_legend(figure: Figure, looks: dict[str, dict], *, few: bool,
+                pairs: bool) -> None:
+  """Says below the axes what colours, lines and markers are."""
+  handles = [Line2D([], [], label=_label(code), **look)
+             for code, look in looks.items()]
+  rows = max(2, math.ceil(len(handles) / (3 if few and pairs else 2)))
+  while len(handles) % rows:  # What follows starts a column of its own.
+    handles.append(Line2D([], [], label=' ', linestyle=''))
+  if few:
+    handles += [
+        Line2D([], [], label=label, color=GREY, linestyle=_FUSED[fused])
+        for fused, label in ((True, 'shots fused'), (False, 'single shots'))]
+  if pairs:
+    handles += [
+        Line2D([], [], label=label, color=GREY, linestyle='', marker='o',
+               **look) for label, look in (
+                   ('cosine', _COSINE), ('evidence ratio', _EVIDENCE))]
+  handles.append(Line2D([], [], label='chance', **_CHANCE))
+  legend = figure.legend(handles=handles, loc='outside lower center',
+                         ncols=math.ceil(len(handles) / rows))
+  for text in legend.get_texts():
+    text.set_parse_math(False)
+
+
+def _label(code: str) -> str:
+  """A code's name as text, shortened to fit."""
+  name = code.replace('_', ' ')
+  return name if len(name) <= 22 else f'{name[:21]}…'

@@ -1,0 +1,104 @@
+"""Recognition of groups never seen in training, for evaluation.json.
+
+Verification: do two images show the same identity? Few-shot: which of 20, or
+of all, does an image show, given a few images of each? The protocol is
+Hosoya's: nearest neighbour by cosine on means, with the images of a gallery
+apart (strategy 1), or fused into one code by the product of their Normals
+(strategy 2). The images that are to be recognised are always alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.measures import recognition
+
+_SHOTS = (1, 2, 3, 5, 10)
+_WAYS = 20
+_NUM_EPISODES = 100
+_NUM_EPISODES_OF_ALL = 10  # Each has hundreds of groups already.
+_SEED = 0
+
+Codes = Mapping[str, Normal | np.ndarray]
+
+
+def verification_rows(codes: Codes, offsets: np.ndarray
+                      ) -> list[dict[str, Any]]:
+  """ROC AUC and accuracy at equal error, per code and score.
+
+  Args:
+    codes: per name the codes `[N, D]` of single images, sorted by group.
+    offsets: `[G + 1]` of the groups.
+
+  Returns:
+    Rows of the section "verification"; none where no group has two images.
+  """
+  pairs = recognition.verification_pairs(offsets, seed=_SEED)
+  if pairs.same.all() or not pairs.same.any():
+    return []
+  rows = []
+  for name, code in codes.items():
+    for score, values in _scores(code, pairs).items():
+      found = recognition.verify(values, pairs.same)
+      rows.append({
+          'code': name, 'strategy': 1, 'score': score, **found._asdict(),
+          'examples': int(offsets[-1]), 'labels': len(offsets) - 1})
+  return rows
+
+
+def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
+  """Accuracy of the nearest neighbour, per code, ways, shots and fusion.
+
+  Args:
+    codes: as in `verification_rows`.
+    offsets: `[G + 1]` of the groups.
+
+  Returns:
+    Rows of the section "few_shot": for every number of shots that at least
+    two groups allow; `ways` is 20 at most, and all those groups.
+  """
+  sizes = np.diff(offsets)
+  todo = list(_settings(sizes))
+  rows = []
+  for ways, shots in tqdm.tqdm(
+      todo, desc='few shots', unit='setting', dynamic_ncols=True):
+    for name, code in codes.items():
+      for fuse in (False, True)[:1 if shots == 1 else 2]:
+        found = recognition.few_shot(
+            code, offsets, ways=ways, shots=shots, fuse=fuse,
+            num_episodes=_NUM_EPISODES if ways else _NUM_EPISODES_OF_ALL,
+            seed=_SEED)
+        rows.append({
+            'code': name, 'strategy': 2 if fuse else 1, 'ways': found.ways,
+            'shots': shots, 'fused': fuse,
+            'accuracy': found.accuracy, 'chance': found.chance,
+            'standard_error': found.standard_error,
+            'examples': int(sizes[sizes > shots].sum()), 'labels': found.ways})
+  return rows
+
+
+def _settings(sizes: np.ndarray) -> Iterator[tuple[int | None, int]]:
+  for shots in _SHOTS:
+    count = int(np.sum(sizes > shots))
+    if count > _WAYS:
+      yield _WAYS, shots
+    if 2 <= count <= 2000:
+      yield None, shots
+
+
+def _scores(code: Normal | np.ndarray, pairs: recognition.Pairs
+            ) -> dict[str, np.ndarray]:
+  """Per score a value for every pair; higher says the same group."""
+  first, second = pairs.first, pairs.second
+  if not isinstance(code, Normal):
+    return {'cosine': recognition.cosine(code[first], code[second])}
+  q_first, q_second = (
+      Normal(*(value[rows] for value in code)) for rows in (first, second))
+  return {
+      'cosine': recognition.cosine(q_first.mean, q_second.mean),
+      'evidence_ratio': recognition.evidence_ratio(q_first, q_second)}

@@ -1,0 +1,148 @@
+"""The two strategies of encoding, compared: section "strategies".
+
+Strategy 1 disregards how test images are grouped: each is a group of its own.
+Strategy 2 accumulates the evidence of several images of a group into the codes
+that they share (paper, section 4). Here a set is an image and up to ten others
+of its group, as in fig. 5. Where groups have a mixture for a posterior, the
+Normal of its mean and variance stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.evaluation.encoding import Encoded
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.grouping.normal import Normal, kl_divergence
+from mlvae_jax.model.model import Model, Params
+
+SET_SIZE = 11
+_MAX_IMAGES = 10_000
+_DECODE_ROWS = 1024
+_SEED = 0
+_TEST = 'test'
+
+
+def strategy_rows(model: Model, params: Params, test: GroupedImages
+                  ) -> list[dict[str, Any]]:
+  """Reconstruction and group ELBO under strategies 1 and 2.
+
+  A factor's sets are of its own grouping; its KL counts once per set (paper
+  eq. 3). Both strategies see the same images and the same noise.
+
+  Args:
+    model: static.
+    params: its parameters.
+    test: the images. Of more than 10,000, sets of the first grouping are
+      chosen at random.
+
+  Returns:
+    Two rows of "strategy", "split", "images", "set_size" (at most), and per
+    image, in nats: "elbo_per_image", "log_lik" (of one sample), "kl" by
+    factor, "log_lik_of_means" (of the posterior means); "squared_error" is
+    per pixel and channel, of the image expected from the means. No rows where
+    no factor is grouped, or there are no images.
+  """
+  if not model.grouped or not len(test):
+    return []
+  rows = _choose_rows(test)
+  encoded = Encoded(model, params, {_TEST: test.images}, {_TEST: rows})
+  found = []
+  for strategy in (1, 2):
+    posteriors, kl = {}, {}
+    for factor in model.factors:
+      q, ids = encoded.alone(_TEST, factor.name, rows), np.arange(len(rows))
+      if strategy == 2 and factor.grouping is not None:
+        ids = split_into_sets(
+            test.labels_of(factor.grouping).ids[rows], SET_SIZE, _SEED)
+        q = encoded.together(
+            _TEST, factor.name, rows, ids, int(ids.max()) + 1)
+      kl[factor.name] = float(np.sum(kl_divergence(q))) / len(rows)
+      posteriors[factor.name] = Normal(*map(np.asarray, q)).take(ids)
+    found.append({
+        'strategy': strategy, 'split': _TEST, 'images': len(rows),
+        'set_size': 1 if strategy == 1 else SET_SIZE,
+        **_likelihoods(model, params, test.images, rows, posteriors, kl)})
+  return found
+
+
+def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:
+  """Divides every group at random into sets of nearly equal sizes.
+
+  Args:
+    ids: `[N]` ints, the groups; of -1 each row is a group of its own.
+    size: of a set, at most.
+    seed: of the division.
+
+  Returns:
+    `[N]` ints: the set of each row, counted from 0.
+  """
+  ids = np.where(ids < 0, ids.max() + 1 + np.arange(len(ids)), ids)
+  order = np.random.default_rng(seed).permutation(len(ids))
+  order = order[np.argsort(ids[order], kind='stable')]
+  _, group, count = np.unique(
+      ids[order], return_inverse=True, return_counts=True)
+  num_sets = -(-count // size)
+  rank = np.arange(len(ids)) - (np.cumsum(count) - count)[group]
+  sets = np.empty(len(ids), np.int64)
+  sets[order] = (np.cumsum(num_sets) - num_sets)[group] + rank % num_sets[group]
+  return sets
+
+
+def _choose_rows(test: GroupedImages) -> np.ndarray:
+  """All rows, or those of some sets of the first grouping."""
+  if len(test) <= _MAX_IMAGES:
+    return np.arange(len(test))
+  sets = split_into_sets(test.labels, SET_SIZE, _SEED)
+  # Whole sets, so that strategy 2 has the evidence there is.
+  rank = np.random.default_rng(_SEED).permutation(sets.max() + 1)[sets]
+  order = np.argsort(rank, kind='stable')
+  last = rank[order[_MAX_IMAGES - SET_SIZE]]
+  return np.flatnonzero(rank <= last)
+
+
+def _likelihoods(model: Model, params: Params, images: np.ndarray,
+                 rows: np.ndarray, posteriors: dict[str, Normal],
+                 kl: dict[str, float]) -> dict[str, Any]:
+  """The terms that need the decoder, and the ELBO, as averages."""
+  totals = np.zeros(3)
+  for x, codes, noise in _batches(images, rows, posteriors):
+    samples = {name: q.reparameterize(noise[name])
+               for name, q in codes.items()}
+    means = {name: q.mean for name, q in codes.items()}
+    totals += [
+        _reconstruct(model, params, x, samples)[0],
+        *_reconstruct(model, params, x, means)]
+  log_lik, of_means, error = (float(v) for v in totals / len(rows))
+  return {
+      'elbo_per_image': log_lik - sum(kl.values()), 'log_lik': log_lik,
+      'kl': kl, 'log_lik_of_means': of_means, 'squared_error': error}
+
+
+def _batches(images: np.ndarray, rows: np.ndarray,
+             posteriors: dict[str, Normal]
+             ) -> Iterator[tuple[np.ndarray, dict[str, Normal], dict]]:
+  """Images, posteriors and noise of some rows at a time."""
+  rng = np.random.default_rng(_SEED)
+  for start in range(0, len(rows), _DECODE_ROWS):
+    which = slice(start, start + _DECODE_ROWS)
+    codes = {name: q.take(which) for name, q in posteriors.items()}
+    noise = {name: rng.standard_normal(q.mean.shape, np.float32)
+             for name, q in codes.items()}
+    yield images[rows[which]], codes, noise
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _reconstruct(model, params, images, codes):
+  """Sums over images: log likelihood, and squared error per pixel."""
+  x = model.to_float(images)
+  logits = model.decode(params, codes)
+  error = jnp.square(jnp.clip(model.likelihood.mean(logits), 0.0, 1.0) - x)
+  return (jnp.sum(model.likelihood.log_prob(logits, x)),
+          jnp.sum(error) / error[0].size)

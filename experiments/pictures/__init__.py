@@ -1,0 +1,1 @@
+"""Pictures made of test images, and how they are laid out."""

@@ -1,0 +1,1 @@
+"""Observations sorted by group, and the batches drawn from them."""

@@ -1,0 +1,245 @@
+"""Inference: the posteriors and codes of images and of their groups.
+
+Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
+of grouped factors (paper section 4): strategy 1 takes each image as its own
+group; strategy 2, with `group_ids`, accumulates the evidence of the group.
+Where there are several groupings, ids are a dict from factor name to `[N]`.
+Images, ids and masks may be lists, too; N may be 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.grouping.evidence import check_group_ids, check_mask
+from mlvae_jax.grouping.group_posteriors import Members, combine, sample_codes
+from mlvae_jax.grouping.normal import Normal, standard_normal
+from mlvae_jax.inference import svi
+from mlvae_jax.model.model import Model, Params
+
+Codes = dict[str, jax.Array]
+Ids = jax.Array | Mapping[str, jax.Array]  # Of all factors, or by factor.
+Sizes = int | Mapping[str, int]
+
+
+def encode_group(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: jax.Array,
+    num_groups: int,
+    *,
+    factor: str | None = None,
+    mask: jax.Array | None = None,
+) -> Normal:
+  """Encodes groups of images: q(C | X_G), the product of the members' Normals.
+
+  Of a model with group_posterior='mixture' the Normal of the mixture's mean
+  and variance; of an SVI model what optimisation finds.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: `[N]` integers in `[0, num_groups)`, in any order.
+    num_groups: static int, G.
+    factor: which grouped factor; by default the only one.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+
+  Returns:
+    Normal of `[G, D]`; N(0, I) for a group without rows.
+
+  Raises:
+    ValueError: on wrong shapes, dtypes, ranges or ids, or another factor.
+  """
+  name = model.grouped_factor(factor).name
+  images = model.to_float(images, mask)
+  ids, mask = check_group_ids(
+      group_ids, images.shape[0], num_groups, mask)
+  return _encode_group(model, params, images, ids, num_groups, name, mask)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _encode_group(model, params, images, group_ids, num_groups, name, mask):
+  if model.inference == 'svi':
+    return _infer_by_svi(
+        model, params, images, {name: group_ids}, {name: num_groups}, mask
+    )[name]
+  q = model.encode(params, images)[name]
+  return combine(
+      model.group_posterior, q, group_ids, num_groups, mask)
+
+
+def posteriors(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
+    *,
+    mask: jax.Array | None = None,
+) -> dict[str, Normal]:
+  """The posterior of every factor for every image.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: for strategy 2 `[N]` ints, or a dict of them by factor; factors
+      that it leaves out follow strategy 1, as all do with None.
+    num_groups: static number of groups, with group_ids; one, or by factor.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+
+  Returns:
+    Normal of `[N, D]` per factor; members of a group have the same one of a
+    grouped factor. A mixture is given by its mean and variance. N(0, I) for a
+    row that is dropped.
+
+  Raises:
+    ValueError: on wrong shapes, dtypes, ranges or ids.
+  """
+  images, mask, members, num_groups = _check(
+      model, images, group_ids, num_groups, mask)
+  return _posteriors(
+      model, params, images, mask, members, tuple(num_groups.items()))
+
+
+def infer(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
+    *,
+    mask: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> Codes:
+  """Codes of images: posterior means, or with a key samples.
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: as `posteriors` takes them: given for strategy 2.
+    num_groups: static number of groups, with group_ids.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+    key: optional; consumed.
+
+  Returns:
+    `[N, D]` per factor; 0 for a row that is dropped, with a key as well.
+
+  Raises:
+    ValueError: as `posteriors` does.
+  """
+  images, mask, members, num_groups = _check(
+      model, images, group_ids, num_groups, mask)
+  found = _posteriors(
+      model, params, images, mask, members, tuple(num_groups.items()))
+  if key is None:
+    return {name: q.mean for name, q in found.items()}
+  keys = dict(zip(found, jax.random.split(key, len(found))))
+  codes = {name: q.sample(keys[name]) for name, q in found.items()}
+  if (model.group_posterior == 'mixture' and model.inference == 'encoder'
+      and images.shape[0] != 0):
+    codes |= _sample_members(
+        model, params, images, mask, members, num_groups, keys)
+  is_real = {name: mask & members[name][1] if name in members else mask
+             for name in codes}
+  return {name: jnp.where(is_real[name][:, None], code, 0.0)
+          for name, code in codes.items()}
+
+
+def _check(model: Model, images: jax.Array, group_ids: Ids | None,
+           num_groups: Sizes | None, mask: jax.Array | None
+           ) -> tuple[jax.Array, jax.Array, Any, dict[str, int]]:
+  """Checks what `posteriors` is given.
+
+  Returns:
+    Images as float; a mask; ids and mask by name of factor; sizes likewise.
+  """
+  images = model.to_float(images, mask)
+  num_rows = images.shape[0]
+  group_ids, num_groups = _by_factor(model, group_ids, num_groups)
+  members = {
+      name: check_group_ids(ids, num_rows, num_groups[name], mask)
+      for name, ids in group_ids.items()}
+  mask = (jnp.ones(num_rows, bool) if mask is None
+          else jnp.asarray(check_mask(mask, num_rows)))
+  if model.inference == 'svi':  # All codes of a row are found together.
+    for _, is_member in members.values():
+      mask &= is_member
+    members = {name: (ids, mask) for name, (ids, _) in members.items()}
+  return images, mask, members, num_groups
+
+
+def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
+               ) -> tuple[dict[str, jax.Array], dict[str, int]]:
+  """Ids and numbers of groups, both by name of grouped factor."""
+  if group_ids is None:
+    return {}, {}
+  if num_groups is None:
+    raise ValueError('expected num_groups with group_ids')
+  names = [f.name for f in model.grouped]
+  if not isinstance(group_ids, Mapping):
+    group_ids = dict.fromkeys(names, group_ids)
+  if not isinstance(num_groups, Mapping):
+    num_groups = dict.fromkeys(group_ids, num_groups)
+  for what, given in (('group_ids', group_ids), ('num_groups', num_groups)):
+    if not set(group_ids) <= set(given) <= set(names):
+      raise ValueError(
+          f'expected {what} of grouped factors {names}, the same in both, got '
+          f'{list(given)}')
+  return dict(group_ids), {name: num_groups[name] for name in group_ids}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _posteriors(model, params, images, mask, members, num_groups):
+  if model.inference == 'svi':
+    found = _infer_by_svi(
+        model, params, images,
+        {name: ids for name, (ids, _) in members.items()}, dict(num_groups),
+        mask)
+  else:
+    found = model.encode(params, images)
+    for name, size in num_groups:
+      found[name] = combine(
+          model.group_posterior, found[name], members[name][0], size,
+          members[name][1])
+  by_row = {name: q.take(members[name][0]) if name in members else q
+            for name, q in found.items()}
+  return {name: _drop(q, members.get(name, (None, mask))[1])
+          for name, q in by_row.items()}
+
+
+def _infer_by_svi(model, params, images, group_ids, num_groups, mask):
+  """As `svi.infer`; an image is its own group where no ids are given."""
+  num_rows = images.shape[0]
+  alone = [f.name for f in model.grouped if f.name not in group_ids]
+  ids = group_ids | {name: jnp.arange(num_rows) for name in alone}
+  sizes = num_groups | dict.fromkeys(alone, num_rows)
+  if num_rows == 0:  # Nothing to optimise.
+    return {f.name: standard_normal((sizes.get(f.name, 0), f.dim))
+            for f in model.factors}
+  return svi.infer(model, params, images, ids, sizes, mask=mask)
+
+
+def _drop(q: Normal, mask: jax.Array) -> Normal:
+  """Makes N(0, I) of the rows that a mask drops."""
+  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))
+
+
+def _sample_members(model, params, images, mask, members, num_groups, keys):
+  """Codes of the groups' mixtures, whose Normals only share their moments."""
+  alone = _posteriors(model, params, images, mask, {}, ())
+  return {
+      name: sample_codes(
+          model.group_posterior, keys[name], Members(
+              alone[name], ids, is_member, is_member,
+              jnp.arange(images.shape[0])),
+          num_groups[name]).codes
+      for name, (ids, is_member) in members.items()}

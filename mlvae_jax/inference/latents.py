@@ -1,0 +1,165 @@
+"""Playing with latent codes: decode, reconstruct, swap, interpolate, generate.
+
+Codes are a dict from factor name to `[N, D]`, as `inference` gives them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.inference.encode import Codes, Ids, Sizes, infer
+from mlvae_jax.model.model import Model, Params
+
+
+def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
+  """Expected images of codes.
+
+  Args:
+    model: static.
+    params: its parameters.
+    codes: `[..., D]` of every factor.
+
+  Returns:
+    `[..., H, W, C]`, cut to [0, 1].
+
+  Raises:
+    ValueError: on other factors, or codes of another size.
+  """
+  codes = model.check_codes(codes)
+  shape = codes[model.factors[0].name].shape[:-1]
+  flat = {name: code.reshape(-1, code.shape[-1])
+          for name, code in codes.items()}
+  images = _decode(model, params, flat)
+  return images.reshape(*shape, *images.shape[1:])
+
+
+def reconstruct(
+    model: Model,
+    params: Params,
+    images: jax.Array,
+    group_ids: Ids | None = None,
+    num_groups: Sizes | None = None,
+    *,
+    mask: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> jax.Array:
+  """Reconstructs images `[N, H, W, C]`; arguments as `infer`'s (fig. 6)."""
+  return decode(
+      model, params, infer(model, params, images, group_ids, num_groups,
+                           mask=mask, key=key))
+
+
+def swap(
+    model: Model,
+    params: Params,
+    row_codes: Codes,
+    column_codes: Codes,
+    *,
+    factor: str | None = None,
+) -> jax.Array:
+  """Every combination of one factor with the others (fig. 4).
+
+  Args:
+    model: static.
+    params: its parameters.
+    row_codes: `[R, D]` per factor, which give all factors but one.
+    column_codes: `[C, D]` per factor, which give that one.
+    factor: the one; by default the only grouped factor.
+
+  Returns:
+    `[R, C, H, W, C']` images: each row has a fixed style, each column a fixed
+    content.
+
+  Raises:
+    ValueError: as `decode` does, or on an unknown factor.
+  """
+  name = model.factor(factor).name
+  row_codes, column_codes = (
+      model.check_codes(codes, leading=(axis,))
+      for axis, codes in (('R', row_codes), ('C', column_codes)))
+  num_rows = row_codes[name].shape[0]
+  num_columns = column_codes[name].shape[0]
+  codes = {}
+  for f in model.factors:
+    code = (column_codes[f.name][None] if f.name == name
+            else row_codes[f.name][:, None])
+    codes[f.name] = jnp.broadcast_to(code, (num_rows, num_columns, f.dim))
+  return decode(model, params, codes)
+
+
+def interpolate(
+    model: Model,
+    params: Params,
+    start: Codes,
+    stop: Codes,
+    num_steps: int,
+    *,
+    factor: str | None = None,
+) -> jax.Array:
+  """Linear interpolation between two images' codes, as a grid (fig. 5b).
+
+  Args:
+    model: static.
+    params: its parameters.
+    start: `[D]` per factor, at the top left.
+    stop: `[D]` per factor, at the bottom right.
+    num_steps: images per side, at least 2.
+    factor: which changes from left to right, by default the only grouped
+      one; all others change from top to bottom.
+
+  Returns:
+    `[num_steps, num_steps, H, W, C]`.
+
+  Raises:
+    ValueError: as `swap` does.
+  """
+  start, stop = (
+      model.check_codes(codes, leading=()) for codes in (start, stop))
+  weight = jnp.linspace(0.0, 1.0, num_steps)[:, None]
+  line = {name: start[name] + weight * (stop[name] - start[name])
+          for name in start}
+  return swap(model, params, line, line, factor=factor)
+
+
+def generate(
+    model: Model,
+    params: Params,
+    codes: Codes,
+    key: jax.Array,
+    num_samples: int,
+) -> jax.Array:
+  """Images of given groups in random styles (fig. 5a).
+
+  Args:
+    model: static.
+    params: its parameters.
+    codes: `[G, D]` of the factors to keep; all others are drawn from the
+      prior. An empty dict draws everything.
+    key: consumed.
+    num_samples: images per group.
+
+  Returns:
+    `[G, num_samples, H, W, C]`, or `[1, num_samples, ...]` without codes.
+
+  Raises:
+    ValueError: on unknown factors, or codes of another size.
+  """
+  codes = model.check_codes(codes, leading=('G',), some=True)
+  num_groups = next(iter(codes.values())).shape[0] if codes else 1
+  keys = jax.random.split(key, len(model.factors))
+  drawn = {}
+  for f, factor_key in zip(model.factors, keys):
+    shape = (num_groups, num_samples, f.dim)
+    drawn[f.name] = (
+        jnp.broadcast_to(codes[f.name][:, None], shape) if f.name in codes
+        else jax.random.normal(factor_key, shape))
+  return decode(model, params, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(model, params, codes):
+  return jnp.clip(
+      model.likelihood.mean(model.decode(params, codes)), 0.0, 1.0)

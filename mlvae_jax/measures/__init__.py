@@ -1,0 +1,1 @@
+"""What codes predict, and how well they recognise groups."""

@@ -1,0 +1,1 @@
+"""Factors, likelihoods, networks, and the model made of them."""

@@ -1,0 +1,1 @@
+"""The optimiser's step, the loop, evaluation over a pass, checkpoints."""

@@ -1,0 +1,353 @@
+"""Checkpoints: Orbax behind one small module.
+
+Orbax restores wrong numbers without a word where a byte of a file has
+flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
+arrays; what does not match is damaged, and the newest good one is restored.
+(Checkpoints without a seal are accepted unchecked.) The newest
+are kept, and of all the one of the highest validation ELBO.
+
+Of several processes one alone writes and reads: the state is the same in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import json
+import operator
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from mlvae_jax.model.model import Model, Params
+from mlvae_jax.training import checksums
+from mlvae_jax.training.checksums import DamagedError
+from mlvae_jax.training.step import TrainState
+
+CONFIG_FILE = 'config.json'
+CHECKPOINT_DIR = 'checkpoints'
+DAMAGED_DIR = 'damaged'  # Where damaged checkpoints are set aside.
+
+_SEAL = 'seal'
+_METRIC = 'elbo'  # By which the best checkpoint is chosen.
+
+
+class SaveError(OSError):
+  """A checkpoint could not be written; earlier ones are as they were."""
+
+
+class Checkpoints:
+  """The checkpoints of a workdir, written in the background.
+
+  The parameters and the rest of the state are separate items, so that
+  `load` reads no optimiser moments.
+
+  Attributes:
+    damaged: {step: what is wrong} of checkpoints that a restore passed over.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, max_to_keep: int = 2,
+               read_only: bool = False):
+    """Opens the checkpoints of a workdir.
+
+    Args:
+      workdir: where they are.
+      max_to_keep: keeps this many of the newest, and the best.
+      read_only: to change nothing: a run may be writing there.
+    """
+    self._workdir = os.path.abspath(expand_path(workdir))
+    self._path = os.path.join(self._workdir, CHECKPOINT_DIR)
+    self.damaged = {}
+    self._read_only = read_only
+    process = jax.process_index()
+    if not read_only:
+      os.makedirs(self._path, exist_ok=True)
+    policies = [
+        checkpoint_managers.LatestN(max_to_keep),
+        checkpoint_managers.BestN(
+            get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)]
+    self._manager = ocp.CheckpointManager(
+        self._path, options=ocp.CheckpointManagerOptions(
+            preservation_policy=(
+                checkpoint_managers.LatestN(None) if read_only
+                else checkpoint_managers.AnyPreservationPolicy(policies)),
+            best_fn=_metric, create=False,
+            cleanup_tmp_directories=not read_only,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=process, active_processes={process},
+                barrier_sync_key_prefix=f'process{process}')))
+
+  @property
+  def latest_step(self) -> int | None:
+    """Step of the newest checkpoint, None without any."""
+    return self._manager.latest_step()
+
+  @property
+  def best_step(self) -> int | None:
+    """Step of the checkpoint of the highest validation ELBO, None without."""
+    steps = [step for step in self._manager.all_steps()
+             if self._manager.metrics(step) is not None]
+    return max(steps, default=None, key=lambda step: (
+        _metric(self._manager.metrics(step)), step))
+
+  def save(self, state: TrainState, elbo: float | None = None) -> None:
+    """Starts to save a state; returns once the state may change.
+
+    Args:
+      state: to save.
+      elbo: of the validation images, if it was measured.
+
+    Raises:
+      SaveError: when this one, or the one before, cannot be written.
+    """
+    items = _items(jax.device_get(state))
+    with _writing():
+      self._manager.save(int(state.step), args=ocp.args.Composite(
+          **{name: ocp.args.StandardSave(item)
+             for name, item in items.items()},
+          **{_SEAL: ocp.args.JsonSave(checksums.make(items))}),
+                         metrics=None if elbo is None else {_METRIC: elbo})
+
+  def wait(self) -> None:
+    """Waits until what was saved is on disk; raises as `save` does."""
+    with _writing():
+      self._manager.wait_until_finished()
+
+  def restore(self, like: TrainState) -> TrainState:
+    """Restores the newest good checkpoint into the form of `like`.
+
+    Newer ones that are damaged are named in `damaged`, and set aside:
+    training will save these steps again.
+
+    Args:
+      like: a state of the same model, whose values do not matter.
+
+    Returns:
+      The state, as NumPy arrays.
+
+    Raises:
+      ValueError: when the checkpoint holds another model's arrays, or none
+        is good.
+    """
+    like = jax.device_get(like)
+    step, restored = self._restore(_items(like))
+    if self.damaged and not self._read_only:
+      for damaged in self.damaged:
+        self._set_aside(damaged)
+      self._manager.reload()
+    return like._replace(step=like.step.dtype.type(step), **restored)
+
+  def restore_params(self, like: Params, step: int | str = 'latest'
+                     ) -> Params:
+    """As `restore`, but the parameters alone, and nothing is set aside.
+
+    Args:
+      like: parameters of the same model, whose values do not matter.
+      step: 'latest' for the newest good ones; 'best' for those of the highest
+        validation ELBO, or a number, as an int or in digits.
+
+    Returns:
+      The parameters, as NumPy arrays.
+
+    Raises:
+      ValueError: as `restore` does, or when there are none of that step.
+    """
+    like = {'params': jax.device_get(like)}
+    if step == 'latest':
+      return self._restore(like)[1]['params']
+    number = self.best_step if step == 'best' else as_step(step)
+    if number not in self._manager.all_steps():
+      raise ValueError(
+          f'no {step} checkpoint' if step == 'best' else
+          f'no checkpoint of step {step}; there are those of '
+          + ', '.join(map(str, sorted(self._manager.all_steps()))))
+    try:
+      return self._restore_step(number, like)['params']
+    except DamagedError as error:
+      raise DamagedError(
+          f'the checkpoint of step {number} is damaged: {error}') from error
+
+  def close(self) -> None:
+    """Waits until what was saved is on disk; raises as `save` does."""
+    with _writing():
+      self._manager.close()
+
+  def _set_aside(self, step: int) -> None:
+    folder = os.path.join(self._workdir, DAMAGED_DIR)
+    os.makedirs(folder, exist_ok=True)
+    name = str(step)
+    while os.path.exists(os.path.join(folder, name)):
+      name += '-again'
+    os.rename(os.path.join(self._path, str(step)), os.path.join(folder, name))
+
+  def _restore(self, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and items of the newest checkpoint that is what was saved."""
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        return step, self._restore_step(step, like)
+      except DamagedError as error:
+        self.damaged[step] = str(error)
+    raise ValueError(
+        f'no checkpoint in {self._path} is good ('
+        + '; '.join(f'step {step}: {why}'
+                    for step, why in self.damaged.items())
+        + '); train again in another workdir')
+
+  def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    seal = self._read_seal(step)
+    if seal is not None:
+      checksums.check_form(step, seal, like)
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**{
+          name: ocp.args.StandardRestore(item)
+          for name, item in like.items()}))
+    except MemoryError:  # No fault of the checkpoint, which would be deleted.
+      raise
+    except Exception as error:  # Orbax raises whatever its readers raise.
+      raise DamagedError(f'{type(error).__name__}: {error}'.split(
+          '\n', maxsplit=1)[0]) from error
+    restored = {name: restored[name] for name in like}
+    if seal is None:
+      checksums.check_form(step, checksums.make(restored), like)
+    else:
+      checksums.check_content(seal, restored)
+    return restored
+
+  def _read_seal(self, step: int) -> dict[str, Any] | None:
+    if not os.path.isdir(os.path.join(self._path, str(step), _SEAL)):
+      return None
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(
+          **{_SEAL: ocp.args.JsonRestore()}))[_SEAL]
+    except Exception as error:
+      raise DamagedError('its seal is broken') from error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+  """Makes whatever Orbax's writers raise a `SaveError`."""
+  try:
+    yield
+  except MemoryError:
+    raise
+  except Exception as error:
+    raise SaveError(
+        f'cannot write a checkpoint: {type(error).__name__}: '
+        + str(error).strip().split('\n', maxsplit=1)[0]) from error
+
+
+def _metric(metrics: dict[str, float]) -> float:
+  return metrics[_METRIC]
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+  """What a checkpoint holds of a state, apart from its step."""
+  return {name: value for name, value in state._asdict().items()
+          if name != 'step' and value is not None}
+
+
+def expand_path(path: str | os.PathLike) -> str:
+  """A path whose ~ and $VARIABLES are filled in."""
+  return os.path.expandvars(os.path.expanduser(os.fspath(path)))
+
+
+def as_step(step: int | str) -> int | str:
+  """A step with its number as an int; 'latest' and 'best' stay.
+
+  Args:
+    step: 'latest', 'best', or a number, which may be a string of digits.
+
+  Returns:
+    The step.
+
+  Raises:
+    ValueError: on anything else.
+  """
+  if step in ('latest', 'best'):
+    return step
+  try:
+    return int(step) if isinstance(step, str) else operator.index(step)
+  except (TypeError, ValueError):
+    raise ValueError(
+        f"expected a step of 'latest', 'best' or a number, got {step!r}"
+    ) from None
+
+
+def load(workdir: str | os.PathLike, step: int | str = 'latest'
+         ) -> tuple[Model, Params]:
+  """Loads the trained model of a workdir.
+
+  Args:
+    workdir: as `python -m experiments.train` leaves it: config.json and
+      checkpoints. ~ and $VARIABLES are expanded.
+    step: whose parameters: 'latest', 'best' by the ELBO of the validation
+      images, or the number of a step that was kept, as an int or in digits.
+
+  Returns:
+    The model and its parameters.
+
+  Raises:
+    FileNotFoundError: when there is no run, or no checkpoint yet.
+    ValueError: when its configuration cannot be read, or is not that of the
+      checkpoint, or there is no checkpoint of that step.
+  """
+  workdir, step = expand_path(workdir), as_step(step)
+  config = read_config(workdir)
+  try:
+    model = Model.from_dict(config['model'])
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+        f'{os.path.join(workdir, CONFIG_FILE)} describes no model: {error!r}'
+    ) from error
+  folder = os.path.join(workdir, CHECKPOINT_DIR)
+  opened = (
+      Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
+  if opened is None or opened.latest_step is None:
+    raise FileNotFoundError(
+        f'no checkpoint in {folder}; train first, or wait for one')
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = opened.restore_params(
+      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
+  opened.close()
+  return model, jax.tree.map(jax.numpy.asarray, params)
+
+
+def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
+  """Number of the step that `load` loads: 'latest', 'best' or itself."""
+  step = as_step(step)
+  opened = Checkpoints(workdir, read_only=True)
+  found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
+      step, step)
+  opened.close()
+  return found
+
+
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
+  """Reads the configuration that a run left in its workdir.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    The JSON object.
+
+  Raises:
+    FileNotFoundError: when there is none.
+    ValueError: when it is not a run's JSON.
+  """
+  workdir = expand_path(workdir)
+  path = os.path.join(workdir, CONFIG_FILE)
+  if not os.path.isfile(path):
+    raise FileNotFoundError(
+        f'no {CONFIG_FILE} in {workdir}; name the workdir of a run')
+  with open(path, encoding='utf-8') as file:
+    try:
+      config = json.load(file)
+    except ValueError as error:  # Neither JSON nor UTF-8.
+      raise ValueError(f'{path} is not JSON: {error}') from error
+  if not isinstance(config, dict) or 'model' not in config:
+    raise ValueError(f'{path} is not the configuration of a run')
+  return config

@@ -1,0 +1,206 @@
+"""Training: one optimiser step, chunks of steps under pmap, the loop.
+
+A step is pure: `train_step(state, batch, ...) -> (state, metrics)`. Noise and
+batches are functions of (seed, step, row), so the same run on one or eight
+devices draws the same groups and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mlvae_jax.data.augment import Augment
+from mlvae_jax.devices import own_copies
+from mlvae_jax.inference import svi
+from mlvae_jax.model.factors import Batch
+from mlvae_jax.model.model import Model, Params
+from mlvae_jax.objective.elbo import ElboSums, elbo_terms, sum_terms, warm_up
+
+# What a run's seed is folded with, per use.
+_INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
+
+
+class TrainState(NamedTuple):
+  """Everything that a step changes.
+
+  Attributes:
+    step: int32, number of steps taken.
+    params: {'encoder': phi, 'decoder': theta}.
+    opt_state: state of the optax optimiser.
+    tables: of an SVI model, the free posteriors per factor; else None.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+  tables: dict[str, svi.Table] | None = None
+
+
+class Metrics(NamedTuple):
+  """Sums over a batch, the norm of its gradient, and its number of images."""
+
+  sums: ElboSums
+  grad_norm: jax.Array
+  num_images: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """Settings of the optimisation.
+
+  Attributes:
+    learning_rate: of Adam.
+    seed: of initialisation and noise.
+    kl_weights: (factor name, weight of its KL) pairs; 1 where not named.
+    kl_warmup_steps: steps over which all KL weights grow linearly from 0.
+    sample_per: 'row' or 'group', see `objective.elbo_terms`.
+    contrast_weights: (factor name, weight) pairs: the objective is the ELBO
+      less weight times `penalties.contrast`, summed over images.
+    leakage_weights: likewise of `penalties.leakage`.
+    mean_leakage_weights: likewise of it, of standardised means.
+    augment: what is done to the images, by default nothing.
+    table_learning_rate: of the free posteriors of an SVI model.
+    num_steps: at which training ends; only the decay needs to know.
+    decay_fraction: share of the steps, the last ones, over which both learning
+      rates fall linearly to 0; by default none.
+    leakage_estimate: of both leakages, as `penalties.leakage` takes it.
+  """
+
+  learning_rate: float = 1e-3
+  seed: int = 0
+  kl_weights: tuple[tuple[str, float], ...] = ()
+  kl_warmup_steps: int = 0
+  sample_per: str = 'row'
+  contrast_weights: tuple[tuple[str, float], ...] = ()
+  leakage_weights: tuple[tuple[str, float], ...] = ()
+  mean_leakage_weights: tuple[tuple[str, float], ...] = ()
+  augment: Augment = Augment()
+  table_learning_rate: float = 0.05
+  num_steps: int = 0
+  decay_fraction: float = 0.0
+  leakage_estimate: str = 'unbiased'
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+  """Adam, as in the first author's code."""
+  return optax.adam(config.learning_rate)
+
+
+def init_state(model: Model, config: TrainConfig,
+               table_sizes: Mapping[str, int] | None = None) -> TrainState:
+  """The state before the first step.
+
+  Args:
+    model: static.
+    config: whose seed counts.
+    table_sizes: of an SVI model, see `Feed.table_sizes`.
+
+  Returns:
+    The state.
+  """
+  init_key, table_key = (
+      jax.random.fold_in(jax.random.key(config.seed), use)
+      for use in (_INIT, _TABLES))
+  params = jax.jit(model.init)(init_key)
+  tables = None
+  if model.inference == 'svi':
+    tables = svi.init_tables(model, table_key, table_sizes)
+  return TrainState(
+      jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
+      tables)
+
+
+def train_step(
+    model: Model,
+    config: TrainConfig,
+    num_groups: Mapping[str, int],
+    state: TrainState,
+    batch: Batch,
+    axis_name: str | None = None,
+    places: Mapping[str, jax.Array] | None = None,
+) -> tuple[TrainState, Metrics]:
+  """One step of Adam up the average group ELBO (paper eq. 5).
+
+  Args:
+    model: static.
+    config: static.
+    num_groups: static number of groups per grouped factor.
+    state: before the step.
+    batch: the rows, or this device's share of them.
+    axis_name: mapped axis over which the batch is spread, if any.
+    places: of an SVI model, where in `state.tables` the batch's posteriors
+      are, as `svi.gather` takes it.
+
+  Returns:
+    The state after the step, and the metrics of the whole batch before it.
+  """
+  def key_of(stream):
+    return jax.random.fold_in(
+        jax.random.fold_in(jax.random.key(config.seed), stream), state.step)
+
+  key = key_of(_NOISE)
+  batch = batch._replace(
+      x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
+  warm = warm_up(state.step, config.kl_warmup_steps)
+  kl_weights = {f.name: warm for f in model.factors}
+  for name, weight in config.kl_weights:
+    kl_weights[name] = weight * warm
+
+  def total_loss(params, free):
+    terms = elbo_terms(
+        model, params, key, batch, num_groups,
+        sample_per=config.sample_per,
+        contrast_of=tuple(name for name, _ in config.contrast_weights),
+        leakage_of=tuple(name for name, _ in config.leakage_weights),
+        mean_leakage_of=tuple(
+            name for name, _ in config.mean_leakage_weights),
+        leakage_estimate=config.leakage_estimate,
+        free=None if free is None else svi.as_normals(free),
+        axis_name=axis_name)
+    sums = sum_terms(terms)
+    penalty = sum(
+        weight * values[name] for values, weights in (
+            (sums.contrast, config.contrast_weights),
+            (sums.leakage, config.leakage_weights),
+            (sums.mean_leakage, config.mean_leakage_weights))
+        for name, weight in weights)
+    return penalty - sums.elbo(kl_weights), sums
+
+  tables = state.tables
+  free = None if tables is None else svi.gather(tables, places)
+  # Of a device's own copies, so that the gradients are its own too.
+  (_, sums), (grads, free_grads) = jax.value_and_grad(
+      total_loss, argnums=(0, 1), has_aux=True)(
+          *own_copies((state.params, free), [axis_name]))
+  num_images = jnp.sum(batch.mask)
+  if axis_name is not None:
+    grads, sums, num_images = jax.lax.psum(
+        (grads, sums, num_images), axis_name)
+  scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
+  grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
+  decay = _decay(state.step, config)
+  if tables is not None:
+    tables = svi.update(model, tables, places, free_grads,
+                        config.table_learning_rate * decay, axis_name)
+  updates, opt_state = make_optimizer(config).update(
+      grads, state.opt_state, state.params)
+  params = optax.apply_updates(
+      state.params, jax.tree.map(lambda u: u * decay, updates))
+  return (TrainState(state.step + 1, params, opt_state, tables),
+          Metrics(sums, optax.tree.norm(grads), num_images))
+
+
+def _decay(step: jax.Array, config: TrainConfig) -> jax.Array | float:
+  """What the learning rates are multiplied by."""
+  if not config.decay_fraction:
+    return 1.0
+  decay_steps = config.decay_fraction * config.num_steps
+  return jnp.clip((config.num_steps - step) / decay_steps, 0.0, 1.0)
+
+

@@ -1,0 +1,340 @@
+"""Figures: every one is a whole PNG, whatever the model and the groups."""
+
+import dataclasses
+import json
+import pathlib
+import types
+
+from absl import flags
+import jax
+import matplotlib
+import numpy as np
+import pytest
+
+from experiments import figures
+from experiments.cli import UserError
+from experiments.config import presets
+from experiments.datasets.splits import Splits
+from experiments.evaluation import charts, recognition_chart
+from experiments.pictures import sheets, shown
+from experiments.runs import loop
+from experiments.runs.build import make_model
+from experiments.runs.workdir import datasets, open_workdir
+import mlvae_jax
+from mlvae_jax.data.grouped import GroupedImages
+from tests.helpers import pictures
+
+_CONFIG = dataclasses.replace(
+    presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(8,),
+    steps=2, groups_per_batch=2, max_group_size=4, chunk_steps=1,
+    eval_every=1, checkpoint_every=2)
+_SWAPPED = {'swap', 'generation', 'interpolation'}
+_PICTURES = {'reconstruction'} | _SWAPPED | {
+    f'{name}_strategy_1' for name in _SWAPPED}
+_PROBES = [
+    {'code': code, 'source': source, 'k': k, 'accuracy': 0.5 + 0.04 * k,
+     'conditional_entropy': 1 / k, 'chance': 0.25}
+    for code in ('who', 'how', 'untrained_who', 'how_accumulated', 'new_$code')
+    for source in ('mean', 'sample') for k in (1, 2, 5)
+    if (code, source) != ('new_$code', 'sample')]
+
+
+def _recognition(codes, nothing=None):
+  """Sections of evaluation.json; numbers of the last code are missing."""
+  verification = [
+      {'code': code, 'score': score, 'auc': 0.4 + 0.1 * i,
+       'equal_error_accuracy': 0.5, 'num_same': 9, 'num_different': 9}
+      for i, code in enumerate(codes)
+      for score in ('cosine', 'evidence_ratio')]
+  few_shot = [
+      {'code': code, 'ways': ways, 'shots': shots, 'fused': fused,
+       'accuracy': 0.2 + 0.1 * i, 'chance': 1 / ways, 'standard_error': nothing}
+      for ways in (20, 30) for shots in (1, 2, 3, 5, 10)
+      for i, code in enumerate(codes) for fused in (False, True)[:shots]]
+  verification[-1]['auc'] = few_shot[-1]['accuracy'] = nothing
+  return {'verification': verification, 'few_shot': few_shot}
+
+
+def _data(sizes, shape=(4, 4, 1), names=None):
+  rng = np.random.default_rng(0)
+  labels = np.repeat(np.arange(len(sizes)), sizes)
+  images = GroupedImages.from_labels(
+      rng.integers(0, 256, (len(labels), *shape), np.uint8), labels,
+      names or [f'g{i}' for i in range(len(sizes))])
+  return Splits(images, images, images, True)
+
+
+def _model(data, **changes):
+  """An untrained model with its parameters, as `mlvae_jax.load` gives it."""
+  model = make_model(dataclasses.replace(_CONFIG, **changes), data)
+  return model, pictures.init(model)
+
+
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+  """Function that draws an untrained model: images by name."""
+  def call(data, only=None, **changes):
+    monkeypatch.setattr(
+        figures, 'load_model', lambda workdir, step: _model(data, **changes))
+    return pictures.read(figures.draw_all(str(tmp_path), data, only=only))
+  return call
+
+
+def _count(image, colour):
+  """Pixels of exactly that colour, '#rrggbb'."""
+  rgb = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
+  return int((np.asarray(image.convert('RGB')) == rgb).all(-1).sum())
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _fast():
+  with pictures.fast():
+    yield
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A trained and evaluated run with its figures."""
+  workdir, data = tmp_path_factory.mktemp('trained'), _data([12, 3, 1, 7])
+  model = make_model(_CONFIG, data)
+  with open_workdir(str(workdir), _CONFIG, model, resume=False):
+    loop.train(str(workdir), _CONFIG, model, data)
+  (workdir / 'evaluation.json').write_text(json.dumps({
+      'probes': _PROBES, **_recognition(['who', 'how', 'pixels'])}))
+  return workdir, data, figures.draw_all(str(workdir), data)
+
+
+def test_every_figure_is_drawn(trained):
+  workdir, _, paths = trained
+  assert set(pictures.read(paths)) == _PICTURES | {
+      'evidence', 'recognition', 'curves'}
+  assert sorted(paths) == sorted(map(str, (workdir / 'figures').iterdir()))
+
+
+def test_frames_say_what_an_image_is(trained):
+  drawn = pictures.read(trained[2])
+  for name in ('swap', 'interpolation', 'reconstruction'):
+    for colour in (sheets.GREEN, sheets.BLUE, sheets.RED):
+      assert _count(drawn[name], colour) > 500, (name, colour)
+  assert not _count(drawn['generation'], sheets.BLUE)
+
+
+def test_captions_name_the_model_s_factors(trained):
+  for name, image in pictures.read(trained[2]).items():
+    caption = image.text['Description']
+    assert name in ('evidence', 'recognition', 'curves') or 'who' in caption
+    assert 'style' not in caption
+  assert 'chosen to show the benefit' in pictures.read(trained[2])[
+      'reconstruction'].text['Description']
+
+
+def test_drawing_again_gives_the_same_bytes(trained):
+  workdir, data, paths = trained
+  before = {path: pathlib.Path(path).read_bytes() for path in paths}
+  assert figures.draw_all(str(workdir), data) == paths
+  assert {path: pathlib.Path(path).read_bytes() for path in paths} == before
+
+
+def test_failure_leaves_the_old_figure(trained, monkeypatch):
+  workdir, data, paths = trained
+  before = pathlib.Path(paths[0]).read_bytes()
+
+  def fail(*args, **kwargs):
+    raise OSError('disk full')
+
+  monkeypatch.setattr(sheets.Figure, 'savefig', fail)
+  with pytest.raises(OSError, match='disk full'):
+    figures.draw_all(str(workdir), data)
+  assert pathlib.Path(paths[0]).read_bytes() == before
+
+
+def test_main_prints_the_paths(trained, monkeypatch, capsys):
+  workdir, data, paths = trained
+  values = {'workdir': str(workdir), 'data_changed': 'accept',
+            'data_dir': 'moved', 'store_dir': None,
+            'step': 'latest',
+            'only': ['swap']}
+  monkeypatch.setattr(
+      flags, 'FLAGS', types.SimpleNamespace(flag_values_dict=lambda: values))
+  monkeypatch.setattr(
+      datasets, 'load',
+      lambda config, show_notes: {'moved': data}[config.data_dir])
+  figures.main()
+  assert capsys.readouterr().out.split() == paths[:2]
+  values['workdir'] = None
+  with pytest.raises(SystemExit) as caught:
+    figures.main()
+  assert caught.value.code == 2
+
+
+def test_images_of_another_shape_are_refused(trained):
+  with pytest.raises(UserError, match='check --data_dir'):
+    figures.draw_all(str(trained[0]), _data([3], (5, 4, 1)))
+
+
+def test_vae_has_samples_in_place_of_swaps(draw):
+  assert set(draw(_data([3, 4]), model='vae')) == {
+      'samples', 'interpolation', 'reconstruction'}
+
+
+@pytest.mark.parametrize('sizes, shape', [
+    ([5], (4, 4, 1)),  # One group.
+    ([1, 1, 1], (6, 9, 3)),  # Nothing to accumulate; RGB; not a square.
+])
+def test_groups_and_images_of_all_sizes(draw, sizes, shape):
+  assert set(draw(_data(sizes, shape))) == _PICTURES
+
+
+@pytest.mark.parametrize('sizes', [
+    [0, 2, 0, 1, 0],  # Groups that the split lacks.
+    [1] * 30,  # More groups than are shown.
+])
+def test_groups_of_the_split(draw, sizes):
+  drawn = draw(_data(sizes), ['generation', 'reconstruction'])
+  assert set(drawn) == {
+      'generation', 'generation_strategy_1', 'reconstruction'}
+
+
+def test_one_image_is_not_interpolated(draw):
+  assert set(draw(_data([0, 1]))) == _PICTURES - {
+      'interpolation', 'interpolation_strategy_1'}
+
+
+def test_split_without_images(draw):
+  data = _data([0, 0])
+  assert draw(data) == {}
+
+
+@pytest.mark.parametrize('factors, names', [
+    ('who:2:group,what:2:group', _PICTURES | {
+        f'{name}_what{ending}' for name in _SWAPPED
+        for ending in ('', '_strategy_1')}),
+    ('who:2:group', {
+        'interpolation', 'interpolation_strategy_1', 'reconstruction'}),
+])
+def test_any_set_of_factors(draw, factors, names):
+  assert set(draw(_data([3, 4]), factors=factors)) == names
+
+
+def test_names_from_the_disk_are_shown_as_they_are(draw):
+  # Broken TeX, a glyph that the font lacks, bytes that are no text.
+  names = ['$a^', '漢字', 'b\udcff\n', '<script>' * 9]
+  only = ['generation', 'reconstruction']
+  assert len(draw(_data([2] * 4, names=names), only)) == 3
+
+
+def _subject(sizes=(30, 12, 1), **fields):
+  """An untrained model, and groups of such sizes."""
+  data = _data(sizes)
+  model, params = _model(data)
+  values = {'model': model, 'params': params, 'data': data, 'factor': 'who'}
+  return shown.Subject(**values | fields)
+
+
+@pytest.mark.parametrize('strategy, count', [(1, 1), (2, 11)])
+def test_codes_have_the_evidence_of_ten_others(strategy, count):
+  subject = _subject(strategy=strategy)
+  test, seen = subject.images, []
+  rows = np.array([35, 42])
+  for changed in range(len(test)):
+    dark = test.images.copy()
+    dark[changed] = 255 - dark[changed]
+    other = subject._replace(data=dataclasses.replace(
+        subject.data, test=dataclasses.replace(test, images=dark)))
+    first, second = (
+        shown.infer_codes(s, rows, jax.random.key(1))['who'][0]
+        for s in (subject, other))
+    seen += [changed] if not np.allclose(first, second) else []
+  assert 35 in seen and len(seen) == count
+  assert set(seen) <= set(range(30, 42))
+
+
+def test_members_are_the_furthest_two_and_the_nearest_two():
+  subject = _subject()
+  members = shown.choose_members(subject, [0, 2])
+  rows = subject.groups.rows(0)
+  assert sorted(rows) == list(range(30))
+  images = subject.images.images[rows]
+  alone = mlvae_jax.infer(subject.model, subject.params, images)['who']
+  group = mlvae_jax.encode_group(
+      subject.model, subject.params, images, np.zeros(30, np.int32), 1)
+  order = np.argsort(-np.linalg.norm(alone - group.mean, axis=-1))
+  np.testing.assert_array_equal(members[0], rows[order[[0, 1, -2, -1]]])
+  np.testing.assert_array_equal(members[1], [42])
+
+
+@pytest.mark.parametrize('sizes, count, expected', [
+    ([4, 4, 4], 10, [3, 3, 3]), ([4, 0, 1], 4, [2, 0, 1]), ([5], 3, [3]),
+    ([0, 0], 3, [0, 0]),
+])
+def test_images_are_shared_out_among_groups(sizes, count, expected):
+  subject = _subject(sizes)
+  rows = shown.choose_images(subject, count)
+  assert len(set(rows)) == len(rows)
+  assert np.bincount(
+      subject.images.labels[rows], minlength=len(sizes)).tolist() == expected
+
+
+def _draw_recognition(folder, evaluation):
+  (folder / 'evaluation.json').write_text(json.dumps(evaluation))
+  with matplotlib.rc_context(sheets.STYLE):
+    drawing = recognition_chart.draw_recognition(
+        str(folder), _model(_data([3]))[0])
+    if drawing is not None:
+      sheets.save(drawing, str(folder / 'recognition.png'))
+      pictures.read([str(folder / 'recognition.png')])
+  return drawing
+
+
+def test_recognition_looks_like_the_evidence(tmp_path):
+  codes = ['vae', 'pixels', 'who']
+  model = _model(_data([3]))[0]
+  drawing = _draw_recognition(
+      tmp_path, {'probes': _PROBES, **_recognition(codes)})
+  looks = charts.code_looks([row['code'] for row in _PROBES] + codes, model)
+  few, pairs = drawing.figure.axes
+  assert few.get_title(loc='left') == 'Few-shot: one of 20 groups'
+  for code in codes:
+    lines = [line for line in few.get_lines()
+             if line.get_marker() == looks[code]['marker']]
+    assert {line.get_color() for line in lines} == {looks[code]['color']}
+    # The fused gallery of one image is the image.
+    assert {line.get_linestyle(): list(line.get_xdata()) for line in lines} == {
+        '-': [1, 2, 3, 5, 10], ':': [1, 2, 3, 5, 10]}
+  assert [label.get_text() for label in few.get_xticklabels()] == [
+      '1', '2', '3', '5', '10']
+  assert [label.get_text() for label in pairs.get_yticklabels()] == codes
+  assert pairs.get_xlim()[0] < 0.4  # Below chance can be seen, too.
+
+
+@pytest.mark.parametrize('kept', ['verification', 'few_shot'])
+def test_recognition_of_one_kind(tmp_path, kept):
+  drawing = _draw_recognition(
+      tmp_path, {kept: _recognition(['who'], float('nan'))[kept]})
+  assert len(drawing.figure.axes) == 1
+  assert ('ROC' in drawing.caption) == (kept == 'verification')
+  assert ('of 20 groups' in drawing.caption) == (kept == 'few_shot')
+  assert 'Left' not in drawing.caption and 'chance' in drawing.caption
+
+
+@pytest.mark.parametrize('nothing', [None, float('nan')])
+@pytest.mark.parametrize('codes', [
+    ['who'], ['new_$code', '$a^', 'x' * 90],
+    ['who', 'how', *(f'untrained_{i}' for i in range(14))]])
+def test_recognition_of_any_codes(tmp_path, codes, nothing):
+  drawing = _draw_recognition(tmp_path, _recognition(codes, nothing))
+  assert len(drawing.figure.axes) == 2
+
+
+@pytest.mark.parametrize('evaluation', [
+    {}, {'verification': [], 'few_shot': []}, {'few_shot': None}])
+def test_nothing_on_recognition(tmp_path, evaluation):
+  assert _draw_recognition(tmp_path, evaluation) is None
+
+
+def test_axes_leave_out_the_first_steps_and_keep_the_last():
+  axes = sheets.Figure().subplots()
+  axes.plot(np.concatenate([[-1e6] * 5, np.linspace(-200, -100, 95)]))
+  charts._limit(axes, from_zero=False)
+  low, high = axes.get_ylim()
+  assert -250 < low < -190 and -100 < high < -80

@@ -1,0 +1,79 @@
+"""What all entry points share: paths as the shell would read them."""
+
+import errno
+import os
+
+from absl import flags
+import pytest
+
+from experiments import cli, evaluate, figures, launch, prepare, report, train
+from experiments.benchmarks import speed, svi_comparison
+
+_PATHS = {'data_dir', 'workdir', 'store_dir', 'vae_workdir', 'tfds_dir',
+          'mlvae_workdir', 'svi_workdir', 'json', 'log'}
+
+
+@pytest.mark.parametrize('path, expected', [
+    (None, None), ('', ''), ('~/a', 'HOME/a'), ('$DATA/a', '/data/a'),
+    ('${DATA}x/../b', '/b'), ('$DATA', '/data'),
+    ('/a/$UNKNOWN/b', '/a/$UNKNOWN/b'), ('a//b/', 'CWD/a/b'),
+    ('.', 'CWD')])
+def test_paths_expand(monkeypatch, tmp_path, path, expected):
+  monkeypatch.setenv('HOME', '/users/me')
+  monkeypatch.setenv('DATA', '/data')
+  monkeypatch.delenv('UNKNOWN', raising=False)
+  monkeypatch.chdir(tmp_path)
+  if expected:
+    expected = expected.replace('HOME', '/users/me').replace(
+        'CWD', os.getcwd())
+  assert cli.expand_path(path) == expected
+
+
+@pytest.mark.parametrize('module', [
+    speed, evaluate, figures, launch, prepare, report, svi_comparison,
+    train], ids=lambda module: module.__name__)
+def test_every_flag_of_a_path_expands(monkeypatch, module):
+  names = {}
+  for owner, kind in [(cli, 'define_path')] + [
+      (flags, f'DEFINE_{kind}')
+      for kind in ('string', 'enum', 'list', 'integer', 'float', 'bool')]:
+    monkeypatch.setattr(
+        owner, kind, lambda name, *_, kind=kind, **__: names.update(
+            {name: kind}))
+  module.define_flags()
+  found = {name for name, kind in names.items() if kind == 'define_path'}
+  assert found and found == _PATHS & set(names)
+
+
+def test_a_folder_that_takes_no_files_is_one_error(monkeypatch, tmp_path):
+  cli.check_writable(str(tmp_path))
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(cli.UserError, match='^cannot write to .*/none: No such'):
+    cli.check_writable(str(tmp_path / 'none'))
+
+
+@pytest.mark.parametrize('code, reason', [
+    (errno.ENOSPC, 'No space left on device'),
+    (errno.EACCES, 'Permission denied')])
+def test_an_evaluation_is_printed_where_it_cannot_be_written(
+    monkeypatch, capsys, tmp_path, code, reason):
+  def fail(path, text):
+    raise OSError(code, reason)
+
+  monkeypatch.setattr(cli, 'write_atomically', fail)
+  with pytest.raises(cli.UserError, match=(
+      f'evaluation.json: {reason}; free space or check its permissions, then '
+      'run experiments.evaluate again$')):
+    evaluate._write(f'{tmp_path}/evaluation.json', {
+        'elbo': {'test': {'elbo_per_image': -12.25}}})
+  assert capsys.readouterr().out == 'ELBO per image: test -12.2\n'
+
+
+def test_a_flag_of_a_path_is_parsed_once_and_stays_empty(monkeypatch):
+  monkeypatch.setenv('HOME', '/users/me')
+  values = flags.FlagValues()
+  for name in ('given', 'empty', 'left'):
+    cli.define_path(name, None, 'A path.', flag_values=values)
+  values(['program', '--given=~/a b', '--empty='])
+  assert (values.given, values.empty, values.left) == (
+      '/users/me/a b', '', None)

@@ -1,0 +1,380 @@
+"""The training job: workdirs, resuming, logging, errors."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import datasets, train
+from experiments.cli import UserError
+from experiments.config import presets
+from experiments.datasets import splits
+from experiments.runs import loop
+from experiments.runs.build import make_model
+from experiments.runs.log import read_metrics
+from experiments.runs.workdir import check_vae, open_workdir
+import mlvae_jax
+from mlvae_jax.data.augment import Augment
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.model.networks import Conv
+from mlvae_jax.training import checkpoint
+
+_CONFIG = dataclasses.replace(
+    presets.PRESETS['folder'], factors='content:3:group,style:2',
+    hidden_sizes=(8,), steps=6, groups_per_batch=2, max_group_size=4,
+    chunk_steps=2, eval_every=2, checkpoint_every=2)
+
+
+def _data(num_groups=3, per_group=20):
+  rng = np.random.default_rng(0)
+  labels = np.repeat(np.arange(num_groups), per_group)
+  images = rng.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
+  return splits.split_images(GroupedImages.from_labels(
+      images, labels, [f'g{i}' for i in range(num_groups)]))
+
+
+def _train(workdir, **changes):
+  config = dataclasses.replace(_CONFIG, **changes)
+  data = _data()
+  model = make_model(config, data)
+  with open_workdir(str(workdir), config, model, resume=True):
+    loop.train(str(workdir), config, model, data)
+  return checkpoint.load(workdir)
+
+
+def _assert_equal(first, second):
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def _without_speed(workdir):
+  records = read_metrics(str(workdir))
+  return [{k: v for k, v in r.items() if k != 'images_per_second'}
+          for r in records]
+
+
+@pytest.mark.parametrize('model', ['mlvae', 'vae'])
+def test_resumed_run_equals_uninterrupted_bit_for_bit(tmp_path, model):
+  _, whole = _train(tmp_path / 'whole', model=model)
+  _train(tmp_path / 'parts', model=model, steps=2)
+  _, resumed = _train(tmp_path / 'parts', model=model)
+  _assert_equal(whole, resumed)
+  assert _without_speed(tmp_path / 'whole') == _without_speed(
+      tmp_path / 'parts')
+
+
+def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path):
+  _train(tmp_path, steps=2)
+  log = tmp_path / 'metrics.jsonl'
+  log.write_text(log.read_text() + '{"step": 4, "split": "train"}\n{"ste')
+  _train(tmp_path, steps=4)
+  steps = [r['step'] for r in read_metrics(str(tmp_path))
+           if r['split'] == 'train']
+  assert steps == [2, 4]
+  assert all(json.loads(line) for line in log.read_text().splitlines())
+
+
+def test_complete_run_trains_no_further(tmp_path):
+  _, before = _train(tmp_path)
+  _, after = _train(tmp_path)
+  _assert_equal(before, after)
+
+
+def test_fewer_steps_than_there_are_train_nothing(tmp_path, capsys):
+  _, before = _train(tmp_path)
+  config = (tmp_path / 'config.json').read_bytes()
+  capsys.readouterr()
+  _, after = _train(tmp_path, steps=4)
+  _assert_equal(before, after)
+  assert (tmp_path / 'config.json').read_bytes() == config
+  assert capsys.readouterr().out == (
+      f'{tmp_path} has 6 steps already; nothing to train\n')
+
+
+def test_metrics_have_their_fields(tmp_path):
+  _train(tmp_path)
+  records = read_metrics(str(tmp_path))
+  trained = [r for r in records if r['split'] == 'train']
+  assert {'step', 'epoch', 'elbo', 'log_lik', 'kl', 'images_per_second',
+          'split'} <= set(trained[0])
+  assert set(trained[0]['kl']) == {'content', 'style'}
+  assert [r['step'] for r in records if r['split'] == 'validation'] == [
+      2, 4, 6]
+  assert list(tmp_path.glob('events.out.tfevents.*'))
+
+
+def test_penalties_are_logged_of_training_images(tmp_path):
+  model, _ = _train(
+      tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
+      min_group_size=2, augment='flip,shift:1', contrast='content:3',
+      leakage='style:2', mean_leakage='style:1')
+  assert model.network == Conv((4,), (8,), 'tanh')
+  (train_record,), (validation,) = (
+      [r for r in read_metrics(str(tmp_path)) if r['split'] == s]
+      for s in ('train', 'validation'))
+  assert set(train_record['contrast']) == {'content'}
+  assert set(train_record['leakage']) == {'style'}
+  assert set(train_record['mean_leakage']) == {'style'}
+  assert not {'contrast', 'leakage', 'mean_leakage'} & set(validation)
+
+
+def test_groups_that_are_all_too_small_are_one_error(tmp_path):
+  with pytest.raises(
+      UserError, match='^folder: no group has the 99 images of min_group_si'):
+    _train(tmp_path, min_group_size=99)
+
+
+def test_another_penalty_or_augmentation_is_another_run(tmp_path):
+  model = presets.make_model(_CONFIG, (4, 4, 1))
+  with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
+    pass
+  for name, value in (
+      ('contrast', 'content:1'), ('leakage', 'style:1'),
+      ('mean_leakage', 'style:1'), ('augment', 'flip'),
+      ('visit', 'groups'), ('min_group_size', 2)):
+    with pytest.raises(UserError, match=f'with {name}=.*, not {value}; choo'):
+      _train(tmp_path, **{name: value})
+
+
+def test_another_batch_size_is_named_as_the_user_gave_it(tmp_path):
+  _train(tmp_path, steps=2)
+  with pytest.raises(UserError, match='with batch_size=256, not 12; choose'):
+    _train(tmp_path, batch_size=12, groups_per_batch=3)
+
+
+def test_a_vae_to_compare_with_is_one_of_the_same_images(tmp_path):
+  _train(tmp_path / 'vae', steps=2, model='vae')
+  _train(tmp_path / 'mlvae', steps=2)
+  check_vae(str(tmp_path / 'vae'), (4, 4, 1))
+  with pytest.raises(UserError, match='--vae_workdir=.*mlvae is a run of '
+                     '--model=mlvae, not of a VAE'):
+    check_vae(str(tmp_path / 'mlvae'), (4, 4, 1))
+  with pytest.raises(UserError, match=r'of \[4, 4, 1\], but these are of \[8,'):
+    check_vae(str(tmp_path / 'vae'), (8, 8, 3))
+
+
+def test_a_flag_without_effect_and_warnings_are_said(
+    tmp_path, monkeypatch, capsys):
+  data, config = _data(per_group=1), dataclasses.replace(
+      _CONFIG, data_dir='photos', celeb_top_k=3)
+  model = make_model(config, data)
+  kept = {'top_k': 0}
+  monkeypatch.setattr(train.folder, 'store_manifest', lambda config: kept)
+  for top_k, said in ((None, 0), (0, 0), (3, 1)):
+    train._warn(config, model, data, {'celeb_top_k': top_k})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith('warning: no group by \'group\' has two images')
+    assert lines.count('warning: --celeb_top_k=3 does nothing: the images of '
+                       'photos have no search ranks') == said
+  kept['top_k'] = 3
+  train._warn(config, model, data, {'celeb_top_k': 3})
+  assert 'does nothing' not in capsys.readouterr().err
+
+
+def test_seed_changes_the_run(tmp_path):
+  _, first = _train(tmp_path / 'a', steps=2)
+  _, second = _train(tmp_path / 'b', steps=2, seed=1)
+  assert not np.array_equal(
+      first['encoder']['heads']['kernel'],
+      second['encoder']['heads']['kernel'])
+
+
+def test_divergence_keeps_the_last_checkpoint(tmp_path):
+  _, before = _train(tmp_path, steps=2)
+  config_file = tmp_path / 'config.json'
+  config_file.write_text(config_file.read_text().replace(
+      '"learning_rate": 0.001', '"learning_rate": 1e+30'))
+  with pytest.raises(UserError, match='step 2 is kept'):
+    _train(tmp_path, learning_rate=1e30)
+  _, after = checkpoint.load(tmp_path)
+  _assert_equal(before, after)
+
+
+def test_divergence_before_any_checkpoint(tmp_path):
+  with pytest.raises(UserError, match='not finite.*no checkpoint yet'):
+    _train(tmp_path, learning_rate=1e30)
+
+
+def test_workdir_of_another_configuration_is_refused(tmp_path):
+  _train(tmp_path, steps=2)
+  with pytest.raises(UserError, match='seed=0, not 5; choose another'):
+    _train(tmp_path, seed=5)
+
+
+def test_workdir_of_other_images_is_refused(tmp_path):
+  _train(tmp_path, steps=2)
+  model = presets.make_model(_CONFIG, (5, 5, 1))
+  with pytest.raises(UserError, match=r'another model, for images of \[4, 4'):
+    with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
+      pass
+
+
+def test_workdir_is_not_resumed_when_told_not_to(tmp_path):
+  _train(tmp_path, steps=2)
+  model = presets.make_model(_CONFIG, (4, 4, 1))
+  with pytest.raises(UserError, match='holds a run already'):
+    with open_workdir(str(tmp_path), _CONFIG, model, resume=False):
+      pass
+
+
+def test_damaged_config_is_one_error(tmp_path):
+  (tmp_path / 'config.json').write_text('{"mod')
+  with pytest.raises(UserError, match='not JSON'):
+    _train(tmp_path)
+
+
+def test_config_round_trip():
+  config = dataclasses.replace(_CONFIG, hidden_sizes=(3, 4), data_dir='x')
+  text = json.dumps(presets.to_json(config))
+  assert presets.from_json(json.loads(text)) == config
+
+
+def _flags(**values):
+  names = [f.name for f in dataclasses.fields(presets.Config)]
+  return {name: None for name in names} | {
+      'dataset': 'mnist5k', 'epochs': None} | values
+
+
+def test_flags_override_the_preset():
+  config = train.config_from_flags(_flags(seed=3, hidden_sizes=['7', '5']))
+  assert config == dataclasses.replace(
+      presets.PRESETS['mnist5k'], seed=3, hidden_sizes=(7, 5))
+
+
+def test_flags_of_networks_penalties_and_augmentation():
+  given = {
+      'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
+      'contrast': 'content:2.5', 'leakage': 'style:3',
+      'mean_leakage': 'style:4', 'visit': 'groups',
+      'augment': 'flip,shift:1', 'min_group_size': 2}
+  config = train.config_from_flags(_flags(**given))
+  assert config == dataclasses.replace(
+      presets.PRESETS['mnist5k'], **given | {'channels': (8, 12)})
+  model = presets.make_model(config, (28, 28, 1))
+  assert model.network == Conv((8, 12), (500,), 'tanh', 4)
+  settings = presets.make_train_config(config, model)
+  assert settings.contrast_weights == (('content', 2.5),)
+  assert settings.leakage_weights == (('style', 3.0),)
+  assert settings.mean_leakage_weights == (('style', 4.0),)
+  assert settings.augment == Augment(flip=True, shift=1)
+
+
+@pytest.mark.parametrize('name', list(presets.PRESETS))
+@pytest.mark.parametrize('model', ['mlvae', 'vae'])
+def test_every_preset_makes_a_model_and_its_settings(name, model):
+  config = train.config_from_flags(_flags(dataset=name, model=model))
+  image_shape = (config.image_size, config.image_size, 3)
+  found = presets.make_model(config, image_shape)
+  settings = presets.make_train_config(config, found)
+  assert bool(found.grouped) == (model == 'mlvae')
+  if model == 'vae':
+    assert (settings.contrast_weights == settings.leakage_weights
+            == settings.mean_leakage_weights == ())
+
+
+def test_batch_size_means_groups_for_grouped_models():
+  config = train.config_from_flags(_flags(batch_size=100, max_group_size=20))
+  assert config.groups_per_batch == 5
+  config = train.config_from_flags(_flags(batch_size=100, model='vae'))
+  assert (config.groups_per_batch, config.batch_size) == (10, 100)
+
+
+@pytest.mark.parametrize('values, message', [
+    ({'factors': 'content'}, 'NAME:DIM'),
+    ({'factors': 'a:2,a:3'}, 'distinct names'),
+    ({'hidden_sizes': ['x']}, 'comma-separated integers'),
+    ({'kl_weights': 'style:1,nobody:1'}, "no factor 'nobody' for --kl_weights="
+     'style:1,nobody:1; the factors are content, style'),
+    ({'contrast': 'content:-1', 'factors': 'who:2:digit,style:2'},
+     "no factor 'content' for --contrast=content:-1; the factors are who, st"),
+    ({'kl_weights': 'style:much'}, 'NAME:WEIGHT'),
+    ({'contrast': 'nobody:1'}, "no factor 'nobody'"),
+    ({'contrast': 'content:-1'}, 'weight of at least 0'),
+    ({'contrast': 'content:nan'}, 'weight of at least 0'),
+    ({'contrast': 'content:-1'}, "least 0 in --contrast, got 'content:-1'"),
+    ({'contrast': 'content'}, 'expected --contrast as NAME:WEIGHT'),
+    ({'contrast': 'style:1'}, "--contrast needs a grouped factor, got 'style'"),
+    ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
+    ({'leakage': 'content:1'},
+     '--leakage needs some other factor with a different grouping, and '
+     "'content' has none; leave it out"),
+    ({'mean_leakage': 'z:1', 'model': 'vae'}, "--mean_leakage needs some other "
+     "factor with a different grouping, and 'z' has none"),
+    ({'contrast': 'z:1', 'model': 'vae'}, 'needs a grouped factor'),
+    ({'contrast': 'content:1', 'model': 'svi'},
+     '--contrast needs an encoder, and --model=svi has none; leave --contr'),
+    ({'subsampling': 'unbiased', 'model': 'vae'},
+     '--subsampling=unbiased needs a grouped factor; name a grouping in --fac'),
+    ({'subsampling': 'unbiased', 'factors': 'a:2:x,b:2:y'},
+     '; use --subsampling=paper, or one grouping in --factors'),
+    ({'subsampling': 'unbiased'}, '--subsampling=unbiased needs --visit=groups '
+     'and a --max_group_size of at least 2'),
+    ({'augment': 'spin'}, 'expected augment as flip,shift:PIXELS'),
+    ({'network': 'conv'}, 'multiples of 16, got [28, 28]'),
+    ({'network': 'conv', 'channels': ['x']}, 'comma-separated integers'),
+    ({'network': 'conv', 'channels': []}, 'at least one convolution'),
+    ({'network': 'conv', 'channels': ['4', '6'], 'norm_groups': 4},
+     'norm_groups that divide the channels [4, 6], got 4'),
+    ({'steps': 1, 'epochs': 1}, 'not both'),
+    ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
+    ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 does not '
+     'hold a group of --max_group_size=8 images; give a larger'),
+    ({'hold_out': ''}, '--hold_out is for --dataset=shapes, not mnist5k'),
+    ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),
+    ({'celeb_top_k': 3, 'dataset': 'shapes'}, '--celeb_top_k is for --dataset='
+     'folder or celeb'),
+])
+def test_bad_flags_exit_with_2_and_one_line(capsys, values, message):
+  with pytest.raises(SystemExit) as caught:
+    train.config_from_flags(_flags(**values))
+  assert caught.value.code == 2
+  error = capsys.readouterr().err
+  assert message in error and error.count('\n') == 1
+
+
+def test_factor_of_an_unknown_grouping(capsys):
+  config = dataclasses.replace(_CONFIG, factors='content:3:person,style:2')
+  with pytest.raises(SystemExit):
+    make_model(config, _data())
+  assert "grouped by 'person'" in capsys.readouterr().err
+
+
+def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], factors='who:2:person,lit:2:light,style:2',
+      kl_weights='all:2,lit:3', contrast='all:5', leakage='all:1,style:7,who:0')
+  model = presets.make_model(config, (8, 8, 1))
+  found = presets.make_train_config(config, model)
+  assert found.kl_weights == (('who', 2.0), ('lit', 3.0), ('style', 2.0))
+  assert found.contrast_weights == (('who', 5.0), ('lit', 5.0))
+  assert found.leakage_weights == (
+      ('who', 0.0), ('lit', 1.0), ('style', 7.0))
+  # Of a single grouping, only what is not grouped by it can leak.
+  config = dataclasses.replace(
+      config, factors='who:2:person,style:2', kl_weights='', leakage='all:1')
+  model = presets.make_model(config, (8, 8, 1))
+  found = presets.make_train_config(config, model)
+  assert found.leakage_weights == (('style', 1.0),)
+
+
+def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
+  config = dataclasses.replace(
+      presets.PRESETS['shapes'], num_images=400, image_size=8, network='mlp',
+      hidden_sizes=(8,), factors='shape:3:shape,colour:2:colour,style:2',
+      contrast='all:1', leakage='all:1', steps=4, chunk_steps=2,
+      eval_every=2, groups_per_batch=4, max_group_size=4)
+  data = datasets.load(config)
+  model = make_model(config, data)
+  with open_workdir(str(tmp_path), config, model, resume=True):
+    loop.train(str(tmp_path), config, model, data)
+  record = read_metrics(str(tmp_path))[-1]
+  assert set(record['kl']) == {'shape', 'colour', 'style'}
+  assert all(np.isfinite(v) for v in record['kl'].values())
+  model, params = checkpoint.load(tmp_path)
+  for factor, dim in (('shape', 3), ('colour', 2)):
+    labels = data.test.labels_of(factor)
+    q = mlvae_jax.encode_group(
+        model, params, data.test.images, labels.ids, len(labels.names),
+        factor=factor)
+    assert q.mean.shape == (10, dim) and np.all(np.isfinite(q.logvar))

@@ -1,0 +1,191 @@
+"""Images sorted by group: sorting, slices, further groupings, bad input."""
+
+import numpy as np
+import pytest
+
+from mlvae_jax.data.grouped import GroupedImages, Labels
+
+LABELS = np.array([2, 0, 2, 3, 0, 2])
+IMAGES = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros(
+    (6, 8, 8, 1), np.uint8)
+NAMES = ('a', 'b', 'c', 'd')
+
+
+def test_images_are_sorted_by_group_and_keep_their_order_within():
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  np.testing.assert_array_equal(data.images[:, 0, 0, 0], [1, 4, 0, 2, 5, 3])
+  np.testing.assert_array_equal(data.offsets, [0, 2, 2, 5, 6])
+  np.testing.assert_array_equal(data.labels, [0, 0, 2, 2, 2, 3])
+  assert data.names == NAMES
+  assert (len(data), data.num_groups) == (6, 4)
+
+
+def test_sorting_what_is_sorted_changes_nothing():
+  once = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  twice = GroupedImages.from_labels(once.images, once.labels, once.names)
+  np.testing.assert_array_equal(once.images, twice.images)
+  np.testing.assert_array_equal(once.offsets, twice.offsets)
+
+
+def test_no_images_are_groups_without_rows():
+  data = GroupedImages.from_labels(IMAGES[:0], LABELS[:0], NAMES)
+  np.testing.assert_array_equal(data.offsets, np.zeros(5))
+  assert len(data) == len(data.labels) == 0
+
+
+@pytest.mark.parametrize('images, labels, match', [
+    (IMAGES[..., 0], LABELS, r'uint8 images of \[N, H, W, C\], got uint8 of'),
+    (np.float32(IMAGES), LABELS, r'uint8 images.*got float32'),
+    (IMAGES, LABELS[:4], r'expected 6 labels, got \[4\]'),
+    (IMAGES, LABELS[:, None], r'expected 6 labels, got \[6, 1\]'),
+    (IMAGES, LABELS + 1, r'labels in \[0, 4\), got labels from 1 to 4'),
+    (IMAGES, LABELS - 1, r'labels in \[0, 4\), got labels from -1 to 2'),
+    (IMAGES, LABELS + 0.5, 'labels.*float64'),
+])
+def test_images_and_labels_that_do_not_fit_are_refused(images, labels, match):
+  with pytest.raises(ValueError, match=match):
+    GroupedImages.from_labels(images, labels, NAMES)
+
+
+OFFSETS = np.array([0, 2, 2, 5, 6])
+
+
+@pytest.mark.parametrize('change, match', [
+    ({'images': np.float32(IMAGES)}, r'uint8 images.*got float32 of'),
+    ({'images': IMAGES[..., 0]}, r'images of \[N, H, W, C\], got uint8 of \[6'),
+    ({'images': IMAGES.tolist()}, 'uint8 images.*got list of'),
+    ({'offsets': OFFSETS[:4]}, r'offsets of \[5\] integers.*got int64 of \[4'),
+    ({'names': NAMES[:3]}, r'offsets of \[4\] integers, one more than'),
+    ({'offsets': OFFSETS + 0.0}, 'offsets.*got float64'),
+    ({'offsets': OFFSETS + 1}, 'grow from 0 to the 6 images.* from 1 to 7'),
+    ({'offsets': OFFSETS - [0, 0, 0, 0, 1]}, 'to the 6 images.* from 0 to 5'),
+    ({'offsets': np.array([0, 3, 2, 5, 6])}, 'grow from 0 .*not in order'),
+    ({'row_names': np.array([b'a'] * 5)}, r'row_names of \[6\].*of \[5\]'),
+    ({'row_names': np.array(['a'] * 6)}, 'UTF-8 bytes, got <U1'),
+    ({'others': {'group': (LABELS, NAMES)}}, "two groupings .* 'group'"),
+    ({'others': {'lamp': (LABELS[:5], NAMES)}}, 'expected 6 labels'),
+    ({'others': {'lamp': (LABELS, NAMES[:2])}}, r'labels in \[-1, 2\)'),
+])
+def test_fields_that_do_not_fit_are_refused(change, match):
+  fields = {'images': IMAGES, 'offsets': OFFSETS, 'names': NAMES}
+  assert len(GroupedImages(**fields)) == 6
+  with pytest.raises(ValueError, match=match):
+    GroupedImages(**(fields | change))
+
+
+def test_row_names_that_do_not_fit_are_refused_before_sorting():
+  with pytest.raises(ValueError, match=r'row_names of \[6\]'):
+    GroupedImages.from_labels(
+        IMAGES, LABELS, NAMES, row_names=np.array([b'a'] * 9))
+
+
+def test_lists_will_do():
+  names = [b'%d' % i for i in range(6)]
+  others = {'lamp': Labels([0, 1, -1, 0, 1, 0], ['on', 'off'])}
+  found = GroupedImages.from_labels(
+      IMAGES.tolist(), LABELS.tolist(), list(NAMES), 'letter', others, names)
+  expected = GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'letter', {
+      'lamp': Labels(np.array(others['lamp'].ids), ('on', 'off'))},
+                                       np.array(names))
+  assert found.names == expected.names and found.images.dtype == np.uint8
+  assert found.labels_of('lamp').names == ('on', 'off')
+  assert found.labels_of('lamp').ids.dtype == np.int32
+  for a, b in ((found.images, expected.images),
+               (found.offsets, expected.offsets),
+               (found.labels_of('lamp').ids, expected.labels_of('lamp').ids),
+               (found.row_names, expected.row_names)):
+    np.testing.assert_array_equal(a, b)
+  again = GroupedImages(IMAGES, OFFSETS.tolist(), list(NAMES))
+  assert again.offsets.dtype == np.int64 and again.names == NAMES
+  assert len(GroupedImages.from_labels(IMAGES[:0], [], NAMES)) == 0
+
+
+# Slices.
+
+
+@pytest.mark.parametrize('start, stop, rows', [
+    (0, 4, [1, 4, 0, 2, 5, 3]), (1, 3, [0, 2, 5]), (2, 4, [0, 2, 5, 3]),
+    (1, 2, []), (2, 2, [])])
+def test_a_slice_of_groups_is_a_data_set_of_its_own(start, stop, rows):
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  part = data.slice_groups(start, stop)
+  np.testing.assert_array_equal(part.images[:, 0, 0, 0], rows)
+  assert part.offsets[0] == 0 and part.offsets[-1] == len(part) == len(rows)
+  assert part.names == NAMES[start:stop]
+  assert len(part.offsets) == part.num_groups + 1 == stop - start + 1
+  np.testing.assert_array_equal(
+      part.labels, data.labels[np.isin(
+          data.labels, np.arange(start, stop))] - start)
+
+
+def test_a_slice_shares_memory():
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  part = data.slice_groups(2, 4)
+  assert np.shares_memory(part.images, data.images)
+  again = part.slice_groups(1, 2)
+  assert np.shares_memory(again.images, data.images)
+  np.testing.assert_array_equal(again.images[:, 0, 0, 0], [3])
+  np.testing.assert_array_equal(data.offsets, [0, 2, 2, 5, 6])
+
+
+def test_a_slice_of_a_mapped_file_stays_mapped(tmp_path):
+  data = GroupedImages.from_labels(IMAGES, LABELS, NAMES)
+  np.save(tmp_path / 'images.npy', data.images)
+  mapped = GroupedImages(
+      np.load(tmp_path / 'images.npy', mmap_mode='r'), data.offsets, NAMES)
+  part = mapped.slice_groups(2, 4)
+  assert isinstance(part.images, np.memmap)
+  np.testing.assert_array_equal(part.images, data.slice_groups(2, 4).images)
+
+
+# Further groupings.
+
+
+def _two_groupings():
+  return GroupedImages.from_labels(
+      IMAGES, LABELS, NAMES, 'letter',
+      {'light': Labels(np.arange(len(LABELS)) % 3 - 1, ('on', 'off'))})
+
+
+def test_further_groupings_are_sorted_with_the_images():
+  data = _two_groupings()
+  assert data.groupings == ('letter', 'light')
+  before = {image.tobytes(): (label, i % 3 - 1)
+            for i, (image, label) in enumerate(zip(IMAGES, LABELS))}
+  for image, label, light in zip(
+      data.images, data.labels_of('letter').ids, data.labels_of('light').ids):
+    assert before[image.tobytes()] == (label, light)
+
+
+def test_further_groupings_follow_slices_and_selections():
+  data = _two_groupings()
+  part = data.slice_groups(1, 3)
+  first, last = data.offsets[1], data.offsets[3]
+  np.testing.assert_array_equal(
+      part.labels_of('light').ids, data.labels_of('light').ids[first:last])
+  rows = np.arange(len(data))[::-2]
+  taken = data.take(rows)
+  assert taken.num_groups == data.num_groups
+  for i, row in enumerate(np.sort(rows)):
+    found = [r for r in range(len(data))
+             if np.array_equal(data.images[r], taken.images[i])]
+    assert row in found
+  assert sorted(taken.labels_of('light').ids) == sorted(
+      data.labels_of('light').ids[rows])
+
+
+@pytest.mark.parametrize('ids, problem', [
+    ([-2] + [0] * 99, r'labels in \[-1, 2\)'), ([2] * 100, 'labels'),
+    ([0.5] * 100, 'integer'), ([0], 'expected')])
+def test_further_groupings_are_checked(ids, problem):
+  with pytest.raises(ValueError, match=problem):
+    GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'letter', {
+        'light': Labels(np.array(ids[:len(LABELS)]), ('on', 'off'))})
+
+
+def test_unknown_and_repeated_groupings_are_refused():
+  with pytest.raises(ValueError, match='expected one of'):
+    _two_groupings().labels_of('weather')
+  with pytest.raises(ValueError, match='two groupings'):
+    GroupedImages.from_labels(IMAGES, LABELS, NAMES, 'light', {
+        'light': Labels(LABELS, NAMES)})

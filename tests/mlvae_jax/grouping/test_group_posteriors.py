@@ -1,0 +1,256 @@
+"""Group posteriors: products and mixtures, their samples and their KLs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlvae_jax.grouping import group_posteriors
+from mlvae_jax.grouping.evidence import product_of_normals
+from mlvae_jax.grouping.group_posteriors import Members, combine, sample_codes
+from mlvae_jax.grouping.normal import Normal, kl_divergence
+
+_MEAN = np.array([[-1.0], [0.4], [1.5]], np.float32)
+_LOGVAR = np.array([[-1.0], [-2.5], [0.3]], np.float32)
+_KEYS = jax.random.split(jax.random.key(0), 4000)
+
+
+def _members(q, ids, mask=None, rows=None, **more):
+  ids = jnp.asarray(ids)
+  mask = jnp.ones(len(ids), bool) if mask is None else jnp.asarray(mask)
+  rows = jnp.arange(len(ids)) if rows is None else jnp.asarray(rows)
+  return Members(q, ids, mask, more.pop('evidence', mask), rows, **more)
+
+
+def _random(num_rows, dim, seed=0):
+  rng = np.random.default_rng(seed)
+  return Normal(rng.normal(size=(num_rows, dim)).astype(np.float32),
+                rng.normal(size=(num_rows, dim)).astype(np.float32))
+
+
+def _integrate(mean, logvar):
+  """KL(mixture || N(0, 1)) in one dimension, by quadrature."""
+  c = np.linspace(-12, 12, 200_001)
+  std = np.exp(0.5 * logvar)
+  density = np.mean(
+      np.exp(-0.5 * ((c - mean) / std) ** 2) / std / np.sqrt(2 * np.pi),
+      axis=0)
+  log_q = np.log(np.maximum(density, 1e-300))
+  log_p = -0.5 * (c ** 2 + np.log(2 * np.pi))
+  return np.trapezoid(density * (log_q - log_p), c)
+
+
+def _mean_kl(mean, logvar, sample_per='row'):
+  """The estimated KL of one group, averaged over many keys."""
+  def one(key):
+    members = _members(Normal(mean, logvar), [0] * len(mean))
+    return sample_codes('mixture', key, members, 1,
+                        sample_per=sample_per).kl[0]
+  return jnp.mean(jax.vmap(one)(_KEYS))
+
+
+@pytest.mark.parametrize('sample_per', ['row', 'group'])
+def test_the_mixtures_kl_agrees_with_numerical_integration(sample_per):
+  value = jax.jit(_mean_kl, static_argnums=2)(_MEAN, _LOGVAR, sample_per)
+  expected = _integrate(_MEAN.astype(float), _LOGVAR.astype(float))
+  np.testing.assert_allclose(value, expected, atol=0.03)
+
+
+def test_the_mixtures_kl_has_the_right_gradient():
+  found = jax.jit(jax.grad(_mean_kl, argnums=(0, 1)))(_MEAN, _LOGVAR)
+  for which, grad in enumerate(found):
+    for i in range(3):
+      step = np.zeros((3, 1))
+      step[i] = 1e-4
+      up, down = (
+          [value.astype(float) + sign * step * (which == j)
+           for j, value in enumerate((_MEAN, _LOGVAR))] for sign in (1, -1))
+      slope = (_integrate(*up) - _integrate(*down)) / 2e-4
+      np.testing.assert_allclose(grad[i, 0], slope, atol=0.03)
+
+
+def test_members_draw_from_every_component_once():
+  # Components so narrow that a code tells its component.
+  q = Normal(np.arange(6, dtype=np.float32)[:, None],
+             np.full((6, 1), -18, np.float32))
+  ids = [0, 1, 0, 0, 1, 2]
+  draw = jax.jit(lambda key: sample_codes(
+      'mixture', key, _members(q, ids), 3).codes[:, 0])
+  first = []
+  for key in _KEYS[:60]:
+    component = np.round(np.asarray(draw(key))).astype(int)
+    for group in range(3):
+      rows = [i for i, g in enumerate(ids) if g == group]
+      assert sorted(component[rows]) == rows
+    first.append(component[0])
+  count = np.bincount(first, minlength=4)
+  assert min(count[[0, 2, 3]]) >= 10  # Each with probability 1/3.
+
+
+def test_codes_are_distributed_as_the_mixture():
+  draw = jax.vmap(lambda key: sample_codes(
+      'mixture', key, _members(Normal(_MEAN, _LOGVAR), [0] * 3), 1
+  ).codes[1, 0])
+  codes = np.asarray(jax.jit(draw)(_KEYS))
+  q = combine('mixture', Normal(_MEAN, _LOGVAR), np.zeros(3, int), 1)
+  np.testing.assert_allclose(codes.mean(), q.mean[0, 0], atol=0.08)
+  np.testing.assert_allclose(
+      codes.var(), np.exp(q.logvar[0, 0]), rtol=0.1)
+
+
+@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+def test_a_group_of_one_is_its_members_normal(kind):
+  q = _random(4, 3)
+  group = combine(kind, q, np.array([2, 0, 3, 1]), 4)
+  for ours, own in zip(group.take(jnp.array([2, 0, 3, 1])), q):
+    np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mixture_has_the_moments_of_its_members():
+  q = _random(5, 2)
+  group = combine('mixture', q, np.array([1, 1, 0, 1, 0]), 3,
+                  np.array([True, True, True, False, True]))
+  for g, rows in ((1, [0, 1]), (0, [2, 4])):
+    mean = q.mean[rows].mean(0)
+    second = (np.exp(q.logvar[rows]) + q.mean[rows] ** 2).mean(0)
+    np.testing.assert_allclose(group.mean[g], mean, rtol=1e-5)
+    np.testing.assert_allclose(
+        jnp.exp(group.logvar[g]), second - mean ** 2, rtol=1e-4)
+  np.testing.assert_array_equal(group.mean[2], 0)
+  np.testing.assert_array_equal(group.logvar[2], 0)
+
+
+@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+def test_padding_changes_nothing_even_where_it_is_nan(kind):
+  q, ids = _random(6, 2), np.array([0, 1, 0, 1, 1, 0])
+  mask = np.array([True] * 4 + [False] * 2)
+
+  def total(mean, logvar, rows):
+    members = _members(Normal(mean[:rows], logvar[:rows]), ids[:rows],
+                       mask[:rows])
+    found = sample_codes(kind, _KEYS[0], members, 2)
+    return jnp.sum(jnp.where(mask[:rows, None], found.codes, 0)) + jnp.sum(
+        found.kl), found.share
+
+  short, long = (
+      jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True),
+              static_argnums=2)(*q, rows) for rows in (4, 6))
+  np.testing.assert_allclose(short[0][0], long[0][0], rtol=1e-5)
+  np.testing.assert_array_equal(long[0][1], [1, 1])
+  for ours, theirs in zip(short[1], long[1]):
+    np.testing.assert_allclose(ours[:4], theirs[:4], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(theirs[4:], 0)
+
+
+@pytest.mark.parametrize('sample_per', group_posteriors.SAMPLE_PER)
+@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+def test_devices_draw_what_one_device_draws(kind, sample_per):
+  num_devices = min(4, jax.local_device_count())
+  num_rows = 4 * num_devices
+  q = _random(num_rows, 2)
+  ids = np.arange(num_rows) % 3  # Groups straddle devices.
+  mask = np.arange(num_rows) < num_rows - 2
+
+  def run(axis_name, mean, logvar, ids, mask, rows):
+    return sample_codes(
+        kind, _KEYS[1], _members(Normal(mean, logvar), ids, mask, rows), 3,
+        sample_per=sample_per, axis_name=axis_name)
+
+  inputs = (*q, ids, mask, np.arange(num_rows))
+  one = jax.jit(lambda *v: run(None, *v))(*inputs)
+  many = jax.pmap(lambda *v: run('devices', *v), axis_name='devices')(
+      *(v.reshape(num_devices, 4, *v.shape[1:]) for v in inputs))
+  np.testing.assert_allclose(
+      many.codes.reshape(num_rows, 2)[mask], one.codes[mask], rtol=1e-4,
+      atol=1e-5)
+  np.testing.assert_allclose(many.kl.sum(0), one.kl, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(many.share.sum(0), one.share, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+def test_only_evidence_makes_up_the_posterior(kind):
+  q, ids = _random(5, 2), np.array([0, 0, 0, 1, 1])
+  evidence = jnp.array([True, False, True, True, False])
+  moved = Normal(np.where(evidence[:, None], q.mean, 50.0), q.logvar)
+  first, second = (
+      sample_codes(kind, _KEYS[2], _members(v, ids, evidence=evidence), 2)
+      for v in (q, moved))
+  np.testing.assert_allclose(first.codes, second.codes, rtol=1e-5)
+  np.testing.assert_allclose(first.kl, second.kl, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+@pytest.mark.parametrize('sample_per', ['row', 'group'])
+def test_a_group_without_evidence_has_the_prior(kind, sample_per):
+  q = Normal(*(jnp.asarray(v + 7.0) for v in _random(5, 2)))
+  ids, evidence = np.array([0, 0, 1, 1, 2]), np.array([1, 1, 0, 0, 0], bool)
+
+  def draw(q, key):
+    return sample_codes(kind, key, _members(q, ids, evidence=evidence), 4,
+                        sample_per=sample_per)
+
+  found = jax.jit(jax.vmap(draw, (None, 0)))(q, _KEYS)
+  np.testing.assert_array_equal(found.kl[:, 1:], 0)
+  np.testing.assert_array_equal(found.share[0], [1, 1, 1, 0])
+  codes = np.asarray(found.codes[:, 2:])
+  np.testing.assert_allclose(codes.mean((0, 1)), 0, atol=0.05)
+  np.testing.assert_allclose(codes.std((0, 1)), 1, atol=0.03)
+  grads = jax.grad(lambda q: jnp.sum(draw(q, _KEYS[0]).codes ** 2))(q)
+  assert all(np.all(np.asarray(g)[2:] == 0) and np.all(np.isfinite(g))
+             for g in grads)
+
+
+def test_many_members_of_low_precision_are_all_counted():
+  q = Normal(jnp.full((600, 1), 2.0, jnp.bfloat16),
+             jnp.zeros((600, 1), jnp.bfloat16))
+  ids = np.zeros(600, int)
+  found = combine('mixture', q, ids, 1)
+  np.testing.assert_allclose(found.mean, 2.0, rtol=1e-3)
+  np.testing.assert_allclose(found.logvar, 0.0, atol=1e-3)
+  np.testing.assert_allclose(
+      combine('product', q, ids, 1).logvar, -np.log(600), rtol=1e-3)
+
+
+def test_shares_weigh_the_kl_and_the_count():
+  q, ids = _random(3, 2), np.array([0, 0, 1])
+  shares = jnp.array([0.25, 0.25, 0.125])
+  found = sample_codes('product', _KEYS[0], _members(q, ids, shares=shares), 2)
+  kl = kl_divergence(product_of_normals(q, ids, 2))
+  np.testing.assert_allclose(found.share, [0.5, 0.125])
+  np.testing.assert_allclose(found.kl, kl * np.array([0.5, 0.125]), rtol=1e-5)
+
+
+def test_unknown_kinds_are_refused():
+  members = _members(_random(2, 1), [0, 0])
+  with pytest.raises(ValueError, match='product'):
+    sample_codes('sum', _KEYS[0], members, 1)
+  with pytest.raises(ValueError, match='row'):
+    sample_codes('product', _KEYS[0], members, 1, sample_per='pixel')
+
+
+def test_wide_members_are_averaged_without_overflow():
+  q = Normal(jnp.zeros((20_000, 1)), jnp.full((20_000, 1), 80.0))
+  np.testing.assert_allclose(
+      combine('mixture', q, np.zeros(20_000, int), 1).logvar, 80.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+def test_ids_out_of_range_are_refused(kind):
+  q = _random(3, 2)
+  with pytest.raises(ValueError, match='ids from 0 to 7'):
+    combine(kind, q, np.array([0, 1, 7]), 2)
+  with pytest.raises(ValueError, match='ids from 0 to 7'):
+    sample_codes(kind, _KEYS[0], _members(q, [0, 1, 7]), 2)
+
+
+@pytest.mark.parametrize('kind', ['product', 'mixture'])
+def test_nan_in_padding_reaches_no_gradient(kind):
+  q = Normal(*(jnp.asarray(v).at[3:].set(jnp.nan) for v in _random(5, 2)))
+  members = _members(q, [0, 0, 1, 1, 0], mask=np.arange(5) < 3)
+
+  def total(q):
+    found = sample_codes(kind, _KEYS[0], members._replace(q=q), 2)
+    return jnp.sum(found.kl) + jnp.sum(found.codes[:3] ** 2)
+
+  for grad in jax.grad(total)(q):
+    assert np.all(np.isfinite(np.asarray(grad)[:3]))
