@@ -1,0 +1,83 @@
+"""From a configuration to the model, and to the feeds of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+
+from experiments import cli
+from experiments.cli import UserError
+from experiments.config import presets
+from experiments.datasets.splits import Splits
+from mlvae_jax.data.feed import Feed, all_devices
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.index_stream import IndexStream
+from mlvae_jax.data.mixed_stream import MixedStream
+from mlvae_jax.model.model import Model
+
+# Up to this many bytes of images are kept on the devices.
+_MAX_DEVICE_BYTES = 2 << 30
+
+
+def make_model(config: presets.Config, data: Splits) -> Model:
+  """The model of a configuration for a data set's images."""
+  model = presets.make_model(config, data.train.images.shape[1:])
+  known = data.train.groupings
+  for factor in model.grouped:
+    if factor.grouping not in known:
+      cli.bad_flag(
+          f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
+          f'{config.dataset} is grouped by {", ".join(known)}; give --factors '
+          f'as NAME:DIM:{known[0]},...')
+  return model
+
+
+def make_stream(model: Model, images: GroupedImages, config: presets.Config,
+                shuffle: bool = True, num_devices: int | None = None
+                ) -> IndexStream | MixedStream:
+  """The index stream of a split; a VAE's groups are single images.
+
+  Factors of several groupings get a mixed one. Without `shuffle`, for
+  evaluation, it visits all images. Its rows divide over the devices, all of
+  them if None.
+  """
+  row_multiple = num_devices or jax.device_count()
+  if not model.grouped:
+    return IndexStream(
+        range(len(images) + 1), groups_per_batch=config.batch_size,
+        seed=config.seed, row_multiple=row_multiple, shuffle=shuffle)
+  settings = {
+      'groups_per_batch': config.groups_per_batch,
+      'max_group_size': config.max_group_size, 'seed': config.seed,
+      'row_multiple': row_multiple, 'shuffle': shuffle}
+  if shuffle:
+    settings |= {
+        'min_group_size': config.min_group_size, 'visit': config.visit}
+  groupings = tuple(dict.fromkeys(f.grouping for f in model.grouped))
+  if shuffle:
+    settings['whole_shares'] = model.inference == 'svi'
+  try:
+    if groupings != (images.grouping,):
+      return MixedStream(
+          {name: images.labels_of(name).ids for name in groupings},
+          **settings)
+    if shuffle:
+      settings['subsampling'] = config.subsampling
+    return IndexStream(images.offsets, **settings)
+  except ValueError as error:
+    raise UserError(f'{config.dataset}: {error}') from error
+
+
+def make_feed(model: Model, images: GroupedImages, config: presets.Config,
+              shuffle: bool = True,
+              devices: Sequence[jax.Device] | None = None) -> Feed:
+  """The feed of a split to devices, all of them if None."""
+  devices = devices or all_devices()
+  # Of several processes none reads the rows of others.
+  alone = len(devices) <= jax.local_device_count()
+  return Feed(
+      model, images,
+      make_stream(model, images, config, shuffle, len(devices)),
+      on_device=alone and images.images.nbytes <= _MAX_DEVICE_BYTES,
+      devices=devices)
