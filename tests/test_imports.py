@@ -102,10 +102,3 @@ def test_the_library_does_not_print(name):
   for node in ast.walk(_tree(name)):
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
       assert node.func.id != 'print', f'{name} prints, line {node.lineno}'
-
-
-def test_public_names_exist_and_are_listed_once():
-  import mlvae_jax
-
-  assert len(set(mlvae_jax.__all__)) == len(mlvae_jax.__all__)
-  assert all(hasattr(mlvae_jax, name) for name in mlvae_jax.__all__)

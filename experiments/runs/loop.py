@@ -13,22 +13,21 @@ from typing import Any
 import jax
 import tqdm
 
-from experiments.runs import processes
-from experiments.config import presets
 from experiments.cli import StoppedError, UserError
+from experiments.config import presets
 from experiments.datasets.splits import Splits
+from experiments.runs import processes
+from experiments.runs.build import make_feed
 from experiments.runs.interrupts import Interrupts
 from experiments.runs.log import MetricsLog, read_metrics
+from mlvae_jax.data.feed import Feed
+from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import checkpoint, evaluation
 from mlvae_jax.training.checkpoint import Checkpoints
-from mlvae_jax.data.feed import Feed
-from mlvae_jax.model.model import Model, Params
-from mlvae_jax.data.grouped import GroupedImages
-from mlvae_jax.training.step import TrainState
-from experiments.runs.build import make_feed
 from mlvae_jax.training.loop import DivergedError, make_chunk
 from mlvae_jax.training.loop import train as train_in_chunks
-from mlvae_jax.training.step import init_state
+from mlvae_jax.training.step import TrainState, init_state
 
 # Enough to see a curve; the evaluation takes more.
 _MAX_VALIDATION_IMAGES = 10_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import fcntl
@@ -12,19 +12,14 @@ import socket
 from typing import Any
 
 from absl import flags
-import jax
 
 from experiments import cli, datasets
-from experiments.config import presets
 from experiments.cli import UserError
+from experiments.config import presets
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
-from mlvae_jax.training import checkpoint
-from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.data.feed import Feed, all_devices
-from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.training import checkpoint
 
 _DATA = 'data'  # Of config.json: what the data are, see `Splits.content`.
 # What may differ when a run is resumed.
