@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import logging
 import os
 import select
@@ -14,8 +15,7 @@ import traceback
 from absl import app, flags
 from absl import logging as absl_logging
 
-# --help lists the flags defined here under the calling module.
-flags.disclaim_key_flags()
+from experiments.config.flags import HelpFlag
 
 
 class UserError(Exception):
@@ -50,9 +50,6 @@ def run_with_arguments(main: Callable[[list[str]], None]) -> None:
   """As `run`, for a `main` that takes what stands after the flags."""
   absl_logging.set_verbosity(absl_logging.FATAL)
   sys.unraisablehook = _tell_unraisable
-  for name in flags.FLAGS.flags_by_module_dict():
-    if name.startswith('experiments.'):  # Or --help would not show these.
-      flags.adopt_module_key_flags(sys.modules[name])
   app.run(lambda argv: _guarded(lambda: main(argv[1:])), flags_parser=_parse)
 
 
@@ -62,41 +59,13 @@ def bad_flag(message: str) -> None:
   sys.exit(2)
 
 
-def expand_path(path: str | None) -> str | None:
-  """The absolute path of one that may hold ~ and $VARIABLES.
-
-  Args:
-    path: as the user gave it; None and '' stay as they are.
-
-  Returns:
-    The path from the root.
-  """
-  if not path:
-    return path
-  return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
-
-
-def define_path(name: str, default: str | None, help_text: str, **settings
-                ) -> None:
-  """Defines a flag of a file or folder on this machine; see `expand_path`.
-
-  Args:
-    name: of the flag.
-    default: its value where it is not given.
-    help_text: for --help.
-    **settings: further ones of `flags.DEFINE`.
-  """
-  flags.DEFINE(_PathParser(), name, default, help_text, **settings)
-
-
-class _PathParser(flags.ArgumentParser):
-  """Expands a path when flags are parsed."""
-
-  def parse(self, argument: str) -> str:
-    return expand_path(argument)
-
-  def flag_type(self) -> str:
-    return 'path'
+@contextlib.contextmanager
+def checked_flags() -> Iterator[None]:
+  """Turns a ValueError, which says what flag is wrong, into a bad flag."""
+  try:
+    yield
+  except ValueError as error:
+    bad_flag(str(error))
 
 
 def check_writable(folder: str) -> None:
@@ -126,6 +95,8 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+  for name, short_name in (('help', '?'), ('helpshort', None)):
+    flags.DEFINE_flag(HelpFlag(name, short_name))
   try:
     rest = flags.FLAGS(argv)
   except flags.Error as error:

@@ -27,7 +27,9 @@ import numpy as np
 
 from experiments import cli, report
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import options
+from experiments.config.flags import Setting, define
+from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.evaluation import (
     disentanglement,
@@ -44,7 +46,6 @@ from experiments.evaluation.results import evaluation_file
 from experiments.runs.build import make_feed
 from experiments.runs.workdir import (
     check_vae,
-    define_workdir_flags,
     load_data,
     load_model,
     parse_step,
@@ -62,6 +63,20 @@ _SVI_KS = (1, 2, 5)
 _SVI_PROBE_IMAGES = (4000, 1000, 1000)
 _SVI_ELBO_IMAGES = 5000
 _SEED = 0  # Of everything random in the evaluation.
+
+_FLAGS = {
+    'ks': Setting(
+        'Numbers of images of evidence per group; 1 to 10, but 1, 2 and 5 '
+        'with --model=svi, by default.', 'Evaluation', tuple),
+    'probe_steps': Setting(
+        'Number of optimisation steps of a probe.', 'Evaluation', int, 1000,
+        lower=1),
+    'split': Setting(
+        'Images to score on. validation is for tuning: probes are chosen by '
+        'one half of these images and scored on the other, and the result '
+        'goes to evaluation_validation.json.', 'Evaluation', default='test',
+        choices=('test', 'validation')),
+}
 
 Models = Mapping[str, tuple[Model, Params]]
 
@@ -82,19 +97,10 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  define_workdir_flags()
-  cli.define_path(
-      'vae_workdir', None, 'Run of a VAE on the same data to compare with.')
-  flags.DEFINE_list(
-      'ks', None, 'Numbers of images of evidence per group; 1 to 10, but '
-      '1, 2 and 5 with --model=svi, by default.')
-  flags.DEFINE_integer(
-      'probe_steps', 1000, 'Optimisation steps of a probe.', lower_bound=1)
-  flags.DEFINE_enum(
-      'split', 'test', ['test', 'validation'],
-      'Images to score on. validation is for tuning: probes are chosen by one '
-      'half of these images and scored on the other, and the result goes to '
-      'evaluation_validation.json.')
+  options.define('workdir', 'data_dir', 'store_dir', 'step', 'data_changed',
+                 'vae_workdir')
+  for name, option in _FLAGS.items():
+    define(name, option)
 
 
 def parse_ks(values: list[str]) -> tuple[int, ...]:
@@ -247,7 +253,7 @@ def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
 
 
 def _elbos(model: Model, params: Params, data: Splits, scored: str,
-           config: presets.Config) -> dict[str, Any]:
+           config: Config) -> dict[str, Any]:
   """The ELBO of each split with images, in batches like those of training.
 
   Whoever tunes on validation images does not see that of the test images.

@@ -25,13 +25,14 @@ import matplotlib
 
 from experiments import cli
 from experiments.cli import UserError
+from experiments.config import options
+from experiments.config.flags import Setting, define
 from experiments.datasets.splits import Splits
 from experiments.evaluation import charts, factor_chart, recognition_chart
 from experiments.pictures import generalisation, groups, swaps
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.shown import Subject, groupings
 from experiments.runs.workdir import (
-    define_workdir_flags,
     load_data,
     load_model,
     parse_step,
@@ -81,9 +82,9 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  define_workdir_flags()
-  flags.DEFINE_list(
-      'only', None, f'Which figures to draw, of {", ".join(NAMES)}.')
+  options.define('workdir', 'data_dir', 'store_dir', 'step', 'data_changed')
+  define('only', Setting(
+      f'Figures to draw, of {", ".join(NAMES)}.', 'Figures', tuple))
 
 
 def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,

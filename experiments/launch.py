@@ -31,11 +31,48 @@ from experiments import cli
 from experiments.cluster.shell import Shell
 from experiments.cluster.slurm import Slurm
 from experiments.cluster.tpu import Tpu
+from experiments.config.flags import Path, Setting, define
 
 _STEPS = {
     'tpu': ('create', 'install', 'run', 'logs', 'watch', 'stop', 'delete'),
     'slurm': ('run', 'logs', 'stop', 'delete')}
 _WITH_ARGUMENTS = ('run', 'watch')
+_LAUNCH, _TPU, _SLURM = 'Launch', 'TPU', 'SLURM'
+_FLAGS = {
+    'on': Setting(
+        'Kind of machines to launch on.', _LAUNCH, choices=tuple(_STEPS),
+        required=True),
+    'do': Setting('Steps to do, see above.', _LAUNCH, tuple, required=True),
+    'name': Setting('Name of the TPU node, or of the job.', _LAUNCH,
+                    required=True),
+    'dry_run': Setting(
+        'Whether to show the commands and run none.', _LAUNCH, bool, False),
+    'setup': Setting(
+        'Shell command on the machines before training: mounts, modules.',
+        _LAUNCH, default=''),
+    'zone': Setting('Zone of the node.', _TPU),
+    'project': Setting('Project of the node; gcloud\'s by default.', _TPU),
+    'accelerator_type': Setting('Type and size of the node, as v4-8.', _TPU),
+    'runtime_version': Setting(
+        'Image of the workers.', _TPU, default='tpu-ubuntu2204-base'),
+    'spot': Setting(
+        'Whether to ask for a spot node, which is cheaper and may be '
+        'preempted.', _TPU, bool, False),
+    'queued': Setting(
+        'Whether to ask for the node by a queued resource.', _TPU, bool, False),
+    'poll_seconds': Setting(
+        'Seconds between two looks at what is waited for.', _TPU, float, 30.0,
+        lower=0.0),
+    'partition': Setting('Partition of the job.', _SLURM),
+    'account': Setting('Account of the job.', _SLURM),
+    'nodes': Setting('Number of nodes.', _SLURM, int, 1, lower=1),
+    'gpus_per_node': Setting(
+        'Number of GPUs in a node, with a process each; 0 for CPUs.', _SLURM,
+        int, 1, lower=0),
+    'time_limit': Setting('Time limit of the job, as 8:00:00.', _SLURM),
+    'log': Setting(
+        'File of the job\'s output; NAME.log by default.', _SLURM, Path),
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -62,33 +99,8 @@ def main(arguments: list[str]) -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_enum('on', None, list(_STEPS), 'Where to launch.', required=True)
-  flags.DEFINE_list('do', None, 'Steps, as above.', required=True)
-  flags.DEFINE_string(
-      'name', None, 'Name of the TPU node, or of the job.', required=True)
-  flags.DEFINE_bool('dry_run', False, 'Show commands, and run none.')
-  flags.DEFINE_string(
-      'setup', '', 'Shell command on the machines before training: mounts, '
-      'modules.')
-  flags.DEFINE_string('zone', None, 'TPU: zone.')
-  flags.DEFINE_string('project', None, 'TPU: project; gcloud\'s by default.')
-  flags.DEFINE_string('accelerator_type', None, 'TPU: as v4-8.')
-  flags.DEFINE_string(
-      'runtime_version', 'tpu-ubuntu2204-base', 'TPU: image of the workers.')
-  flags.DEFINE_bool('spot', False, 'TPU: cheaper, and may be preempted.')
-  flags.DEFINE_bool('queued', False, 'TPU: ask for a queued resource.')
-  flags.DEFINE_float(
-      'poll_seconds', 30.0, 'TPU: seconds between looks at what is waited for.',
-      lower_bound=0.0)
-  flags.DEFINE_string('partition', None, 'SLURM: partition.')
-  flags.DEFINE_string('account', None, 'SLURM: account.')
-  flags.DEFINE_integer('nodes', 1, 'SLURM: nodes.', lower_bound=1)
-  flags.DEFINE_integer(
-      'gpus_per_node', 1, 'SLURM: GPUs of a node, each with its process; 0 '
-      'for CPUs.', lower_bound=0)
-  flags.DEFINE_string('time_limit', None, 'SLURM: as 8:00:00.')
-  cli.define_path('log', None, 'SLURM: file of the output; NAME.log by '
-                  'default.')
+  for name, option in _FLAGS.items():
+    define(name, option)
 
 
 def _machine(values: dict) -> Tpu | Slurm:

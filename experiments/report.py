@@ -20,7 +20,8 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.config import presets
+from experiments.config import options
+from experiments.config.settings import Config, to_json
 from experiments.evaluation import (
     factor_tables,
     recognition_tables,
@@ -51,7 +52,7 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flag of this entry point."""
-  cli.define_path('workdir', None, 'Folder of the run.')
+  options.define('workdir')
 
 
 def write(workdir: str) -> str:
@@ -128,7 +129,7 @@ def summary(evaluation: dict[str, Any]) -> str:
 # Sections.
 
 
-def _intro(workdir: str, config: presets.Config, model: Model) -> str:
+def _intro(workdir: str, config: Config, model: Model) -> str:
   """What was trained on what, in a paragraph."""
   factors = ', '.join(
       f'{f.name} ({f.dim} dimensions, one code per {f.grouping or "image"})'
@@ -203,10 +204,10 @@ def _usage(workdir: str, model: Model) -> str:
   return f'<pre>{web.escape(code)}</pre>'
 
 
-def _configuration(config: presets.Config) -> str:
+def _configuration(config: Config) -> str:
   return web.table(['setting', 'value'], [
       [name, tables.plain(value)]
-      for name, value in presets.to_json(config).items()], words=True)
+      for name, value in to_json(config).items()], words=True)
 
 
 def _software() -> str:

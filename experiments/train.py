@@ -22,24 +22,34 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli, datasets, prepare
-from experiments.config import presets
+from experiments import cli, datasets
+from experiments.config import library, options, settings
+from experiments.config.flags import Setting, define
+from experiments.config.from_flags import given_settings, make_config
+from experiments.config.presets import PRESETS
+from experiments.config.settings import OPTIMISATION, RUN, SETTINGS, Config
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning
 from experiments.runs import loop, processes
 from experiments.runs.build import make_model, make_stream
-from experiments.runs.workdir import (
-    check_vae,
-    define_data_changed_flag,
-    open_workdir,
-)
-from mlvae_jax.data.index_stream import SUBSAMPLING, VISIT
-from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
-from mlvae_jax.model.likelihoods import LIKELIHOODS
-from mlvae_jax.model.model import DTYPES, Model
-from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
-from mlvae_jax.objective import penalties
+from experiments.runs.workdir import check_vae, open_workdir
+from mlvae_jax.model.model import Model
+
+_FLAGS = {
+    'epochs': Setting(
+        'Number of passes over the images, instead of --steps.', OPTIMISATION,
+        int, lower=1),
+    'max_to_keep': Setting(
+        'Number of the newest checkpoints to keep, besides the best by '
+        'validation.', RUN, int, 2, lower=1),
+    'resume': Setting(
+        'Whether to resume what the workdir holds; if not, a workdir that '
+        'holds a run is refused.', RUN, bool, True),
+    'eval': Setting('Whether to evaluate after training.', RUN, bool, True),
+    'figures': Setting(
+        'Whether to draw figures after training.', RUN, bool, True),
+}
 
 
 def main() -> None:
@@ -50,7 +60,7 @@ def main() -> None:
       'runs', f'{config.dataset}-{config.model}')
   processes.start(values)
   data = processes.together(lambda: datasets.load(config))
-  model = processes.together(lambda: make_model(config, data))
+  model = processes.together(lambda: _make_model(config, data))
   processes.together(
       lambda: meaning.check_trainable(config, model, data.train))
   if values['vae_workdir']:  # Fail now, not after training.
@@ -79,192 +89,44 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_enum(
-      'dataset', 'mnist5k', list(presets.PRESETS), 'Data set, and its preset.')
-  prepare.define_store_flags()
-  define_data_changed_flag()
-  cli.define_path(
-      'workdir', None, 'Folder of the run; runs/DATASET-MODEL by default.')
-  flags.DEFINE_enum(
-      'model', None, ['mlvae', 'vae', 'svi'],
-      'Kind of model; svi has free posteriors in place of an encoder.')
-  flags.DEFINE_string(
-      'factors', None, 'Latent factors: NAME:DIM[:GROUPING],...')
-  flags.DEFINE_enum('likelihood', None, list(LIKELIHOODS), 'p(x | z).')
-  flags.DEFINE_float(
-      'sigma', None, 'Standard deviation of --likelihood=gaussian.',
-      lower_bound=1e-3)
-  flags.DEFINE_enum('network', None, list(NETWORKS), 'Kind of network.')
-  flags.DEFINE_list(
-      'channels', None, 'Channels of the encoder\'s convolutions.')
-  flags.DEFINE_integer(
-      'norm_groups', None, 'Groups of channels of a group norm; 0 for none.',
-      lower_bound=0)
-  flags.DEFINE_list(
-      'hidden_sizes', None, 'Units of the encoder\'s fully connected layers.')
-  flags.DEFINE_enum('activation', None, list(ACTIVATIONS),
-      'Activation function of hidden layers.')
-  flags.DEFINE_enum(
-      'dtype', None, list(DTYPES), 'Type of numbers that the networks compute '
-      'with; parameters, evidence and losses are float32.')
-  flags.DEFINE_integer('steps', None, 'Optimisation steps.', lower_bound=1)
-  flags.DEFINE_integer(
-      'epochs', None, 'Passes over the images, instead of --steps.',
-      lower_bound=1)
-  flags.DEFINE_integer(
-      'groups_per_batch', None, 'Groups per step.', lower_bound=1)
-  flags.DEFINE_integer(
-      'max_group_size', None,
-      'Larger groups are visited in pieces of at most this many images.',
-      lower_bound=1)
-  flags.DEFINE_integer(
-      'min_group_size', None, 'Smaller groups are left out of training.',
-      lower_bound=1)
-  flags.DEFINE_enum(
-      'visit', None, list(VISIT),
-      'What an epoch visits once: every image, or every group.')
-  flags.DEFINE_enum(
-      'subsampling', None, list(SUBSAMPLING),
-      'Of groups that are cut to --max_group_size: as the paper does, or '
-      'without bias.')
-  flags.DEFINE_enum(
-      'group_posterior', None, list(GROUP_POSTERIORS),
-      'How the posteriors of a group\'s members are combined.')
-  flags.DEFINE_integer(
-      'batch_size', None,
-      'Images per step; for grouped models it sets --groups_per_batch to this '
-      'divided by --max_group_size.', lower_bound=1)
-  flags.DEFINE_float(
-      'learning_rate', None, 'Learning rate of Adam.', lower_bound=1e-9)
-  flags.DEFINE_float(
-      'table_learning_rate', None,
-      'Learning rate of the posteriors of --model=svi.',
-      lower_bound=1e-9)
-  flags.DEFINE_float(
-      'decay_fraction', None, 'Share of the steps, the last ones, over which '
-      'the learning rates fall linearly to 0.', lower_bound=0, upper_bound=1)
-  flags.DEFINE_string(
-      'kl_weights', None, 'Weights of the KL terms: FACTOR:WEIGHT,...; '
-      '\'all\' stands for every factor.')
-  flags.DEFINE_string(
-      'contrast', None, 'Weights of the penalties that make a factor\'s code '
-      'of single images reveal their group: FACTOR:WEIGHT,...; \'all\' stands '
-      'for every grouped factor.')
-  flags.DEFINE_string(
-      'leakage', None, 'Weights of the penalties on what a factor\'s code '
-      'reveals about the groups of other factors: FACTOR:WEIGHT,...; \'all\' '
-      'stands for every factor that has a factor of another grouping beside '
-      'it.')
-  flags.DEFINE_string(
-      'mean_leakage', None, 'Like --leakage, but on the code\'s standardised '
-      'means, without sampling noise: FACTOR:WEIGHT,...; \'all\' as there.')
-  flags.DEFINE_enum(
-      'leakage_estimate', None, list(penalties.ESTIMATES),
-      'How leakage is estimated: unbiased (training may push it below 0 by '
-      'making members of a group repel each other), or nonnegative (never '
-      'below 0).')
-  flags.DEFINE_string(
-      'augment', None,
-      'Augmentation of training images: flip,shift:PIXELS, or one of them.')
-  flags.DEFINE_integer(
-      'kl_warmup_steps', None, 'Linear warm-up of the KL terms.', lower_bound=0)
-  flags.DEFINE_enum(
-      'sample_per', None, list(SAMPLE_PER),
-      'Draw a group\'s code once per image (algorithm 1) or per group.')
-  flags.DEFINE_integer(
-      'seed', None, 'Seed of everything random.', lower_bound=0)
-  flags.DEFINE_enum(
-      'split_by', None, ['image', 'group'],
-      'Split single images, or whole groups, into training, validation and '
-      'test.')
-  flags.DEFINE_list(
-      'split_fractions', None, 'Shares of the images, or with --split_by=group '
-      'of the groups, for validation and test.')
-  flags.DEFINE_integer(
-      'num_images', None, 'Images of --dataset=shapes, of all splits.',
-      lower_bound=1)
-  flags.DEFINE_string(
-      'hold_out', None, 'Combinations of --dataset=shapes held out for '
-      'testing: VALUE+VALUE,..., as in triangle+purple,star; none if empty.')
-  flags.DEFINE_integer(
-      'eval_every', None, 'Steps between validations.', lower_bound=1)
-  flags.DEFINE_integer(
-      'checkpoint_every', None, 'Steps between checkpoints.', lower_bound=1)
-  flags.DEFINE_integer(
-      'max_to_keep', 2, 'How many of the newest checkpoints are kept, besides '
-      'the best by validation.', lower_bound=1)
-  flags.DEFINE_integer(
-      'chunk_steps', None,
-      'Steps between writes to the log and checks for signals.',
-      lower_bound=1)
+  settings.define('dataset', default='mnist5k', choices=tuple(PRESETS))
+  settings.define(*(name for name in SETTINGS if name != 'dataset'))
+  options.define(
+      'workdir', text='Folder of the run; runs/DATASET-MODEL by default.')
+  options.define('data_changed', 'vae_workdir')
+  for name, option in _FLAGS.items():
+    define(name, option)
   processes.define_flags()
-  flags.DEFINE_bool(
-      'resume', True, 'Resume what the workdir holds; false refuses to.')
-  flags.DEFINE_bool('eval', True, 'Evaluate after training.')
-  flags.DEFINE_bool('figures', True, 'Draw figures after training.')
-  cli.define_path(
-      'vae_workdir', None, 'Run of a VAE to compare with in the evaluation.')
 
 
-def config_from_flags(values: dict[str, Any]) -> presets.Config:
+def config_from_flags(values: dict[str, Any]) -> Config:
   """The preset of --dataset with the flags that were given on top.
 
-  Exits with 2 where a flag's value makes no sense.
+  Args:
+    values: of the flags.
+
+  Returns:
+    The configuration; exits with 2 where a flag's value makes no sense.
   """
-  _check_data_set(values)
-  preset = presets.PRESETS[values['dataset']]
-  names = {field.name for field in dataclasses.fields(preset)}
-  given = {name: value for name, value in values.items()
-           if name in names and value is not None}
-  for name in ('hidden_sizes', 'channels'):
-    if name in given:
-      given[name] = _numbers(name, given[name], int)
-  if 'split_fractions' in given:
-    given['split_fractions'] = _fractions(given['split_fractions'])
-  if given.get('model') in ('vae', 'svi'):
-    # The preset's penalties need groups, and an encoder.
-    given = {'contrast': '', 'leakage': '', 'mean_leakage': ''} | given
-  if 'batch_size' in given and given.get('model', preset.model) != 'vae':
-    if 'groups_per_batch' in given:
-      cli.bad_flag('give --batch_size or --groups_per_batch, not both')
-    given['groups_per_batch'] = _groups_per_batch(
-        given['batch_size'],
-        given.get('max_group_size', preset.max_group_size))
-  try:
-    config = dataclasses.replace(preset, **given)
-    model = presets.make_model(
+  with cli.checked_flags():
+    datasets.check_fit(values['dataset'], given_settings(values))
+    config = make_config(values)
+    if values['steps'] is not None and values['epochs'] is not None:
+      raise ValueError('give --steps or --epochs, not both')
+    model = library.make_model(
         config, (config.image_size, config.image_size, 1))
-    presets.make_train_config(config, model)
-  except ValueError as error:
-    cli.bad_flag(str(error))
-  if values['steps'] is not None and values['epochs'] is not None:
-    cli.bad_flag('give --steps or --epochs, not both')
+    library.make_train_config(config, model)
+    datasets.check(config)
   return config
 
 
-def _check_data_set(values: dict[str, Any]) -> None:
-  """Exits with 2 where a flag was given that the data set disregards."""
-  fitting = dict.fromkeys(('hold_out', 'num_images'), ('shapes',))
-  fitting |= dict.fromkeys(
-      ('celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
-       'split_by', 'split_fractions'), tuple(folder.GROUPINGS))
-  for name, known in fitting.items():
-    if values.get(name) is not None and values['dataset'] not in known:
-      cli.bad_flag(f'--{name} is for --dataset={" or ".join(known)}, not '
-                   f'{values["dataset"]}')
+def _make_model(config: Config, data: Splits) -> Model:
+  """The model for the data; exits with 2 where --factors does not fit them."""
+  with cli.checked_flags():
+    return make_model(config, data)
 
 
-def _groups_per_batch(batch_size: int, max_group_size: int) -> int:
-  """Groups a step; exits with 2 where not even one fits."""
-  if batch_size < max_group_size:
-    cli.bad_flag(
-        f'--batch_size={batch_size} does not hold a group of --max_group_size='
-        f'{max_group_size} images; give a larger --batch_size or a smaller '
-        '--max_group_size')
-  return batch_size // max_group_size
-
-
-def _warn(config: presets.Config, model: Model, data: Splits,
+def _warn(config: Config, model: Model, data: Splits,
           values: dict[str, Any]) -> None:
   """Says what makes a run meaningless, and what flag does nothing."""
   found = meaning.find_warnings(config, model, data)
@@ -274,24 +136,6 @@ def _warn(config: presets.Config, model: Model, data: Splits,
         f'{config.data_dir} have no search ranks')
   for warning in found:
     print(f'warning: {warning}', file=sys.stderr, flush=True)
-
-
-def _numbers(name: str, values: list[str], kind: type) -> tuple:
-  try:
-    return tuple(map(kind, values))
-  except ValueError:
-    what = 'integers' if kind is int else 'numbers'
-    cli.bad_flag(f'expected --{name} as comma-separated {what}, got '
-                 + ','.join(values))
-
-
-def _fractions(values: list[str]) -> tuple[float, float]:
-  shares = _numbers('split_fractions', values, float)
-  if len(shares) != 2 or not (min(shares) > 0 and sum(shares) < 1):
-    cli.bad_flag(
-        'expected --split_fractions as the shares of validation and test, '
-        'above 0 and together below 1, got ' + ','.join(values))
-  return shares
 
 
 def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:

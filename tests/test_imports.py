@@ -13,10 +13,10 @@ ROOMS = {
         'devices', 'grouping', 'model', 'data', 'objective', 'inference',
         'training', 'measures', '__init__'),
     'experiments': (
-        '__init__', 'cli', 'config', 'datasets.sources', 'datasets.store',
-        'datasets', 'runs', 'pictures', 'evaluation', 'cluster', 'benchmarks',
-        'report', 'figures', 'evaluate', 'prepare', 'launch', 'benchmark',
-        'many_groups', 'svi_comparison', 'train'),
+        '__init__', 'config.flags', 'cli', 'config', 'datasets.sources',
+        'datasets.store', 'datasets', 'runs', 'pictures', 'evaluation',
+        'cluster', 'benchmarks', 'report', 'figures', 'evaluate', 'prepare',
+        'launch', 'benchmark', 'many_groups', 'svi_comparison', 'train'),
 }
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from experiments import cli
+from experiments.config.flags import Setting, define
 from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
@@ -64,8 +65,10 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_list('groups', ['1000', '1000000'], 'Numbers of groups.')
-  flags.DEFINE_integer('rows', 10_000_000, 'Rows.', lower_bound=1)
+  define('groups', Setting(
+      'Numbers of groups.', 'Measurement', tuple, ['1000', '1000000']))
+  define('rows', Setting(
+      'Number of rows.', 'Measurement', int, 10_000_000, lower=1))
 
 
 def measure(part: str, num_groups: int, num_rows: int) -> Cost:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from experiments.config import presets
+from experiments.config import library, presets
+from experiments.config.flags import Path, Setting, define
 from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
@@ -37,6 +38,7 @@ except ImportError:
 
 PARTS = ('conv', 'mlp', 'product', 'gather', 'machine')
 _SEED = 0
+_SUBJECT = 'Measurement'
 
 
 class Row(NamedTuple):
@@ -72,10 +74,12 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  flags.DEFINE_list('only', list(PARTS), 'What to measure.')
-  flags.DEFINE_integer(
-      'repeats', 5, 'Measurements behind each median.', lower_bound=1)
-  cli.define_path('json', None, 'File to write the results to as well.')
+  define('only', Setting(
+      'Parts to measure.', _SUBJECT, tuple, list(PARTS)))
+  define('repeats', Setting(
+      'Number of measurements behind each median.', _SUBJECT, int, 5, lower=1))
+  define('json', Setting(
+      'File to write the results to as well.', _SUBJECT, Path))
 
 
 def machine() -> str:
@@ -118,7 +122,7 @@ def train_conv(repeats: int, channels: tuple[int, ...], image_size: int = 64,
 
 def train_mlp(repeats: int, num_groups: int = 8, steps: int = 50) -> Row:
   """Training of the model of preset mnist5k, on groups of 32 images."""
-  model = presets.make_model(presets.PRESETS['mnist5k'], (28, 28, 1))
+  model = library.make_model(presets.PRESETS['mnist5k'], (28, 28, 1))
   data = _noise_images(16 * num_groups, 32, model.image_shape)
   return _train('mlp of mnist5k', model, data, num_groups, steps, repeats)
 

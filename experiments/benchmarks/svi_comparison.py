@@ -18,11 +18,13 @@ import tqdm
 
 from experiments import cli
 from experiments.cli import UserError
+from experiments.config import options
+from experiments.config.flags import Path, Setting, define
+from experiments.config.settings import RUN
 from experiments.pictures.sheets import BLUE, RED, STYLE, Drawing, save
 from experiments.runs.log import read_metrics
 from experiments.runs.workdir import (
     check_data,
-    define_data_changed_flag,
     load_data,
     load_model,
     read_run,
@@ -58,12 +60,10 @@ def main() -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
-  cli.define_path('mlvae_workdir', None, 'Run of an ML-VAE.',
-                  required=True)
-  cli.define_path('svi_workdir', None, 'Run with --model=svi.',
-                  required=True)
-  cli.define_path('data_dir', None, 'Where the data are, if they moved.')
-  define_data_changed_flag()
+  for name, what in (('mlvae', 'an ML-VAE'), ('svi', '--model=svi')):
+    define(f'{name}_workdir', Setting(
+        f'Folder of the run of {what}.', RUN, Path, required=True))
+  options.define('data_dir', 'data_changed')
 
 
 def compare(mlvae_workdir: str, svi_workdir: str,

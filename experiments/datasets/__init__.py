@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
 from experiments.cli import UserError
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets import folder, mnist, mnist5k, shapes
 from experiments.datasets.splits import Splits
 
-_LOADERS = {
-    'mnist5k': mnist5k.load,
-    'mnist': mnist.load,
-    'shapes': shapes.load,
-    **dict.fromkeys(folder.GROUPINGS, folder.load),
+
+class _DataSet(NamedTuple):
+  """How to load a data set.
+
+  Attributes:
+    load: gives the splits of a configuration.
+    check: raises a ValueError where the configuration alone shows that it
+      cannot be loaded.
+    settings: names of the settings that only data sets like this read.
+  """
+
+  load: Callable[..., Splits]
+  check: Callable[[Config], None] = lambda config: None
+  settings: tuple[str, ...] = ()
+
+
+_DATA_SETS = {
+    'mnist5k': _DataSet(mnist5k.load),
+    'mnist': _DataSet(mnist.load),
+    'shapes': _DataSet(shapes.load, shapes.check, shapes.SETTINGS),
+    **dict.fromkeys(
+        folder.GROUPINGS, _DataSet(folder.load, folder.check, folder.SETTINGS)),
 }
 
 
@@ -26,12 +46,48 @@ def load(config: Config, show_notes: bool = True) -> Splits:
     The splits.
 
   Raises:
-    UserError: when the data are missing or broken.
+    UserError: when the data are missing or broken, or the configuration does
+      not fit them.
   """
-  if config.dataset not in _LOADERS:
+  if config.dataset not in _DATA_SETS:
     raise UserError(
         f'unknown data set {config.dataset!r}; choose one of '
-        + ', '.join(_LOADERS))
+        + ', '.join(_DATA_SETS))
+  try:
+    check(config)
+  except ValueError as error:
+    raise UserError(str(error)) from error
   if config.dataset in folder.GROUPINGS:
     return folder.load(config, show_notes)
-  return _LOADERS[config.dataset](config)
+  return _DATA_SETS[config.dataset].load(config)
+
+
+def check(config: Config) -> None:
+  """Checks the settings that a data set reads, without its data.
+
+  Args:
+    config: whose data set is known.
+
+  Raises:
+    ValueError: where they make no sense.
+  """
+  _DATA_SETS[config.dataset].check(config)
+
+
+def check_fit(dataset: str, names: Iterable[str]) -> None:
+  """Checks that settings are not for other data sets.
+
+  Args:
+    dataset: name of a known data set.
+    names: of the settings that the user has given.
+
+  Raises:
+    ValueError: where the data set disregards one of them.
+  """
+  names = set(names)
+  for one in _DATA_SETS.values():
+    for name in one.settings:
+      if name in names and name not in _DATA_SETS[dataset].settings:
+        known = ' or '.join(
+            key for key, other in _DATA_SETS.items() if name in other.settings)
+        raise ValueError(f'--{name} is for --dataset={known}, not {dataset}')

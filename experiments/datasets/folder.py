@@ -12,9 +12,8 @@ import math
 import os
 from typing import Any
 
-from experiments import cli
 from experiments.cli import UserError
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets import splits
 from experiments.datasets.sources import detect
 from experiments.datasets.sources.manifest import ManifestSource
@@ -25,6 +24,10 @@ from mlvae_jax.model.factors import Factor, parse_factors
 GROUPINGS = {
     'folder': 'group', 'celeb': 'identity', 'celeba': 'identity',
     'omniglot': 'character'}
+# The settings that only these data sets read.
+SETTINGS = (
+    'celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
+    'split_by', 'split_fractions')
 # The images of each group are divided in RAM; groups are split on disk.
 _MAX_COPY_BYTES = 8 << 30
 _TFDS_NAMES = {'celeba': 'celeb_a', 'omniglot': 'omniglot'}
@@ -63,6 +66,19 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
     found = splits.split_images(data, fractions)
   return dataclasses.replace(
       found, content=packed.content_fingerprint(store_manifest(config)))
+
+
+def check(config: Config) -> None:
+  """Checks black, white and factors.
+
+  Args:
+    config: of a run.
+
+  Raises:
+    ValueError: where they make no sense.
+  """
+  _check_scale(config.black, config.white)
+  parse_factors(config.factors)
 
 
 def open_images(config: Config, show_notes: bool = True) -> GroupedImages:
@@ -105,7 +121,6 @@ def store_settings(config: Config) -> dict[str, object]:
   data_dir = config.data_dir
   if config.dataset in _TFDS_NAMES:
     data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
-  _check_scale(config.black, config.white)
   return {
       'data_dir': data_dir, 'store_dir': config.store_dir,
       'image_size': config.image_size, 'top_k': config.celeb_top_k,
@@ -115,24 +130,21 @@ def store_settings(config: Config) -> dict[str, object]:
 
 
 def _check_scale(black: float | None, white: float | None) -> None:
-  """Exits with 2 where the values that were given make no scale."""
+  """Raises a ValueError where the values that were given make no scale."""
   given = [f'--{name}={value}' for name, value in (
       ('black', black), ('white', white)) if value is not None]
   is_finite = all(v is None or math.isfinite(v) for v in (black, white))
   if len(given) == 2 and not (is_finite and black < white):
-    cli.bad_flag(
+    raise ValueError(
         f'{given[0]} must be below {given[1]}, and both must be finite')
   if not is_finite:
-    cli.bad_flag(f'{given[0]} must be finite')
+    raise ValueError(f'{given[0]} must be finite')
 
 
 def _grouped(config: Config) -> list[Factor]:
   """The grouped factors of a configuration."""
-  try:
-    factors = parse_factors(config.factors)
-  except ValueError as error:
-    cli.bad_flag(str(error))
-  return [factor for factor in factors if factor.grouping]
+  return [factor for factor in parse_factors(config.factors)
+          if factor.grouping]
 
 
 def _check_columns(config: Config) -> None:
@@ -144,7 +156,7 @@ def _check_columns(config: Config) -> None:
   groupings = ManifestSource(csv_path).groupings
   for factor in _grouped(config):
     if factor.grouping not in groupings:
-      cli.bad_flag(
+      raise UserError(
           f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
           f'{csv_path} has the groupings {", ".join(groupings)}; choose among '
           f'them, as in --factors={factor.name}:{factor.dim}:{groupings[0]},'

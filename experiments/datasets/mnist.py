@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets.splits import (
     SPLIT_SEED,
     Splits,

@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets.splits import (
     Splits,
     check_image_size,

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments import cli
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets.drawing import (
     FACTORS,
     JITTER,
@@ -35,6 +34,7 @@ from mlvae_jax.model.factors import parse_factors
 
 _COLUMNS = {name: column for column, name in enumerate(FACTORS)}
 _MAX_BYTES = 4 << 30
+SETTINGS = ('hold_out', 'num_images')  # That only this data set reads.
 
 
 def load(config: Config) -> Splits:
@@ -58,19 +58,12 @@ def load(config: Config) -> Splits:
 
   Returns:
     The splits, with all five groupings.
+
+  Raises:
+    ValueError: where `check` does.
   """
   grouping = _first_grouping(config)
-  try:
-    combinations = parse_hold_out(config.hold_out)
-  except ValueError as error:
-    cli.bad_flag(str(error))
-  num_bytes = 3 * config.num_images * config.image_size ** 2
-  if num_bytes > _MAX_BYTES:
-    cli.bad_flag(
-        f'{num_bytes / 1e9:.0f} GB of images are too many; lower --num_images '
-        'or --image_size')
-  scenes = sample(config.num_images)
-  parts = [scenes.take(rows) for rows in _split(scenes, combinations, config)]
+  parts = _sample_parts(config)
   column = _COLUMNS[grouping]
   shares_groups = bool(np.isin(
       parts[2].values[:, column], parts[0].values[:, column]).all())
@@ -82,6 +75,19 @@ def load(config: Config) -> Splits:
       'num_images': config.num_images, 'num_groups': len(FACTORS[grouping]),
       'names': digest_arrays(*(part.values for part in parts)),
       'pixels': digest_arrays(*(part.jitter for part in parts))})
+
+
+def check(config: Config) -> None:
+  """Checks num_images, image_size, hold_out and factors.
+
+  Args:
+    config: of a run.
+
+  Raises:
+    ValueError: where there is no such data set, or one without a split.
+  """
+  _first_grouping(config)
+  _sample_parts(config)
 
 
 def sample(num: int) -> Scenes:
@@ -133,12 +139,24 @@ def held_out(scenes: Scenes, combinations: list[dict[str, int]]) -> np.ndarray:
   return held
 
 
+def _sample_parts(config: Config) -> list[Scenes]:
+  """The scenes of training, validation and test."""
+  combinations = parse_hold_out(config.hold_out)
+  num_bytes = 3 * config.num_images * config.image_size ** 2
+  if num_bytes > _MAX_BYTES:
+    raise ValueError(
+        f'{num_bytes / 1e9:.0f} GB of images are too many; lower --num_images '
+        'or --image_size')
+  scenes = sample(config.num_images)
+  return [scenes.take(rows) for rows in _split(scenes, combinations, config)]
+
+
 def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Rows of training, validation and test, three masks `[N]`."""
   held = held_out(scenes, combinations)
   if held.all():
-    cli.bad_flag(
+    raise ValueError(
         f'--hold_out={config.hold_out} leaves nothing to train on; name less')
   turn = np.arange(len(held)) % 10  # Scenes are in no order.
   test = held if combinations else turn == 8
@@ -146,7 +164,7 @@ def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
   parts = ~test & ~validation, validation, test
   for name, rows in zip(('training', 'validation', 'test'), parts):
     if not rows.any():
-      cli.bad_flag(
+      raise ValueError(
           f'none of the {len(held)} images is for {name}; raise --num_images')
   return parts
 
@@ -171,7 +189,7 @@ def _first_grouping(config: Config) -> str:
       f.grouping for f in parse_factors(config.factors) if f.grouping]
   for grouping in groupings:
     if grouping not in FACTORS:
-      cli.bad_flag(
+      raise ValueError(
           f'shapes has no grouping {grouping!r}, see --factors; choose one of '
           + ', '.join(FACTORS))
   return groupings[0] if groupings else 'shape'

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from mlvae_jax.data.grouped import GroupedImages
 
 # Splits are part of a data set: they do not change with a run's seed, so

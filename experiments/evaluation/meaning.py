@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.config.presets import Config
+from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.label_sets import MIN_ROWS, Labelled

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import jax
 
-from experiments import cli
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import library
+from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from mlvae_jax.data.feed import Feed, all_devices
 from mlvae_jax.data.grouped import GroupedImages
@@ -20,20 +20,31 @@ from mlvae_jax.model.model import Model
 _MAX_DEVICE_BYTES = 2 << 30
 
 
-def make_model(config: presets.Config, data: Splits) -> Model:
-  """The model of a configuration for a data set's images."""
-  model = presets.make_model(config, data.train.images.shape[1:])
+def make_model(config: Config, data: Splits) -> Model:
+  """The model of a configuration for a data set's images.
+
+  Args:
+    config: of the run.
+    data: its data set.
+
+  Returns:
+    The model.
+
+  Raises:
+    ValueError: where a factor's grouping is not one of the data.
+  """
+  model = library.make_model(config, data.train.images.shape[1:])
   known = data.train.groupings
   for factor in model.grouped:
     if factor.grouping not in known:
-      cli.bad_flag(
+      raise ValueError(
           f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
           f'{config.dataset} is grouped by {", ".join(known)}; give --factors '
           f'as NAME:DIM:{known[0]},...')
   return model
 
 
-def make_stream(model: Model, images: GroupedImages, config: presets.Config,
+def make_stream(model: Model, images: GroupedImages, config: Config,
                 shuffle: bool = True, num_devices: int | None = None
                 ) -> IndexStream | MixedStream:
   """The index stream of a split; a VAE's groups are single images.
@@ -69,7 +80,7 @@ def make_stream(model: Model, images: GroupedImages, config: presets.Config,
     raise UserError(f'{config.dataset}: {error}') from error
 
 
-def make_feed(model: Model, images: GroupedImages, config: presets.Config,
+def make_feed(model: Model, images: GroupedImages, config: Config,
               shuffle: bool = True,
               devices: Sequence[jax.Device] | None = None) -> Feed:
   """The feed of a split to devices, all of them if None."""

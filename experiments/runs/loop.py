@@ -14,7 +14,8 @@ import jax
 import tqdm
 
 from experiments.cli import StoppedError, UserError
-from experiments.config import presets
+from experiments.config import library
+from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.runs import processes
 from experiments.runs.build import make_feed
@@ -34,7 +35,7 @@ _MAX_VALIDATION_IMAGES = 10_000
 _MAX_VALIDATION_IMAGES_SVI = 1000  # Each takes an optimisation.
 
 
-def train(workdir: str, config: presets.Config, model: Model, data: Splits,
+def train(workdir: str, config: Config, model: Model, data: Splits,
           *, max_to_keep: int = 2) -> None:
   """Trains until `config.steps`, from the newest checkpoint if there is one.
 
@@ -52,7 +53,7 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits,
       another process is lost; the last checkpoint is kept.
     StoppedError: after a signal.
   """
-  settings = presets.make_train_config(config, model)
+  settings = library.make_train_config(config, model)
   feed = make_feed(model, data.train, config)
   validate = _validator(model, data.validation, config)
   with _Record(workdir, config, max_to_keep, feed) as record:
@@ -77,7 +78,7 @@ def train(workdir: str, config: presets.Config, model: Model, data: Splits,
           f'them again to resume. {record.kept()}') from error
 
 
-def _run(record: _Record, config: presets.Config, first: TrainState,
+def _run(record: _Record, config: Config, first: TrainState,
          feed: Feed, validate: Callable[[Params], dict[str, Any]] | None,
          chunk: Callable[..., Any]) -> None:
   """The loop itself."""
@@ -129,7 +130,7 @@ class _Record:
     has_validation: whether the step that is resumed was validated.
   """
 
-  def __init__(self, workdir: str, config: presets.Config, max_to_keep: int,
+  def __init__(self, workdir: str, config: Config, max_to_keep: int,
                feed: Feed):
     self._workdir, self._config = workdir, config
     self._max_to_keep = max_to_keep
@@ -228,7 +229,7 @@ class _Record:
     return state
 
 
-def _validator(model: Model, images: GroupedImages, config: presets.Config
+def _validator(model: Model, images: GroupedImages, config: Config
                ) -> Callable[[Params], dict[str, Any]] | None:
   """Function from params to the validation record; None without images."""
   if not len(images):
@@ -242,13 +243,13 @@ def _validator(model: Model, images: GroupedImages, config: presets.Config
       model, params, feed, evaluate=evaluate, max_images=limit)
 
 
-def _is_due(previous: int, step: int, config: presets.Config) -> bool:
+def _is_due(previous: int, step: int, config: Config) -> bool:
   """Whether to validate; what is saved is validated, to know the best."""
   return any(_passes(previous, step, every, config)
              for every in (config.eval_every, config.checkpoint_every))
 
 
-def _passes(previous: int, step: int, every: int, config: presets.Config
+def _passes(previous: int, step: int, every: int, config: Config
             ) -> bool:
   """Whether a multiple of `every`, or the end, lies in (previous, step]."""
   if step <= 0:

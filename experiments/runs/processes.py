@@ -12,13 +12,13 @@ import os
 import sys
 from typing import Any, TypeVar
 
-from absl import flags
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
 from experiments import cli
 from experiments.cli import UserError
+from experiments.config.flags import Setting, define
 
 T = TypeVar('T')
 
@@ -29,28 +29,32 @@ _ENVIRONMENT = {
 _MAX_MESSAGE = 500  # Bytes of an error that other processes are told.
 
 
+_SUBJECT = 'Processes'
+_FLAGS = {
+    'distributed': Setting(
+        'Way to train as one of several processes: auto follows the other '
+        'flags here or the environment (TPU pod, SLURM, Open MPI, GKE), '
+        'explicit the flags alone, off trains alone.', _SUBJECT, default='auto',
+        choices=('auto', 'off', 'explicit')),
+    'coordinator_address': Setting(
+        'Address of process 0, HOST:PORT; by default '
+        '$JAX_COORDINATOR_ADDRESS.', _SUBJECT),
+    'num_processes': Setting(
+        'Number of processes; by default $JAX_NUM_PROCESSES.', _SUBJECT, int,
+        lower=1),
+    'process_id': Setting(
+        'Number of this process, from 0; by default $JAX_PROCESS_ID.',
+        _SUBJECT, int, lower=0),
+    'heartbeat_seconds': Setting(
+        'Seconds of silence after which a process is considered dead.',
+        _SUBJECT, int, 10, lower=1),
+}
+
+
 def define_flags() -> None:
   """Defines the flags of entry points that may run as several processes."""
-  flags.DEFINE_enum(
-      'distributed', 'auto', ['auto', 'off', 'explicit'],
-      'Train as one of several processes: as the flags below or the '
-      'environment say (TPU pod, SLURM, Open MPI, GKE), never, or as the '
-      'flags below say.')
-  flags.DEFINE_string(
-      'coordinator_address', None,
-      'HOST:PORT of process 0; by default $JAX_COORDINATOR_ADDRESS.')
-  flags.DEFINE_integer(
-      'num_processes', None,
-      'Number of processes; by default $JAX_NUM_PROCESSES.',
-      lower_bound=1)
-  flags.DEFINE_integer(
-      'process_id', None,
-      'Number of this process, from 0; by default $JAX_PROCESS_ID.',
-      lower_bound=0)
-  flags.DEFINE_integer(
-      'heartbeat_seconds', 10,
-      'Seconds of silence after which a process is considered dead.',
-      lower_bound=1)
+  for name, option in _FLAGS.items():
+    define(name, option)
 
 
 def start(values: dict[str, Any]) -> None:

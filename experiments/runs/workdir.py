@@ -11,11 +11,9 @@ import os
 import socket
 from typing import Any
 
-from absl import flags
-
 from experiments import cli, datasets
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config.settings import Config, from_json, to_json
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from mlvae_jax.model.model import Model, Params
@@ -29,7 +27,7 @@ _FREE_TO_CHANGE = (
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: str, config: presets.Config, model: Model,
+def open_workdir(workdir: str, config: Config, model: Model,
                  content: Mapping[str, Any] | None = None, *, resume: bool,
                  data_changed: str = 'refuse') -> Iterator[None]:
   """Makes a workdir with its config.json, or checks the one that is there.
@@ -67,7 +65,7 @@ def open_workdir(workdir: str, config: presets.Config, model: Model,
         yield  # Nothing is trained: config.json says what was.
         return
     cli.write_atomically(path, json.dumps(
-        {'config': presets.to_json(config), 'model': model.to_dict(),
+        {'config': to_json(config), 'model': model.to_dict(),
          **({} if content is None else {_DATA: content})}, indent=2) + '\n')
     yield
 
@@ -91,7 +89,7 @@ def _locked(workdir: str) -> Iterator[None]:
     yield
 
 
-def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
+def read_run(workdir: str) -> tuple[Config, dict[str, Any]]:
   """The configuration of a run, and all of its config.json.
 
   Args:
@@ -105,7 +103,7 @@ def read_run(workdir: str) -> tuple[presets.Config, dict[str, Any]]:
   """
   try:
     values = checkpoint.read_config(workdir)
-    return presets.from_json(values['config']), values
+    return from_json(values['config']), values
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
         f'cannot read the configuration of {workdir}: {error}') from error
@@ -174,7 +172,7 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
   return data
 
 
-def check_data(workdir: str, config: presets.Config,
+def check_data(workdir: str, config: Config,
                content: Mapping[str, Any]) -> None:
   """Checks that data are those that a run recorded.
 
@@ -215,28 +213,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
   return 'the same names, but other pixels'
 
 
-def define_workdir_flags() -> None:
-  """Defines the flags of entry points that work on a run."""
-  cli.define_path('workdir', None, 'Folder of the run.')
-  cli.define_path(
-      'data_dir', None, 'Where the data are, if they have moved.')
-  cli.define_path(
-      'store_dir', None, 'Where packed images are, if they have moved.')
-  flags.DEFINE_string(
-      'step', 'latest', 'Which checkpoint: latest, best (by the ELBO of the '
-      'validation images), or the number of a step that was kept.')
-  define_data_changed_flag()
-
-
-def define_data_changed_flag() -> None:
-  """Defines the flag that says what to do where a run's data have changed."""
-  flags.DEFINE_enum(
-      'data_changed', 'refuse', ['refuse', 'accept'],
-      'What to do if the data have changed since the run recorded them: refuse '
-      '(stop with an error), or accept the data as they are now and record '
-      'them.')
-
-
 def require_workdir(workdir: str | None) -> str:
   """The workdir that a flag names; exits with 2 where none is named.
 
@@ -258,15 +234,15 @@ def parse_step(text: str) -> int | str:
   return int(text)
 
 
-def _check_same_run(workdir: str, config: presets.Config, model: Model
+def _check_same_run(workdir: str, config: Config, model: Model
                     ) -> None:
   try:
     old = checkpoint.read_config(workdir)
   except ValueError as error:
     raise UserError(f'{error}; choose another --workdir') from error
   # What an older version did not know yet, it did as the defaults say.
-  before = presets.to_json(presets.Config()) | old.get('config', {})
-  now = presets.to_json(config)
+  before = to_json(Config()) | old.get('config', {})
+  now = to_json(config)
   changed = [name for name, value in now.items()
              if before[name] != value and name not in _FREE_TO_CHANGE]
   if 'split_fractions' in changed and _DATA not in old:

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import cli, evaluate, figures, launch, prepare, report, train
 from experiments.benchmarks import speed, svi_comparison
+from experiments.config.flags import Path, Setting, define, expand_path
 
 _PATHS = {'data_dir', 'workdir', 'store_dir', 'vae_workdir', 'tfds_dir',
           'mlvae_workdir', 'svi_workdir', 'json', 'log'}
@@ -26,7 +27,7 @@ def test_paths_expand(monkeypatch, tmp_path, path, expected):
   if expected:
     expected = expected.replace('HOME', '/users/me').replace(
         'CWD', os.getcwd())
-  assert cli.expand_path(path) == expected
+  assert expand_path(path) == expected
 
 
 @pytest.mark.parametrize('module', [
@@ -34,14 +35,13 @@ def test_paths_expand(monkeypatch, tmp_path, path, expected):
     train], ids=lambda module: module.__name__)
 def test_every_flag_of_a_path_expands(monkeypatch, module):
   names = {}
-  for owner, kind in [(cli, 'define_path')] + [
-      (flags, f'DEFINE_{kind}')
-      for kind in ('string', 'enum', 'list', 'integer', 'float', 'bool')]:
+  for kind in ('', '_string', '_enum', '_list', '_integer', '_float', '_bool'):
     monkeypatch.setattr(
-        owner, kind, lambda name, *_, kind=kind, **__: names.update(
-            {name: kind}))
+        flags, f'DEFINE{kind}',
+        lambda *args, kind=kind, **_: names.update({
+            args[0] if kind else args[1]: kind}))
   module.define_flags()
-  found = {name for name, kind in names.items() if kind == 'define_path'}
+  found = {name for name, kind in names.items() if not kind}
   assert found and found == _PATHS & set(names)
 
 
@@ -73,7 +73,7 @@ def test_a_flag_of_a_path_is_parsed_once_and_stays_empty(monkeypatch):
   monkeypatch.setenv('HOME', '/users/me')
   values = flags.FlagValues()
   for name in ('given', 'empty', 'left'):
-    cli.define_path(name, None, 'A path.', flag_values=values)
+    define(name, Setting('A path.', 'Data', Path), values)
   values(['program', '--given=~/a b', '--empty='])
   assert (values.given, values.empty, values.left) == (
       '/users/me/a b', '', None)

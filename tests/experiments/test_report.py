@@ -14,7 +14,7 @@ import pytest
 
 from experiments import report
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import library, presets
 from experiments.evaluation.results import read_evaluation
 from experiments.runs.workdir import open_workdir
 
@@ -100,7 +100,7 @@ class _Page(html.parser.HTMLParser):
 
 def _workdir(folder, evaluation=None, **changes):
   config = dataclasses.replace(_CONFIG, **changes)
-  model = presets.make_model(config, (4, 4, 3))
+  model = library.make_model(config, (4, 4, 3))
   with open_workdir(str(folder), config, model, resume=False):
     pass
   if evaluation is not None:

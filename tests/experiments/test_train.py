@@ -9,7 +9,8 @@ import pytest
 
 from experiments import datasets, train
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import library, presets
+from experiments.config.settings import Config, from_json, to_json
 from experiments.datasets import splits
 from experiments.runs import loop
 from experiments.runs.build import make_model
@@ -126,7 +127,7 @@ def test_groups_that_are_all_too_small_are_one_error(tmp_path):
 
 
 def test_another_penalty_or_augmentation_is_another_run(tmp_path):
-  model = presets.make_model(_CONFIG, (4, 4, 1))
+  model = library.make_model(_CONFIG, (4, 4, 1))
   with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
     pass
   for name, value in (
@@ -204,7 +205,7 @@ def test_workdir_of_another_configuration_is_refused(tmp_path):
 
 def test_workdir_of_other_images_is_refused(tmp_path):
   _train(tmp_path, steps=2)
-  model = presets.make_model(_CONFIG, (5, 5, 1))
+  model = library.make_model(_CONFIG, (5, 5, 1))
   with pytest.raises(UserError, match=r'another model, for images of \[4, 4'):
     with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
       pass
@@ -212,7 +213,7 @@ def test_workdir_of_other_images_is_refused(tmp_path):
 
 def test_workdir_is_not_resumed_when_told_not_to(tmp_path):
   _train(tmp_path, steps=2)
-  model = presets.make_model(_CONFIG, (4, 4, 1))
+  model = library.make_model(_CONFIG, (4, 4, 1))
   with pytest.raises(UserError, match='holds a run already'):
     with open_workdir(str(tmp_path), _CONFIG, model, resume=False):
       pass
@@ -226,12 +227,12 @@ def test_damaged_config_is_one_error(tmp_path):
 
 def test_config_round_trip():
   config = dataclasses.replace(_CONFIG, hidden_sizes=(3, 4), data_dir='x')
-  text = json.dumps(presets.to_json(config))
-  assert presets.from_json(json.loads(text)) == config
+  text = json.dumps(to_json(config))
+  assert from_json(json.loads(text)) == config
 
 
 def _flags(**values):
-  names = [f.name for f in dataclasses.fields(presets.Config)]
+  names = [f.name for f in dataclasses.fields(Config)]
   return {name: None for name in names} | {
       'dataset': 'mnist5k', 'epochs': None} | values
 
@@ -251,9 +252,9 @@ def test_flags_of_networks_penalties_and_augmentation():
   config = train.config_from_flags(_flags(**given))
   assert config == dataclasses.replace(
       presets.PRESETS['mnist5k'], **given | {'channels': (8, 12)})
-  model = presets.make_model(config, (28, 28, 1))
+  model = library.make_model(config, (28, 28, 1))
   assert model.network == Conv((8, 12), (500,), 'tanh', 4)
-  settings = presets.make_train_config(config, model)
+  settings = library.make_train_config(config, model)
   assert settings.contrast_weights == (('content', 2.5),)
   assert settings.leakage_weights == (('style', 3.0),)
   assert settings.mean_leakage_weights == (('style', 4.0),)
@@ -265,8 +266,8 @@ def test_flags_of_networks_penalties_and_augmentation():
 def test_every_preset_makes_a_model_and_its_settings(name, model):
   config = train.config_from_flags(_flags(dataset=name, model=model))
   image_shape = (config.image_size, config.image_size, 3)
-  found = presets.make_model(config, image_shape)
-  settings = presets.make_train_config(config, found)
+  found = library.make_model(config, image_shape)
+  settings = library.make_train_config(config, found)
   assert bool(found.grouped) == (model == 'mlvae')
   if model == 'vae':
     assert (settings.contrast_weights == settings.leakage_weights
@@ -335,8 +336,8 @@ def test_bad_flags_exit_with_2_and_one_line(capsys, values, message):
 
 def test_factor_of_an_unknown_grouping(capsys):
   config = dataclasses.replace(_CONFIG, factors='content:3:person,style:2')
-  with pytest.raises(SystemExit):
-    make_model(config, _data())
+  with pytest.raises(SystemExit, match='2'):
+    train._make_model(config, _data())
   assert "grouped by 'person'" in capsys.readouterr().err
 
 
@@ -344,8 +345,8 @@ def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
   config = dataclasses.replace(
       presets.PRESETS['folder'], factors='who:2:person,lit:2:light,style:2',
       kl_weights='all:2,lit:3', contrast='all:5', leakage='all:1,style:7,who:0')
-  model = presets.make_model(config, (8, 8, 1))
-  found = presets.make_train_config(config, model)
+  model = library.make_model(config, (8, 8, 1))
+  found = library.make_train_config(config, model)
   assert found.kl_weights == (('who', 2.0), ('lit', 3.0), ('style', 2.0))
   assert found.contrast_weights == (('who', 5.0), ('lit', 5.0))
   assert found.leakage_weights == (
@@ -353,8 +354,8 @@ def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
   # Of a single grouping, only what is not grouped by it can leak.
   config = dataclasses.replace(
       config, factors='who:2:person,style:2', kl_weights='', leakage='all:1')
-  model = presets.make_model(config, (8, 8, 1))
-  found = presets.make_train_config(config, model)
+  model = library.make_model(config, (8, 8, 1))
+  found = library.make_train_config(config, model)
   assert found.leakage_weights == (('style', 1.0),)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 
-from experiments import cli
 from experiments.cli import UserError
+from experiments.config.flags import expand_path
 from experiments.datasets.sources import folder_levels, manifest, records, tfds
 from experiments.datasets.sources.folder import FolderSource
 from experiments.datasets.sources.manifest import ManifestSource
@@ -14,7 +14,6 @@ from experiments.datasets.sources.records import Source, readable
 from experiments.datasets.sources.tfds import TfdsSource
 from experiments.datasets.sources.tsv import TsvSource, looks_like_celeb
 
-READINGS = ('auto', 'folders', 'manifest', 'tsv', 'tfds')
 _NEEDED = {'tsv': '.tsv files', 'tfds': 'a data set prepared by TFDS'}
 # Names in a note, and files and folders that are looked into.
 _MAX_NAMED, _MAX_LOOKED_AT = 3, 20
@@ -29,9 +28,9 @@ def detect(data_dir: str | None, sort_by: str | None = None,
       .csv file; a .tsv file, or a folder of them; a data set that TFDS has
       prepared.
     sort_by: of the groupings of a .csv the one to come first.
-    read_as: of `READINGS` the one to be used; 'auto' takes the first that is
-      there of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M,
-      and folders.
+    read_as: as the setting of this name; 'auto' takes the first that is there
+      of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, and
+      folders.
     group_level: level of the folder that names an image's group; 1 is the
       first below data_dir. 0 means 1, but is an error where that looks wrong.
 
@@ -81,7 +80,7 @@ def find_csv(data_dir: str | None, read_as: str = 'auto') -> str | None:
 
 def absolute(path: str) -> str:
   """A path of the user's from the root."""
-  return cli.expand_path(path)
+  return expand_path(path)
 
 
 def _read_file(path: str, sort_by: str | None, read_as: str) -> Source:

@@ -11,7 +11,6 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-RESIZES = ('squeeze', 'crop', 'pad')
 # Some other PIL formats run external programs: EPS calls Ghostscript.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP') + tuple(
     name for name, found in (

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from experiments import datasets
+from experiments import datasets, train
 from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets import splits
@@ -229,8 +229,12 @@ def test_odd_exif_data_are_no_matter(tmp_path, exif, is_turned):
     ({'black': float('-inf')}, '--black=-inf must be finite')])
 def test_a_scale_of_no_use_is_a_bad_flag(tmp_path, capsys, values, message):
   with pytest.raises(SystemExit, match='2'):
-    datasets.load(_config(data_dir=_write_groups(tmp_path, [2]), **values))
+    train.config_from_flags(
+        {'dataset': 'folder', 'steps': None, 'epochs': None} | values)
   assert capsys.readouterr().err == f'error: {message}\n'
+  with pytest.raises(UserError) as info:
+    datasets.load(_config(data_dir=_write_groups(tmp_path, [2]), **values))
+  assert str(info.value) == message
 
 
 def _encoded(kind):

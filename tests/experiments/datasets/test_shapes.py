@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from experiments import train
+from experiments import cli, datasets, train
 from experiments.config import presets
 from experiments.datasets import drawing, load, shapes
 from experiments.pictures import all_shapes
@@ -329,8 +329,10 @@ def test_preset_makes_a_model_and_so_does_a_vae():
     ({'factors': 'a:8:shape,b:8:person'}, 'no grouping .person.'),
 ])
 def test_bad_flags_get_one_line(capsys, changes, message):
-  with pytest.raises(SystemExit) as info:
+  with pytest.raises(cli.UserError, match=message):
     load(_config(**changes))
+  with pytest.raises(SystemExit) as info, cli.checked_flags():
+    datasets.check(_config(**changes))
   assert info.value.code == 2
   error = capsys.readouterr().err
   assert error.startswith('error: ') and error.count('\n') == 1

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import figures, report
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.pictures import generalisation, groups, shown, swaps
 import mlvae_jax
@@ -40,7 +40,7 @@ def _splits(**changes):
 
 def _subject(factors=_FACTORS, data=None, **fields):
   data = data or _splits()
-  model = presets.make_model(
+  model = library.make_model(
       dataclasses.replace(_CONFIG, factors=factors),
       data.train.images.shape[1:])
   values = {'model': model, 'params': pictures.init(model), 'data': data,
@@ -111,8 +111,8 @@ def test_each_code_has_the_evidence_of_its_own_grouping(factor, seen):
 
 
 def test_mixture_posteriors_are_drawn(draw, monkeypatch):
-  make_model = presets.make_model
-  monkeypatch.setattr(presets, 'make_model', lambda *args: dataclasses.replace(
+  make_model = library.make_model
+  monkeypatch.setattr(library, 'make_model', lambda *args: dataclasses.replace(
       make_model(*args), group_posterior='mixture'))
   only = ['swap', 'reconstruction', 'generalisation']
   assert 'swap_lamp' in draw(only=only)

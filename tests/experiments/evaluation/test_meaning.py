@@ -8,7 +8,7 @@ import pytest
 
 from experiments import evaluate, figures, report
 from experiments.cli import UserError
-from experiments.config import presets
+from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.evaluation import factor_tables, meaning, tables
 from experiments.runs import loop
@@ -45,7 +45,7 @@ _GOOD = _shared([30, 30], [9, 9], [20, 20])
 def _warnings(data, scored='test', **changes):
   config = dataclasses.replace(_CONFIG, **changes)
   return meaning.find_warnings(
-      config, presets.make_model(config, (4, 4, 1)), data, scored)
+      config, library.make_model(config, (4, 4, 1)), data, scored)
 
 
 @pytest.mark.parametrize('model', ['mlvae', 'vae', 'svi'])
@@ -146,7 +146,7 @@ def test_labels_of_a_further_grouping():
 
 
 def test_what_cannot_be_trained_on_is_one_error():
-  model = presets.make_model(_CONFIG, (4, 4, 1))
+  model = library.make_model(_CONFIG, (4, 4, 1))
   meaning.check_trainable(_CONFIG, model, _images(3, 5, 0))
   with pytest.raises(UserError, match='training split has no images.*--split'):
     meaning.check_trainable(_CONFIG, model, _images(0, 0))
@@ -260,13 +260,13 @@ def test_the_matrix_is_marked_by_label():
   assert lines[0].split()[-2:] == ['who', 'light*']
   assert lines[-1] == (
       '* light: only 1 label, so these scores mean nothing')
-  model = presets.make_model(_CONFIG, (4, 4, 1))
+  model = library.make_model(_CONFIG, (4, 4, 1))
   text = factor_tables.section(model, {'factors': rows})
   assert 'light*</th>' in text and 'only 1 label, so' in text
 
 
 def test_an_older_evaluation_has_no_marks():
-  model = presets.make_model(_CONFIG, (4, 4, 1))
+  model = library.make_model(_CONFIG, (4, 4, 1))
   row = {'code': 'who', 'source': 'mean', 'k': 1, 'accuracy': 0.5,
          'conditional_entropy': 1.0, 'chance': 0.5}
   assert '*' not in tables.probe_tables(model, {'probes': [row]})

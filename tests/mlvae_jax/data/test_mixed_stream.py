@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.config import presets
+from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.runs.build import make_feed, make_model
 from mlvae_jax.data.grouped import GroupedImages, Labels
@@ -136,7 +136,7 @@ def test_training_is_the_same_on_any_number_of_devices(posterior):
       hidden_sizes=(8,), groups_per_batch=8, max_group_size=4,
       group_posterior=posterior)
   model = make_model(config, Splits(data, data, data, True))
-  settings = presets.make_train_config(config, model)
+  settings = library.make_train_config(config, model)
   feed = make_feed(model, data, config)
   chunk = make_chunk(model, settings, feed.num_groups)
   state, metrics = chunk(
@@ -172,5 +172,5 @@ def test_unknown_groupings_are_named():
       {'lamp': Labels(np.array([0, 1, 0, -1]), ('on', 'off'))})
   config = dataclasses.replace(
       presets.PRESETS['folder'], factors='who:2:who,mood:2:mood')
-  with pytest.raises(SystemExit):
+  with pytest.raises(ValueError, match="'mood' is grouped by 'mood', but"):
     make_model(config, Splits(data, data, data, True))

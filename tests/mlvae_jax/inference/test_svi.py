@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from experiments import evaluate
-from experiments.config import presets
+from experiments.config import library, presets
 from experiments.datasets import splits
 from experiments.runs import loop
 from experiments.runs.build import make_feed, make_model
@@ -204,7 +204,7 @@ def _train(workdir, data, **changes):
   model = make_model(config, data)
   with open_workdir(str(workdir), config, model, resume=True):
     loop.train(str(workdir), config, model, data)
-  settings = presets.make_train_config(config, model)
+  settings = library.make_train_config(config, model)
   feed = make_feed(model, data.train, config)
   found = checkpoint.Checkpoints(workdir, read_only=True)
   return found.restore(
@@ -249,7 +249,7 @@ def test_training_climbs(tmp_path):
   data = _data()
   config = dataclasses.replace(_CONFIG, groups_per_batch=3, max_group_size=16)
   model = make_model(config, data)
-  settings = presets.make_train_config(config, model)
+  settings = library.make_train_config(config, model)
   feed = make_feed(model, data.train, config)
   chunk = make_chunk(model, settings, feed.num_groups)
   _, metrics = chunk(
@@ -263,7 +263,7 @@ def test_training_climbs(tmp_path):
 
 def test_free_posteriors_are_not_subsampled():
   with pytest.raises(ValueError, match='--model=svi are of whole groups'):
-    presets.make_model(dataclasses.replace(
+    library.make_model(dataclasses.replace(
         presets.PRESETS['folder'], model='svi', subsampling='unbiased',
         visit='groups'), (8, 8, 1))
   with pytest.raises(ValueError, match='whole groups'):
@@ -273,6 +273,6 @@ def test_free_posteriors_are_not_subsampled():
 
 def test_contrast_needs_an_encoder():
   config = dataclasses.replace(_CONFIG, contrast='content:1')
-  model = presets.make_model(config, (4, 4, 1))
+  model = library.make_model(config, (4, 4, 1))
   with pytest.raises(ValueError, match='encoder'):
-    presets.make_train_config(config, model)
+    library.make_train_config(config, model)

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from experiments.config.settings import SETTINGS
 from experiments.datasets.sources import images
 
 
@@ -64,7 +65,8 @@ def test_square_images_are_the_same_in_all_three(tmp_path, extension):
   rng = np.random.default_rng(0)
   path = tmp_path / f'x.{extension}'
   Image.fromarray(rng.integers(0, 256, (101, 101, 3), np.uint8)).save(path)
-  squeezed, *others = (_read(path, 16, name) for name in images.RESIZES)
+  squeezed, *others = (
+      _read(path, 16, name) for name in SETTINGS['resize'].choices)
   for other in others:
     np.testing.assert_array_equal(squeezed, other)
 

@@ -1,0 +1,157 @@
+"""One way to declare a flag: type, default, choices, bounds, help, subject.
+
+A setting of a run is a field of a dataclass, declared by `setting`; any other
+flag is a `Setting` as it stands. Either becomes an absl flag by `define`.
+`--help` lists flags by subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import sys
+import types
+import typing
+from typing import Any, NewType
+
+from absl import flags
+
+Path = NewType('Path', str)  # Of a file or folder; see `expand_path`.
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What there is to say about a flag, or a setting of a run.
+
+  Attributes:
+    text: the help: sentences, the first with a noun that says what it is.
+    subject: heading under which `--help` and the docs list it.
+    type: str, int, float, bool, `Path`, or a tuple of these: values that are
+      separated by commas, which arrive as texts.
+    default: the value where none is given.
+    choices: the values of a str that are allowed; () for any.
+    lower: the smallest value of a number that is allowed; None for any.
+    upper: the largest one.
+    required: whether it has to be given.
+  """
+
+  text: str
+  subject: str
+  type: Any = str
+  default: Any = None
+  choices: Sequence[str] = ()
+  lower: float | None = None
+  upper: float | None = None
+  required: bool = False
+
+
+def setting(default: Any, text: str, subject: str, **rest: Any) -> Any:
+  """Declares a field of a dataclass; its annotation is the type.
+
+  Args:
+    default: the field's default.
+    text: see `Setting`.
+    subject: see `Setting`.
+    **rest: choices, lower and upper of `Setting`.
+
+  Returns:
+    The field.
+  """
+  return dataclasses.field(
+      default=default, metadata={'setting': Setting(text, subject, **rest)})
+
+
+def settings_of(cls: type) -> dict[str, Setting]:
+  """The settings that a dataclass declares, in its order."""
+  types_of = typing.get_type_hints(cls)
+  return {
+      field.name: dataclasses.replace(
+          field.metadata['setting'], default=field.default,
+          type=_without_none(types_of[field.name]))
+      for field in dataclasses.fields(cls)}
+
+
+def define(name: str, declared: Setting,
+           flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines an absl flag.
+
+  Args:
+    name: of the flag, without dashes.
+    declared: what it is.
+    flag_values: where to define it.
+  """
+  where = {'flag_values': flag_values, 'module_name': declared.subject,
+           'required': declared.required}
+  what = name, declared.default
+  bounds = {'lower_bound': declared.lower, 'upper_bound': declared.upper}
+  if declared.choices:
+    flags.DEFINE_enum(*what, list(declared.choices), declared.text, **where)
+  elif declared.type is Path:
+    flags.DEFINE(_PathParser(), *what, declared.text, **where)
+  elif declared.type is bool:
+    flags.DEFINE_bool(*what, declared.text, **where)
+  elif declared.type is int:
+    flags.DEFINE_integer(*what, declared.text, **bounds, **where)
+  elif declared.type is float:
+    flags.DEFINE_float(*what, declared.text, **bounds, **where)
+  elif declared.type is str:
+    flags.DEFINE_string(*what, declared.text, **where)
+  else:
+    flags.DEFINE_list(*what, declared.text, **where)
+
+
+def expand_path(path: str | None) -> str | None:
+  """The absolute path of one that may hold ~ and $VARIABLES.
+
+  Args:
+    path: as the user gave it; None and '' stay as they are.
+
+  Returns:
+    The path from the root.
+  """
+  if not path:
+    return path
+  return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+
+
+class HelpFlag(flags.BooleanFlag):
+  """A flag that prints the main module's docstring and flags, then exits."""
+
+  def __init__(self, name: str, short_name: str | None = None):
+    super().__init__(name, False, 'Show this help.', short_name,
+                     allow_override=True)  # Of absl's own.
+
+  def parse(self, argument: str | bool) -> None:
+    """Prints and exits, unless the argument is false."""
+    super().parse(argument)
+    if self.value:
+      print(sys.modules['__main__'].__doc__ + '\nflags:')
+      print(help_by_subject(flags.FLAGS))
+      print('\nTry --helpfull to get a list of all flags.')
+      sys.exit(0)
+
+
+def help_by_subject(flag_values: flags.FlagValues) -> str:
+  """The help of the flags that `define` has defined, under their subjects."""
+  # To absl, a subject is a module; real ones are in packages, with a dot.
+  return '\n'.join(
+      flag_values.module_help(subject)
+      for subject in flag_values.flags_by_module_dict() if '.' not in subject)
+
+
+class _PathParser(flags.ArgumentParser):
+  """Expands a path when flags are parsed."""
+
+  def parse(self, argument: str) -> str:
+    return expand_path(argument)
+
+  def flag_type(self) -> str:
+    return 'path'
+
+
+def _without_none(kind: Any) -> Any:
+  """The other type of `X | None`; the type itself where it is none."""
+  if typing.get_origin(kind) in (types.UnionType, typing.Union):
+    kind, = (one for one in typing.get_args(kind) if one is not type(None))
+  return kind

@@ -1,0 +1,75 @@
+"""The configuration that flags ask for: a preset with changes on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from experiments.config.presets import PRESETS
+from experiments.config.settings import SETTINGS, Config
+
+
+def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings that were given as flags; the others are None."""
+  return {name: value for name, value in values.items()
+          if name in SETTINGS and value is not None}
+
+
+def make_config(values: Mapping[str, Any]) -> Config:
+  """The preset of --dataset with the flags that were given on top.
+
+  Args:
+    values: of the flags, by name; None where one was not given.
+
+  Returns:
+    The configuration.
+
+  Raises:
+    ValueError: where values make no sense, or not together.
+  """
+  preset = PRESETS[values['dataset']]
+  given = given_settings(values)
+  for name in ('hidden_sizes', 'channels'):
+    if name in given:
+      given[name] = _numbers(name, given[name], int)
+  if 'split_fractions' in given:
+    given['split_fractions'] = _fractions(given['split_fractions'])
+  if given.get('model') in ('vae', 'svi'):
+    # The preset's penalties need groups, and an encoder.
+    given = {'contrast': '', 'leakage': '', 'mean_leakage': ''} | given
+  if 'batch_size' in given and given.get('model', preset.model) != 'vae':
+    if 'groups_per_batch' in given:
+      raise ValueError('give --batch_size or --groups_per_batch, not both')
+    given['groups_per_batch'] = _groups_per_batch(
+        given['batch_size'],
+        given.get('max_group_size', preset.max_group_size))
+  return dataclasses.replace(preset, **given)
+
+
+def _groups_per_batch(batch_size: int, max_group_size: int) -> int:
+  """Groups a step; a ValueError where not even one fits."""
+  if batch_size < max_group_size:
+    raise ValueError(
+        f'--batch_size={batch_size} does not hold a group of --max_group_size='
+        f'{max_group_size} images; give a larger --batch_size or a smaller '
+        '--max_group_size')
+  return batch_size // max_group_size
+
+
+def _numbers(name: str, values: Sequence[str], kind: type) -> tuple:
+  try:
+    return tuple(map(kind, values))
+  except ValueError:
+    what = 'integers' if kind is int else 'numbers'
+    raise ValueError(f'expected --{name} as comma-separated {what}, got '
+                     + ','.join(values)) from None
+
+
+def _fractions(values: Sequence[str]) -> tuple[float, float]:
+  shares = _numbers('split_fractions', values, float)
+  if len(shares) != 2 or not (min(shares) > 0 and sum(shares) < 1):
+    raise ValueError(
+        'expected --split_fractions as the shares of validation and test, '
+        'above 0 and together below 1, got ' + ','.join(values))
+  return shares
