@@ -19,7 +19,7 @@ from experiments.config.flags import HelpFlag
 
 
 class UserError(Exception):
-  """A mistake of the user's: one line that says what is wrong and what to do.
+  """A user's mistake: one line that says what is wrong and what to do.
 
   Entry points print it and exit with 1, without a traceback.
   """
@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
   def __init__(self, message: str, signum: int):
     super().__init__(message)
-    self.code = 128 + signum  # As of a process that the signal has ended.
+    self.code = 128 + signum  # That of a process killed by the signal.
 
 
 def run(main: Callable[[], None]) -> None:
@@ -47,9 +47,9 @@ def run(main: Callable[[], None]) -> None:
 
 
 def run_with_arguments(main: Callable[[list[str]], None]) -> None:
-  """As `run`, for a `main` that takes what stands after the flags."""
+  """Like `run`, for a `main` that takes the arguments after the flags."""
   absl_logging.set_verbosity(absl_logging.FATAL)
-  sys.unraisablehook = _tell_unraisable
+  sys.unraisablehook = _show_unraisable
   app.run(lambda argv: _guarded(lambda: main(argv[1:])), flags_parser=_parse)
 
 
@@ -107,8 +107,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _guarded(main: Callable[[], None]) -> None:
-  # Orbax and TFDS log through this what they raise as well, or what is not
-  # the user's.
+  # Orbax and TFDS log through this what they also raise, or what does not
+  # concern the user.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
   try:
     main()
@@ -133,7 +133,7 @@ def _guarded(main: Callable[[], None]) -> None:
 
 
 def _end_quietly(error: BrokenPipeError) -> None:
-  """Ends a program whose output goes into `head`, say, and is read no more."""
+  """Ends a program whose output is no longer read, by `head`, say."""
   output = sys.stdout.fileno()
   poll = select.poll()
   poll.register(output, 0)
@@ -145,10 +145,10 @@ def _end_quietly(error: BrokenPipeError) -> None:
   _exit(128 + signal.SIGPIPE)
 
 
-def _tell_unraisable(problem, tell=sys.unraisablehook) -> None:
-  """Passes over what Orbax's writers say after one of them has failed."""
+def _show_unraisable(problem, show=sys.unraisablehook) -> None:
+  """Ignores what Orbax's writers report after one of them has failed."""
   if str(problem.exc_value) != 'Event loop is closed':
-    tell(problem)
+    show(problem)
 
 
 def _exit(code: int) -> None:

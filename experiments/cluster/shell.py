@@ -13,24 +13,24 @@ from experiments.cli import UserError
 class Shell:
   """Runs commands one after the other; each is shown first.
 
-  Arguments reach a command as they are: no shell takes them apart.
+  Arguments reach a command as they are: no shell parses them.
 
   Attributes:
-    dry_run: to show commands only.
+    dry_run: whether to show commands only.
   """
 
   def __init__(self, dry_run: bool):
     self.dry_run = dry_run
 
   def run(self, command: Sequence[str], stdin: str | None = None) -> None:
-    """Runs a command, whose output is the user's.
+    """Runs a command; its output is shown to the user.
 
     Args:
       command: program and arguments.
-      stdin: what it reads, shown as well.
+      stdin: text that it reads, which is shown as well.
 
     Raises:
-      UserError: when there is no such program, or it fails.
+      UserError: when the program is missing, or fails.
     """
     print(f'$ {shlex.join(command)}', flush=True)
     if stdin is not None:
@@ -47,8 +47,8 @@ class Shell:
       dry_answer: given in a dry run, which shows the command.
 
     Returns:
-      Its output; 'NOT_FOUND' where it fails and says so of what it was asked
-      about, and nothing where it fails otherwise: that may pass.
+      Its output; 'NOT_FOUND' where it fails because what it was asked about
+      does not exist; '' after other failures, which may be temporary.
     """
     if self.dry_run:
       print(f'$ {shlex.join(command)}')

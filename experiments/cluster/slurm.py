@@ -2,7 +2,7 @@
 
 JAX finds the other processes by SLURM's variables. Before the time is up
 SLURM sends SIGTERM: training saves, ends with 143, and the job is queued
-again; so it is after a node was lost.
+again, as it is after a node was lost.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ class Slurm:
   """A job of some nodes, each with GPUs.
 
   Attributes:
-    shell: that runs sbatch.
-    name: of the job.
-    partition: None for the cluster's default.
-    account: likewise.
-    nodes: how many.
-    gpus_per_node: of each; 0 is one process a node, on its CPUs.
-    time_limit: as SLURM takes it, '8:00:00'; None for the partition's.
+    shell: what runs sbatch.
+    name: name of the job.
+    partition: partition of the job; None for the cluster's default.
+    account: account of the job; None for the user's default.
+    nodes: number of nodes.
+    gpus_per_node: number of GPUs in a node, with a process each; 0 is one
+      process a node, on its CPUs.
+    time_limit: time limit as SLURM takes it, '8:00:00'; None for the
+      partition's.
     setup: shell command before training: modules, environments.
     log: file of the output.
   """
@@ -66,7 +68,7 @@ class Slurm:
     return '\n'.join([
         '#!/bin/bash', *filter(None, [self.setup]),
         f'srun --kill-on-bad-exit=0 {train}', 'code=$?',
-        '# Saved before the time was up: the same job goes on.',
+        '# Saved before the time was up: the same job resumes.',
         f'if [ $code -eq {_SAVED} ]; then',
         '  scontrol requeue "$SLURM_JOB_ID"', 'fi', 'exit $code', ''])
 

@@ -30,16 +30,16 @@ class Tpu:
   """A TPU VM, or a slice of several.
 
   Attributes:
-    shell: that runs gcloud.
-    name: of the node, and with `queued` of its queued resource.
-    zone: where it is.
-    project: None for gcloud's default.
-    accelerator_type: as v4-8, v5litepod-16.
-    runtime_version: the image of its workers.
-    spot: cheaper, and taken away at any time.
-    queued: ask for a queued resource, and wait for it.
+    shell: what runs gcloud.
+    name: name of the node, and with `queued` of its queued resource.
+    zone: zone of the node.
+    project: project of the node; None for gcloud's default.
+    accelerator_type: type and size of the node, as v4-8, v5litepod-16.
+    runtime_version: image of its workers.
+    spot: whether it may be preempted at any time, and is cheaper.
+    queued: whether to ask for a queued resource, and wait for it.
     setup: shell command on every worker after the installation: mounts, data.
-    poll_seconds: between looks at what is waited for.
+    poll_seconds: seconds between looks at what is waited for.
   """
 
   shell: Shell
@@ -81,7 +81,7 @@ class Tpu:
     missing = [name for name in _SOURCES if not (_ROOT / name).exists()]
     if missing:
       raise UserError(
-          f'{_ROOT} is no checkout of the project: it has no {missing[0]}; '
+          f'{_ROOT} is not a checkout of the project: {missing[0]} is missing; '
           'launch from one')
     archive = os.path.join(
         tempfile.gettempdir(), f'mlvae_jax-{self.name}.tar.gz')
@@ -104,7 +104,7 @@ class Tpu:
       self._on_workers(self.setup)
 
   def run(self, arguments: Sequence[str]) -> None:
-    """Starts training on every worker; it goes on after a lost connection."""
+    """Starts training on every worker; it outlives a lost connection."""
     train = shlex.join([
         'env/bin/python', '-u', '-m', 'experiments.train', *arguments])
     job = f'{train} > train.log 2>&1; echo $? > train.exit'
@@ -120,12 +120,12 @@ class Tpu:
         worker='0')
 
   def watch(self, arguments: Sequence[str]) -> None:
-    """Waits for the end of training; after a preemption begins it again.
+    """Waits for the end of training; after a preemption starts it again.
 
     The workdir has to outlive the node: in a bucket, or on a file server.
 
     Args:
-      arguments: of training.
+      arguments: flags of training.
 
     Raises:
       UserError: when training failed.
@@ -148,8 +148,8 @@ class Tpu:
           return
         if code.isdigit():
           raise UserError(
-              f'training ended with {code}; see --do=logs, and then --do=run '
-              'goes on')
+              f'training ended with {code}; see --do=logs, then resume with '
+              '--do=run')
       time.sleep(0 if self.shell.dry_run else self.poll_seconds)
 
   def stop(self) -> None:

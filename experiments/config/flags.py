@@ -17,7 +17,7 @@ from typing import Any, NewType
 
 from absl import flags
 
-Path = NewType('Path', str)  # Of a file or folder; see `expand_path`.
+Path = NewType('Path', str)  # A file or folder; see `expand_path`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class HelpFlag(flags.BooleanFlag):
 
   def __init__(self, name: str, short_name: str | None = None):
     super().__init__(name, False, 'Show this help.', short_name,
-                     allow_override=True)  # Of absl's own.
+                     allow_override=True)  # It replaces absl's own.
 
   def parse(self, argument: str | bool) -> None:
     """Prints and exits, unless the argument is false."""

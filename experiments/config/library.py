@@ -24,7 +24,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
     The model.
 
   Raises:
-    ValueError: on values that make no model.
+    ValueError: on values from which no model can be made.
   """
   factors = factors_lib.parse_factors(config.factors)
   if config.model == 'vae':
@@ -37,7 +37,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
 
 
 def _check_unbiased(config: Config, groupings: set[str]) -> None:
-  """Raises a ValueError where there is no estimate without bias."""
+  """Raises a ValueError where --subsampling=unbiased is impossible."""
   if config.model == 'svi':
     raise ValueError(
         '--subsampling=unbiased is for groups whose posteriors are made of the '
@@ -62,7 +62,7 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
 
   Args:
     config: the configuration.
-    model: whose factors kl_weights may name.
+    model: model whose factors the weights may name.
 
   Returns:
     The settings.
@@ -99,7 +99,7 @@ def parse_weights(
     what: the setting, for errors.
     text: where 'all' names all fitting factors, and the last weight of a
       factor counts; '' gives none.
-    model: whose factors may be named.
+    model: model whose factors may be named.
     fitting: names of those that make sense; by default all.
     unfit: says what is wrong with another, '{}'.
 

@@ -66,7 +66,7 @@ def check(config: Config) -> None:
   """Checks the settings that a data set reads, without its data.
 
   Args:
-    config: whose data set is known.
+    config: of a run of a known data set.
 
   Raises:
     ValueError: where they make no sense.

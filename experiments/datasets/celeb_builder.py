@@ -10,43 +10,28 @@ identity, or a CSV file, of whose groupings one is kept. The images go into
 array_record as they are, encoded. The splits are those of the packed store of
 the same source, and so is the order: identities by `packed.group_order`, the
 images of each by rank. Reading the source takes two passes: the first finds
-the images to keep, the second copies them; what is held in memory in between
-is their index.
+the images to keep (`celeb_index`), the second copies them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent import futures
-import itertools
 import json
 import os
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
 from experiments.cli import UserError
-from experiments.config.presets import PRESETS
-from experiments.datasets import splits
+from experiments.datasets.celeb_index import Index, Row, fill, split
 from experiments.datasets.sources import records
-from experiments.datasets.sources.images import (
-    BadImageError,
-    Pixels,
-    read_image,
-)
-from experiments.datasets.sources.records import Record, Source
+from experiments.datasets.sources.records import Source
 from experiments.datasets.store import packed
 from experiments.datasets.store.packing import StoreSettings
-from mlvae_jax.data.grouped import GroupedImages
 
-# Of validation and test, as the packed store of these faces is split.
-FRACTIONS = PRESETS['celeb'].split_fractions
 _CHECK_SIZE = 16  # Pixels of a side; large JPEGs decode fastest when small.
-_IN_FLIGHT = 256  # Records read ahead, to be decoded in parallel.
 
 _DESCRIPTION = """\
 Faces grouped by identity, encoded as they came. No identity is in two splits.
@@ -123,18 +108,18 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager: Any) -> dict[str, _Examples]:
     source = self._choices.detect(
         self._source_dir or str(dl_manager.manual_dir))
-    index = _Index(self._choices.top_k if source.has_ranks else 0)
+    index = Index(self._choices.top_k if source.has_ranks else 0)
     # TFDS has `data_dir` be a temporary folder until all is written.
     path = os.path.join(self.data_dir, packed.BAD_IMAGES)
     with open(path, 'w', encoding='utf-8') as bad_file:
-      _fill(index, source, bad_file, self._choices.pixels)
+      fill(index, source, bad_file, self._choices.pixels)
     self.info.metadata.update(
         _settings(source, self._choices), num_bad_images=index.num_bad)
     return {
         name: self._generate_examples(source, rows, index.mean_bytes)
-        for name, rows in _split(index, source).items()}
+        for name, rows in split(index, source).items()}
 
-  def _generate_examples(self, source: Source, rows: list[_Row],
+  def _generate_examples(self, source: Source, rows: list[Row],
                          mean_bytes: float) -> _Examples:
     return _Examples(source, rows, mean_bytes)
 
@@ -216,63 +201,10 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
   return builder
 
 
-class _Row(NamedTuple):
-  """An image that is kept.
-
-  Attributes:
-    identity: its group.
-    rank: its place in the group.
-    at: its path; or the position where its record starts, as JSON.
-  """
-
-  identity: str
-  rank: int
-  at: str | bytes
-
-
-class _Index:
-  """The images to keep; the same as a packed store of the source keeps."""
-
-  def __init__(self, top_k: int):
-    self._top_k = top_k
-    self._rows: dict[str, list[_Row]] = {}
-    self.num_bad = self._num_added = self._num_bytes = 0
-
-  @property
-  def mean_bytes(self) -> float:
-    """Mean size of an encoded image."""
-    return self._num_bytes / max(1, self._num_added)
-
-  def wants(self, record: Record) -> bool:
-    """Whether an image of this rank would be kept."""
-    return self._place(record.group, record.rank) is not None
-
-  def add(self, row: _Row, num_bytes: int) -> None:
-    """Keeps an image that is wanted; where that is full, its worst goes."""
-    self._num_added += 1
-    self._num_bytes += num_bytes
-    rows = self._rows.setdefault(row.identity, [])
-    if self._top_k:
-      number = self._place(row.identity, row.rank)
-      del rows[number:number + 1]  # Rows stay in the source's order.
-    rows.append(row)
-
-  def _place(self, identity: str, rank: int) -> int | None:
-    rows = self._rows.get(identity, ()) if self._top_k else ()
-    return records.place([row.rank for row in rows], rank, self._top_k)
-
-  def in_order(self) -> tuple[list[str], list[list[_Row]]]:
-    """The identities in their order, and the images of each by rank."""
-    names = list(self._rows)
-    names = [names[i] for i in packed.group_order(names)]
-    return names, [
-        sorted(self._rows[name], key=lambda row: row.rank) for name in names]
-
-
 class _Examples(Sequence):
   """The keys and examples of a split, read when they are asked for."""
 
-  def __init__(self, source: Source, rows: list[_Row], mean_bytes: float):
+  def __init__(self, source: Source, rows: list[Row], mean_bytes: float):
     self._source, self._rows = source, rows
     self.num_bytes = int(mean_bytes * len(rows))
 
@@ -296,82 +228,6 @@ class _Examples(Sequence):
     return int(i), {
         'image': image, 'identity': row.identity, 'rank': row.rank,
         'name': name}
-
-
-def _fill(index: _Index, source: Source, bad_file: Any, pixels: Pixels
-          ) -> None:
-  """Finds the images to keep, and names those that cannot be used."""
-  bar = tqdm.tqdm(
-      total=source.total, desc='checking', unit=source.unit,
-      unit_scale=source.unit == 'B', dynamic_ncols=True)
-  with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    for record, at, checked in _check_ahead(
-        index, source, pixels, pool):
-      problem = record.problem
-      if problem is None and index.wants(record):
-        problem, num_bytes = checked.result()
-        if problem is None:
-          index.add(_Row(record.group, record.rank, at), num_bytes)
-      if problem is not None:
-        index.num_bad += 1
-        bad_file.write(json.dumps({
-            'where': os.path.basename(record.where), 'group': record.group,
-            'problem': problem}) + '\n')
-      bar.update(record.size)
-
-
-def _check_ahead(
-    index: _Index, source: Source, pixels: Pixels, pool: futures.Executor
-) -> Iterator[tuple[Record, str | bytes, futures.Future | None]]:
-  """The records in order, where each is, and checks that are under way."""
-  ahead: deque = deque()
-  position = None
-  for record in source.records():
-    checked = None
-    if record.problem is None and index.wants(record):
-      checked = pool.submit(_check, record.image, pixels)
-    at = (record.image if isinstance(record.image, str)
-          else json.dumps(position).encode())
-    position = record.position
-    ahead.append((record._replace(image=None), at, checked))
-    if len(ahead) > _IN_FLIGHT:
-      yield ahead.popleft()
-  while ahead:
-    yield ahead.popleft()
-
-
-def _check(image: str | bytes, pixels: Pixels) -> tuple[str | None, int]:
-  """What is wrong with an image, or None; and its size in bytes."""
-  try:
-    read_image(image, pixels)
-    return None, (os.path.getsize(image) if isinstance(image, str)
-                  else len(image))
-  except (BadImageError, OSError) as error:
-    problem = str(error)
-  # PIL names what it reads: a path of this machine, or an address in memory.
-  if isinstance(image, str):
-    problem = problem.replace(repr(image), repr(os.path.basename(image)))
-  return re.sub(r' ?<_io\.BytesIO[^>]*>', '', problem), 0
-
-
-def _split(index: _Index, source: Source) -> dict[str, list[_Row]]:
-  """The images of each split."""
-  names, groups = index.in_order()
-  rows = [row for group in groups for row in group]
-  offsets = np.cumsum([0, *map(len, groups)])
-  # A pixel stands for each image: the splits are the packed store's.
-  found = splits.split_groups(GroupedImages(
-      np.zeros((len(rows), 1, 1, 1), np.uint8), offsets, names), FRACTIONS)
-  for name in ('train', 'validation', 'test'):
-    if not len(getattr(found, name)):  # TFDS could not read it.
-      raise UserError(
-          f'none of the {len(names)} identities of {source.description} falls '
-          f'into the {name} split, which follows from a hash of their names; '
-          'a TFDS data set needs more identities')
-  rest = iter(rows)  # The splits are slices, in this order.
-  return {
-      name: list(itertools.islice(rest, len(getattr(found, name))))
-      for name in ('train', 'validation', 'test')}
 
 
 def _settings(source: Source, choices: StoreSettings) -> dict[str, Any]:

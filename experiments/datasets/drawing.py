@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MIN_CELLS = 128  # Of a side of the fine grid that an outline is filled on.
-_CELLS_PER_PIXEL = 4  # At least about so many to the side of a pixel.
+_MIN_CELLS = 128  # Per side of the fine grid that an outline is filled on.
+_CELLS_PER_PIXEL = 4  # At least about this many per side of a pixel.
 _LINES = 8  # Along which each row of cells is filled.
 _BLOCK_PIXELS = 1 << 19  # Worked on at a time, to stay in the cache.
 

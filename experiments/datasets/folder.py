@@ -47,11 +47,11 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
 
   Returns:
     The splits: the groups are divided in the proportions split_fractions, or
-    with split_by='image' the images. Of several groupings the first factor's
-    applies; the groups of others may be in all splits.
+    with split_by='image' the images. Where there are several groupings, that
+    of the first factor applies; the groups of others may be in all splits.
 
   Raises:
-    UserError: when the data cannot be used, or not be split.
+    UserError: when the data cannot be used, or cannot be split.
   """
   _check_columns(config)
   data = open_images(config, show_notes)
@@ -101,16 +101,16 @@ def bad_images(config: Config) -> str | None:
 
 
 def store_manifest(config: Config) -> dict[str, Any]:
-  """What the packed store of a configuration says of itself.
+  """The manifest of the packed store of a configuration.
 
   Args:
-    config: whose store is prepared.
+    config: of a run, with a prepared store.
 
   Returns:
     The content of its manifest.json.
 
   Raises:
-    UserError: when there is no store.
+    UserError: when the store is missing.
   """
   return packed.existing_manifest(
       packing.store_path(**store_settings(config)))

@@ -10,7 +10,8 @@ ring would look the same at every angle; they have a notch and a gap.
 
 What `hold_out` names, by default ten combinations of shape and colour and the
 purple triangle among them, is never trained on and makes up the test split.
-(So a training image's shape tells a little of its colour: which it is not.)
+(So a training image's shape reveals a little about its colour: one colour that
+it is not.)
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from mlvae_jax.model.factors import parse_factors
 
 _COLUMNS = {name: column for column, name in enumerate(FACTORS)}
 _MAX_BYTES = 4 << 30
-SETTINGS = ('hold_out', 'num_images')  # That only this data set reads.
+# The settings that only this data set reads.
+SETTINGS = ('hold_out', 'num_images')
 
 
 def load(config: Config) -> Splits:
@@ -70,7 +72,7 @@ def load(config: Config) -> Splits:
   splits = [
       _grouped(part, grouping, config.image_size, keep_all=shares_groups)
       for part in parts]
-  # Of the scenes: another machine may draw them with other roundings.
+  # Digests of the scenes: another machine may round differently when drawing.
   return Splits(*splits, shares_groups=shares_groups, content={
       'num_images': config.num_images, 'num_groups': len(FACTORS[grouping]),
       'names': digest_arrays(*(part.values for part in parts)),
@@ -84,7 +86,7 @@ def check(config: Config) -> None:
     config: of a run.
 
   Raises:
-    ValueError: where there is no such data set, or one without a split.
+    ValueError: where they make no sense, or leave a split without images.
   """
   _first_grouping(config)
   _sample_parts(config)
@@ -105,10 +107,10 @@ def parse_hold_out(text: str) -> list[dict[str, int]]:
     text: `triangle+purple,star`, say; spaces do not matter.
 
   Returns:
-    Of each combination the number of the value by factor.
+    For each combination the number of the value by factor.
 
   Raises:
-    ValueError: on what is no value, or a combination of two values of the
+    ValueError: on what is not a value, or a combination of two values of the
       same factor.
   """
   combinations = []

@@ -66,9 +66,9 @@ def split_images(
 
   Args:
     data: the images.
-    fractions: of the images for validation and test, in expectation. Of a
-      group of images without names, the numbers are rounded down, so that the
-      smallest groups are all for training.
+    fractions: shares of the images for validation and test, in expectation.
+      In a group of images without names, the numbers are rounded down, so that
+      the smallest groups are all for training.
 
   Returns:
     The splits.
@@ -91,11 +91,11 @@ def split_groups(
 
   Args:
     data: in the order of a packed store, where each split is a slice.
-    fractions: of the groups for validation and test, in expectation.
+    fractions: shares of the groups for validation and test, in expectation.
 
   Returns:
-    The splits, slices of the images; each knows its own groups only. Of a few
-    groups, a split may have none.
+    The splits, slices of the images; each knows its own groups only. If there
+    are few groups, a split may have none.
   """
   part = _parts(list(map(group_position, data.names)), fractions)
   if np.any(np.diff(part) < 0):

@@ -85,7 +85,7 @@ def make_feed(model: Model, images: GroupedImages, config: Config,
               devices: Sequence[jax.Device] | None = None) -> Feed:
   """The feed of a split to devices, all of them if None."""
   devices = devices or all_devices()
-  # Of several processes none reads the rows of others.
+  # With several processes, none reads the rows of others.
   alone = len(devices) <= jax.local_device_count()
   return Feed(
       model, images,

@@ -1,8 +1,8 @@
 """Several processes that train together, by JAX's own runtime.
 
 One process per host (or per GPU); each reads its own rows of the data, the
-first (number 0) alone writes to the workdir and prints. What one of them
-finds wrong, all are told, so that none waits for it.
+first (number 0) alone writes to the workdir and prints. A problem that one of
+them finds is broadcast to all, so that none waits for it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from experiments.config.flags import Setting, define
 
 T = TypeVar('T')
 
-# The only ones that JAX reads itself are the coordinator's and a cluster's.
+# JAX itself reads only the coordinator's, and those of a cluster.
 _ENVIRONMENT = {
     'coordinator_address': 'JAX_COORDINATOR_ADDRESS',
     'num_processes': 'JAX_NUM_PROCESSES', 'process_id': 'JAX_PROCESS_ID'}
-_MAX_MESSAGE = 500  # Bytes of an error that other processes are told.
+_MAX_MESSAGE = 500  # Bytes of an error that are sent to the other processes.
 
 
 _SUBJECT = 'Processes'
@@ -61,7 +61,7 @@ def start(values: dict[str, Any]) -> None:
   """Joins the other processes, where the flags or the environment name any.
 
   Args:
-    values: of the flags.
+    values: values of the flags.
 
   Raises:
     UserError: when the others cannot be reached.
@@ -76,7 +76,7 @@ def start(values: dict[str, Any]) -> None:
   if not missing and given['process_id'] >= given['num_processes']:
     cli.bad_flag(f'--process_id={given["process_id"]} is not below '
                  f'--num_processes={given["num_processes"]}')
-  # Its handler of SIGTERM would take the place of ours.
+  # Its handler of SIGTERM would replace ours.
   jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(
@@ -133,20 +133,20 @@ def together(work: Callable[[], T]) -> T:
   problem, result = None, None
   try:
     result = work()
-  except BaseException as error:  # Told to the others, then raised again.
+  except BaseException as error:  # Sent to the others, then raised again.
     problem = error
   said = '' if problem is None else 'see its output'
   if isinstance(problem, Exception):
     said = ' '.join(str(problem).split()) or type(problem).__name__
-  told = np.frombuffer(
+  message = np.frombuffer(
       said.encode()[:_MAX_MESSAGE].ljust(_MAX_MESSAGE), np.uint8)
-  everyone = multihost_utils.process_allgather(told)
+  everyone = multihost_utils.process_allgather(message)
   if problem is not None:
     raise problem
   for process, other in enumerate(everyone):
-    message = other.tobytes().decode(errors='replace').strip()
-    if message:
-      raise UserError(f'process {process} stopped: {message}')
+    text = other.tobytes().decode(errors='replace').strip()
+    if text:
+      raise UserError(f'process {process} stopped: {text}')
   return result
 
 
@@ -165,20 +165,20 @@ def any_process(value: int) -> int:
 
 
 def part() -> None:
-  """Ends what the processes do together; each may go on or exit alone."""
+  """Ends what the processes do together; each may continue or exit alone."""
   if jax.process_count() > 1:
     jax.distributed.shutdown()
 
 
 def _mute() -> None:
-  """What the first process prints is said once; errors are still shown."""
+  """Prints nothing more: the first process does; errors are still shown."""
   nowhere = os.open(os.devnull, os.O_WRONLY)
   os.dup2(nowhere, sys.stdout.fileno())
   os.close(nowhere)
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
-  """What the flags say, or else the environment."""
+  """Values of the flags, or else of the environment."""
   settings = {}
   for name, variable in _ENVIRONMENT.items():
     value = values[name]

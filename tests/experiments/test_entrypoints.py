@@ -192,3 +192,15 @@ def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
     for module in ('evaluate', 'figures'):
       _fails(_python('-m', f'experiments.{module}', f'--workdir={run}',
                      f'--step={step}'), code, message)
+
+
+@pytest.mark.parametrize(
+    'module', ['train', 'prepare', 'evaluate', 'report', 'launch'])
+def test_help_does_not_wait_for_packages_that_it_does_not_need(module):
+  result = _python('-c', (
+      f'import sys; from experiments import {module} as m; m.define_flags(); '
+      'print(*sorted({name.partition(".")[0] for name in sys.modules}))'))
+  assert result.returncode == 0, result.stderr
+  slow = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn',
+          'tensorboard', 'tensorboardX', 'pandas', 'mlxtend', 'torch'}
+  assert not slow & set(result.stdout.split())

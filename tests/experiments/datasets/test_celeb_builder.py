@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.cli import UserError
-from experiments.datasets import celeb_builder, splits
+from experiments.datasets import celeb_builder, celeb_index, splits
 from experiments.datasets.sources import detect
 from experiments.datasets.store import packed, packing
 from tests.helpers import ROOT
@@ -96,7 +96,7 @@ def test_it_holds_what_the_packed_store_holds(tmp_path, make, top_k):
   expected = _packed(tmp_path, source_dir, top_k)
   builder = _celeb(tmp_path, source_dir, top_k)
 
-  parts = splits.split_groups(expected, celeb_builder.FRACTIONS)
+  parts = splits.split_groups(expected, celeb_index.FRACTIONS)
   for name in _SPLITS:
     part = getattr(parts, name)
     assert _identities(builder, name) == part.names
@@ -171,7 +171,7 @@ def test_broken_images_are_passed_over_and_listed(tmp_path, make, top_k):
   assert all(line['problem'] for line in lines)
   for leak in (str(tmp_path), ' at 0x'):
     assert leak not in text
-  parts = splits.split_groups(expected, celeb_builder.FRACTIONS)
+  parts = splits.split_groups(expected, celeb_index.FRACTIONS)
   for name in _SPLITS:
     assert _identities(builder, name) == getattr(parts, name).names
 
@@ -276,14 +276,14 @@ def test_errors_name_the_remedy_and_leave_nothing(tmp_path):
 
 def test_a_source_that_changes_meanwhile_is_an_error(tmp_path, monkeypatch):
   source_dir = _tsv(tmp_path / 'faces')
-  fill = celeb_builder._fill
+  fill = celeb_builder.fill
 
   def fill_and_change(index, source, *args):
     fill(index, source, *args)
     text = (source_dir / 'b.tsv').read_text()
     (source_dir / 'b.tsv').write_text('\n\n\n' + text)
 
-  monkeypatch.setattr(celeb_builder, '_fill', fill_and_change)
+  monkeypatch.setattr(celeb_builder, 'fill', fill_and_change)
   with pytest.raises(UserError, match='changed while it was read'):
     _celeb(tmp_path, source_dir)
   assert not list(tmp_path.glob('tfds/celeb/*'))

@@ -521,13 +521,13 @@ def test_the_entry_point_says_what_a_manifest_holds(tmp_path):
 
 
 def test_tfds_gets_the_grouping_that_is_asked_for(tmp_path):
-  from experiments.datasets import celeb_builder  # TFDS is slow to import.
+  from experiments.datasets import celeb_builder, celeb_index  # TFDS is slow.
 
   root = _grid(tmp_path / 'x', lights='xya')  # One for every split.
   builder = celeb_builder.write(
       str(root), str(tmp_path / 'tfds'), sort_by='light')
   data = _prepare(root, tmp_path / 's', sort_by='light')
-  parts = splits.split_groups(data, celeb_builder.FRACTIONS)
+  parts = splits.split_groups(data, celeb_index.FRACTIONS)
   names = [record['identity'].decode()
            for record in builder.as_data_source('train')]
   assert names == list(np.repeat(
