@@ -31,7 +31,7 @@ from experiments.datasets.splits import Splits
 from experiments.evaluation import charts, factor_chart, recognition_chart
 from experiments.pictures import generalisation, groups, swaps
 from experiments.pictures.sheets import STYLE, Drawing, save
-from experiments.pictures.shown import Subject, groupings
+from experiments.pictures.shown import Subject
 from experiments.runs.workdir import (
     load_data,
     load_model,
@@ -142,7 +142,7 @@ def _check_data(workdir: str, model: Model, data: Splits) -> None:
     raise UserError(
         f'the model of {workdir} is for images of {model.image_shape}, but '
         f'the data are of {shape}; check --data_dir')
-  missing = [g for g in groupings(model) if g not in data.test.groupings]
+  missing = [g for g in model.groupings if g not in data.test.groupings]
   if missing:
     raise UserError(
         f'the model of {workdir} has groups by {", ".join(missing)}, but the '

@@ -48,7 +48,7 @@ def check_trainable(config: Config, model: Model, train: GroupedImages
     raise UserError(
         f'{config.dataset}: the training split has no images; add images, or '
         'change --split_by or --split_fractions')
-  for grouping in _groupings(model)[:1]:
+  for grouping in model.groupings[:1]:
     largest = int(_sizes(train, grouping).max())
     if largest < config.min_group_size:
       raise UserError(
@@ -116,7 +116,7 @@ def _of_training(config: Config, model: Model, train: GroupedImages
     yield (f'no factor is grouped, so --model={config.model} learns what a '
            'VAE does; name a grouping in --factors, as in '
            f'content:10:{train.grouping},style:10')
-  for grouping in _groupings(model):
+  for grouping in model.groupings:
     sizes = _sizes(train, grouping)
     if len(sizes) == 1:
       yield (f'the training split has only one group by {grouping!r}: the '
@@ -139,7 +139,7 @@ def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
   if not len(images) or not len(data.validation):
     return
   yield from _of_probes(data, label_sets.first(data, scored), scored)
-  for grouping in _groupings(model):
+  for grouping in model.groupings:
     if grouping != data.grouping:
       chosen = label_sets.choose(data, grouping, scored)
       yield from _of_probes(data, chosen, scored) if chosen else [
@@ -171,11 +171,6 @@ def _of_probes(data: Splits, chosen: Labelled, scored: str) -> Iterator[str]:
     yield (f'{new:,} of {count(len(labels), "label")} by {grouping} in the '
            f'{scored} split have no training images: no probe can get them '
            'right')
-
-
-def _groupings(model: Model) -> list[str]:
-  """The groupings of a model's factors, each once."""
-  return list(dict.fromkeys(f.grouping for f in model.grouped))
 
 
 def _sizes(images: GroupedImages, grouping: str) -> np.ndarray:

@@ -16,7 +16,14 @@ import numpy as np
 import tqdm
 
 from mlvae_jax.grouping.normal import Normal
-from mlvae_jax.measures import recognition
+from mlvae_jax.measures.few_shot import few_shot
+from mlvae_jax.measures.verification import (
+    Pairs,
+    cosine,
+    evidence_ratio,
+    verification_pairs,
+    verify,
+)
 
 _SHOTS = (1, 2, 3, 5, 10)
 _WAYS = 20
@@ -38,13 +45,13 @@ def verification_rows(codes: Codes, offsets: np.ndarray
   Returns:
     Rows of the section "verification"; none where no group has two images.
   """
-  pairs = recognition.verification_pairs(offsets, seed=_SEED)
+  pairs = verification_pairs(offsets, seed=_SEED)
   if pairs.same.all() or not pairs.same.any():
     return []
   rows = []
   for name, code in codes.items():
     for score, values in _scores(code, pairs).items():
-      found = recognition.verify(values, pairs.same)
+      found = verify(values, pairs.same)
       rows.append({
           'code': name, 'strategy': 1, 'score': score, **found._asdict(),
           'examples': int(offsets[-1]), 'labels': len(offsets) - 1})
@@ -69,7 +76,7 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
       todo, desc='few shots', unit='setting', dynamic_ncols=True):
     for name, code in codes.items():
       for fuse in (False, True)[:1 if shots == 1 else 2]:
-        found = recognition.few_shot(
+        found = few_shot(
             code, offsets, ways=ways, shots=shots, fuse=fuse,
             num_episodes=_NUM_EPISODES if ways else _NUM_EPISODES_OF_ALL,
             seed=_SEED)
@@ -91,14 +98,14 @@ def _settings(sizes: np.ndarray) -> Iterator[tuple[int | None, int]]:
       yield None, shots
 
 
-def _scores(code: Normal | np.ndarray, pairs: recognition.Pairs
+def _scores(code: Normal | np.ndarray, pairs: Pairs
             ) -> dict[str, np.ndarray]:
   """Per score a value for every pair; higher says the same group."""
   first, second = pairs.first, pairs.second
   if not isinstance(code, Normal):
-    return {'cosine': recognition.cosine(code[first], code[second])}
+    return {'cosine': cosine(code[first], code[second])}
   q_first, q_second = (
       Normal(*(value[rows] for value in code)) for rows in (first, second))
   return {
-      'cosine': recognition.cosine(q_first.mean, q_second.mean),
-      'evidence_ratio': recognition.evidence_ratio(q_first, q_second)}
+      'cosine': cosine(q_first.mean, q_second.mean),
+      'evidence_ratio': evidence_ratio(q_first, q_second)}

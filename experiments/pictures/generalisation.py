@@ -28,7 +28,6 @@ from experiments.pictures.shown import (
     Subject,
     encode,
     group_codes,
-    groupings,
     groups_of,
     in_words,
 )
@@ -50,7 +49,7 @@ def generalisations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
   if not can_swap(subject.model):
     return
   train, test = subject.data.train, subject.data.test
-  shared = groupings(subject.model)
+  shared = subject.model.groupings
   names = dict.fromkeys((*shared, *test.groupings))
   for pair in itertools.combinations(names, 2):
     if pair[0] in shared and set(pair) <= set(train.groupings):
@@ -135,7 +134,7 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
           ) -> Drawing:
   """A row per test image: it, its reconstruction, and what is composed."""
   model, train, test = subject.model, subject.data.train, subject.images
-  parts = [grouping for grouping in pair if grouping in groupings(model)]
+  parts = [grouping for grouping in pair if grouping in model.groupings]
   composed, evidence = compose(subject, rows, parts)
   columns = jax.device_get([
       _decode(model, subject.params, codes)

@@ -25,7 +25,6 @@ from experiments.pictures.shown import (
     choose_members,
     encode,
     group_codes,
-    groupings,
     variants,
 )
 from experiments.pictures.swaps import can_swap
@@ -170,7 +169,7 @@ def _describe_reconstruction(subject: Subject
   shared = ' and one '.join(
       f.name for f in subject.model.grouped if f.grouping == grouping)
   rest = (', all other codes from each image alone'
-          if len(groupings(subject.model)) > 1 else '')
+          if len(subject.model.groupings) > 1 else '')
   return (
       f'Reconstruction, strategies 1 and 2: {factor} from each image alone, '
       f'or from all shown of its {grouping}',

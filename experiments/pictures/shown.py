@@ -81,7 +81,7 @@ class Subject(NamedTuple):
   def grouping(self) -> str:
     """What the factor's groups are, or where it has none, the first's."""
     own = self.factor and self.model.factor(self.factor).grouping
-    return own or (*groupings(self.model), self.data.grouping)[0]
+    return own or (*self.model.groupings, self.data.grouping)[0]
 
   @property
   def groups(self) -> Groups:
@@ -132,11 +132,6 @@ def variants(subject: Subject, names: Sequence[str | None],
     for i, name in enumerate(names):
       yield (f'_{name}' * (i > 0) + '_strategy_1' * (strategy == 1),
              subject._replace(factor=name, strategy=strategy))
-
-
-def groupings(model: Model) -> tuple[str, ...]:
-  """The groupings of a model's factors, each once."""
-  return tuple(dict.fromkeys(f.grouping for f in model.grouped))
 
 
 def groups_of(images: GroupedImages, grouping: str) -> Groups:
@@ -200,7 +195,7 @@ def infer_codes(subject: Subject, rows: np.ndarray,
     evidence of up to `NUM_EVIDENCE` other images, each of its own grouping.
   """
   codes = encode(subject, [rows], key)
-  for grouping in groupings(subject.model) if subject.strategy == 2 else ():
+  for grouping in subject.model.groupings if subject.strategy == 2 else ():
     groups, members = groups_of(subject.images, grouping), []
     for row in rows:
       others = groups.rows(groups.ids[row])

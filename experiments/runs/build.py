@@ -65,7 +65,7 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
   if shuffle:
     settings |= {
         'min_group_size': config.min_group_size, 'visit': config.visit}
-  groupings = tuple(dict.fromkeys(f.grouping for f in model.grouped))
+  groupings = model.groupings
   if shuffle:
     settings['whole_shares'] = model.inference == 'svi'
   try:

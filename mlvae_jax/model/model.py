@@ -72,6 +72,11 @@ class Model:
     """The factors that groups share."""
     return tuple(f for f in self.factors if f.grouping is not None)
 
+  @property
+  def groupings(self) -> tuple[str, ...]:
+    """The groupings of its factors, each once, in the factors' order."""
+    return tuple(dict.fromkeys(f.grouping for f in self.grouped))
+
   def factor(self, name: str | None = None) -> Factor:
     """The factor of that name; without one, the only grouped factor.
 

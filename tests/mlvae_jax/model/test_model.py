@@ -57,6 +57,14 @@ def test_each_image_is_encoded_alone():
       encode(PARAMS, IMAGES))
 
 
+def test_each_grouping_is_listed_once_in_the_factors_order():
+  model = dataclasses.replace(MODEL, factors=(
+      Factor('light', 2, 'light'), Factor('who', 2, 'identity'),
+      Factor('style', 2), Factor('shade', 1, 'light')))
+  assert model.groupings == ('light', 'identity')
+  assert dataclasses.replace(MODEL, factors=vae(2)).groupings == ()
+
+
 def test_every_head_moves_one_moment_of_one_factor():
   encode = jax.jit(MODEL.encode)
   before = encode(PARAMS, IMAGES)

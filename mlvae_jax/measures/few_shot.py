@@ -1,0 +1,138 @@
+"""Few-shot recognition of groups never seen in training, from codes.
+
+Given a few images of each person, which person is another image of (the
+protocol of Hosoya, arXiv 1809.02383)? Codes are compared; nothing is learnt.
+Rows are sorted by group, and `offsets [G + 1]` says where: group g has the
+rows offsets[g]:offsets[g + 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.measures.sorted_rows import (
+    check_at_least,
+    check_offsets,
+    draw_rows,
+    unit_rows,
+)
+
+_BLOCK = 2048  # Queries per matrix product: bounds the memory.
+
+
+class FewShot(NamedTuple):
+  """How often the right group is named.
+
+  Attributes:
+    accuracy: share of an episode's queries, mean over episodes.
+    standard_error: of that mean; NaN after a single episode. Episodes share
+      their images, so it does not cover the choice of those.
+    chance: 1 / ways.
+    num_episodes: random splits.
+    ways: groups to choose from in each.
+  """
+
+  accuracy: float
+  standard_error: float
+  chance: float
+  num_episodes: int
+  ways: int
+
+
+def few_shot(
+    codes: Normal | np.ndarray, offsets: np.ndarray, *, ways: int | None,
+    shots: int, fuse: bool, num_episodes: int = 100, max_queries: int = 20,
+    seed: int = 0) -> FewShot:
+  """Names the group of images, given a few others of each group.
+
+  In each episode, `shots` random images of each group are the gallery and its
+  others are queries. A query goes to the group of the nearest neighbour, by
+  the cosine of the means. Splits are functions of offsets, numbers and seed:
+  other codes, fused or not, meet the same ones.
+
+  Args:
+    codes: Normal of `[N, D]`; or an array `[N, D]`, such as pixels, which
+      counts as means of equal variances.
+    offsets: `[G + 1]`.
+    ways: random groups to choose from in each episode; None for all groups
+      of more than `shots` images.
+    shots: gallery images per group.
+    fuse: True multiplies the Normals of a group's gallery into one code;
+      False leaves it to the nearest single image.
+    num_episodes: random splits.
+    max_queries: per group and episode, at random.
+    seed: of the splits.
+
+  Returns:
+    The accuracy.
+
+  Raises:
+    ValueError: on wrong shapes, NaN or infinite codes, too few groups of more
+      than `shots` images, ways < 2, or other numbers < 1.
+  """
+  codes = _as_normal(codes)
+  offsets = check_offsets(offsets, len(codes.mean))
+  check_at_least(
+      1, shots=shots, num_episodes=num_episodes, max_queries=max_queries)
+  able = np.flatnonzero(np.diff(offsets) > shots)
+  needed = 2 if ways is None else ways
+  check_at_least(2, ways=needed)
+  if len(able) < needed:
+    raise ValueError(
+        f'expected at least {needed} groups of more than {shots} images, got '
+        f'{len(able)}')
+  ways = len(able) if ways is None else ways
+  rng = np.random.default_rng(seed)
+  accuracy = [  # Groups in random order: ties then favour none.
+      _episode(rng, codes, offsets, rng.permutation(able)[:ways], shots, fuse,
+               max_queries)
+      for _ in range(num_episodes)]
+  error = np.nan if num_episodes == 1 else (
+      np.std(accuracy, ddof=1) / np.sqrt(num_episodes))
+  return FewShot(
+      float(np.mean(accuracy)), float(error), 1 / ways, num_episodes, ways)
+
+
+def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
+  """The share of the queries of one random split that is named right."""
+  starts = offsets[groups]
+  rows, way, rank = draw_rows(
+      rng, starts, offsets[groups + 1] - starts, shots + max_queries)
+  query = rank >= shots
+  gallery = rows[~query].reshape(len(groups), shots)
+  if fuse:
+    names, known = np.arange(len(groups)), _fuse(codes.take(gallery))
+  else:
+    names, known = way[~query], codes.mean[gallery.ravel()]
+  known, asked = unit_rows(known), rows[query]
+  nearest = np.concatenate([
+      np.argmax(unit_rows(codes.mean[asked[i:i + _BLOCK]]) @ known.T, axis=1)
+      for i in range(0, len(asked), _BLOCK)])
+  return np.mean(names[nearest] == way[query])
+
+
+def _fuse(q):
+  """The mean of products of Normals: `[G, K, D]` to `[G, D]` (eqs. 6-7)."""
+  log_precision = -np.asarray(q.logvar, np.float64)
+  # Of the precisions only the ratios matter here: none overflows.
+  precision = np.exp(log_precision - np.max(log_precision, 1, keepdims=True))
+  return np.sum(precision * q.mean, axis=1) / np.sum(precision, axis=1)
+
+
+def _as_normal(codes):
+  """A Normal of `[N, D]` NumPy arrays; an array has variances of 1."""
+  if not isinstance(codes, Normal):
+    mean = np.asarray(codes)
+    codes = Normal(mean, np.broadcast_to(0.0, mean.shape))  # Takes no memory.
+  codes = Normal(np.asarray(codes.mean), np.asarray(codes.logvar))
+  if codes.mean.ndim != 2 or codes.mean.shape != codes.logvar.shape:
+    raise ValueError(
+        'expected codes of [N, D], got a mean of '
+        f'{list(codes.mean.shape)} and a logvar of '
+        f'{list(codes.logvar.shape)}')
+  if not all(np.all(np.isfinite(part)) for part in codes):
+    raise ValueError('expected finite codes, got NaN or infinity')
+  return codes

@@ -1,0 +1,185 @@
+"""Verification of groups never seen in training: are two images of one group?
+
+The codes of two images are compared, by cosine or by the ratio of evidence;
+nothing is learnt. Rows are sorted by group, and `offsets [G + 1]` says where:
+group g has the rows offsets[g]:offsets[g + 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.measures.sorted_rows import (
+    check_at_least,
+    check_offsets,
+    draw_rows,
+    unit_rows,
+)
+
+_MAX_LOGVAR = 300.0  # Products of two such variances still fit a float64.
+
+
+class Pairs(NamedTuple):
+  """Pairs of rows, first < second; those of the same group come first.
+
+  Attributes:
+    first: `[P]` int, row numbers.
+    second: `[P]` int, row numbers.
+    same: `[P]` bool, whether both are of the same group.
+  """
+
+  first: np.ndarray
+  second: np.ndarray
+  same: np.ndarray
+
+
+class Verification(NamedTuple):
+  """How well a score tells same from different.
+
+  Attributes:
+    auc: area under the ROC curve, that is how often a pair of the same group
+      scores above a pair of different ones; a tie counts half.
+    equal_error_accuracy: 1 - the error rate at the threshold where as large a
+      share of the different pairs is accepted as of the same ones rejected.
+    num_same: pairs of the same group.
+    num_different: pairs of different groups.
+  """
+
+  auc: float
+  equal_error_accuracy: float
+  num_same: int
+  num_different: int
+
+
+def verification_pairs(
+    offsets: np.ndarray, *, max_per_group: int = 10,
+    num_different: int = 20_000, seed: int = 0) -> Pairs:
+  """Pairs to verify, among a few random rows of each group.
+
+  Args:
+    offsets: `[G + 1]`.
+    max_per_group: rows drawn of each group; all their pairs are listed.
+    num_different: random pairs of different groups among the rows drawn,
+      without repeats; all there are, if there are fewer.
+    seed: of rows and pairs.
+
+  Returns:
+    The pairs.
+
+  Raises:
+    ValueError: on bad offsets, max_per_group < 1, or num_different < 0.
+  """
+  offsets = check_offsets(offsets)
+  check_at_least(1, max_per_group=max_per_group)
+  check_at_least(0, num_different=num_different)
+  rng = np.random.default_rng(seed)
+  rows, group, _ = draw_rows(rng, offsets[:-1], np.diff(offsets), max_per_group)
+  rows = np.sort(rows)
+  # After each place comes the rest of its group, up to `end`, then the others.
+  after = np.arange(len(rows)) + 1
+  end = np.searchsorted(group, group, side='right')
+  num_same, total = int(np.sum(end - after)), int(np.sum(len(rows) - end))
+  # Pairs are numbered, and numbers drawn: the pairs are too many to list.
+  chosen = rng.choice(
+      total, min(num_different, total), replace=False, shuffle=False)
+  first, second = np.concatenate([
+      _pairs_of_numbers(np.arange(num_same), after, end - after),
+      _pairs_of_numbers(chosen, end, len(rows) - end)], axis=1)
+  return Pairs(rows[first], rows[second], np.arange(len(first)) < num_same)
+
+
+def verify(scores: np.ndarray, same: np.ndarray) -> Verification:
+  """Scores a score: its ROC AUC, and its accuracy at equal error rates.
+
+  Args:
+    scores: `[P]`, higher for what looks the same.
+    same: `[P]` bool, the truth.
+
+  Returns:
+    The verification's quality. The ROC curve is straight between thresholds.
+
+  Raises:
+    ValueError: on wrong shapes, NaN scores, or truth of only one kind.
+  """
+  scores, same = np.asarray(scores), np.asarray(same, bool)
+  if scores.ndim != 1 or scores.shape != same.shape:
+    raise ValueError(
+        'expected scores [P] and same [P], got '
+        f'{list(scores.shape)} and {list(same.shape)}')
+  if np.any(np.isnan(scores)):
+    raise ValueError('expected scores without NaN')
+  num_same, num_different = int(np.sum(same)), int(np.sum(~same))
+  if not num_same or not num_different:
+    raise ValueError(
+        'expected pairs of the same group and pairs of different ones, got '
+        f'{num_same} and {num_different}')
+  levels, level = np.unique(scores, return_inverse=True)
+  accepted, alarms = (  # From the highest score down, in exact integers.
+      np.bincount(level[kind], minlength=len(levels))[::-1]
+      for kind in (same, ~same))
+  below = num_different - np.cumsum(alarms)
+  twice = np.sum(accepted * (2 * below + alarms))
+  return Verification(
+      float(twice / (2 * num_same * num_different)),
+      _equal_error_accuracy(accepted, alarms), num_same, num_different)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Cosine similarity of the rows of `[P, D]` and `[P, D]`, `[P]` float64.
+
+  A zero vector is similar to nothing: 0.
+  """
+  return np.sum(unit_rows(a) * unit_rows(b), axis=-1)
+
+
+def evidence_ratio(q_a: Normal, q_b: Normal) -> np.ndarray:
+  """Log likelihood ratio: do two observations share their code or not?
+
+  As in the product of Normals (paper eqs. 6-7), a row's q is its evidence e
+  about the code c, exp(eta c - precision c^2 / 2) with eta = precision *
+  mean; the prior p = N(0, I) is a factor of its own. In each dimension
+
+    log ratio = log Z(e_a + e_b) - log Z(e_a) - log Z(e_b), where
+    Z(e) = integral of p(c) exp(eta c - precision c^2 / 2) dc
+         = (1 + precision)^(-1/2) exp(eta^2 / (2 (1 + precision))).
+
+  Args:
+    q_a: Normal of `[P, D]`.
+    q_b: Normal of `[P, D]`.
+
+  Returns:
+    `[P]` float64, summed over D; above 0 speaks for a shared code.
+  """
+  m_a, m_b = (np.asarray(q.mean, np.float64) for q in (q_a, q_b))
+  log_a, log_b = (
+      np.clip(np.asarray(q.logvar, np.float64), -_MAX_LOGVAR, _MAX_LOGVAR)
+      for q in (q_a, q_b))
+  # At high precision the Zs are huge and cancel. The same, with v = 1 /
+  # precision: m_a and m_b are jointly Normal, of variances 1 + v_a, 1 + v_b,
+  # and of covariance 1 if the code is shared, else 0.
+  log_total_a, log_total_b = np.logaddexp(0, log_a), np.logaddexp(0, log_b)
+  log_det = np.logaddexp(np.logaddexp(log_a, log_b), log_a + log_b)
+  distance = np.exp(-log_det) * (
+      np.square(m_a - m_b) - np.square(m_a) * np.exp(log_a - log_total_a)
+      - np.square(m_b) * np.exp(log_b - log_total_b))
+  return 0.5 * np.sum(log_total_a + log_total_b - log_det - distance, axis=-1)
+
+
+def _pairs_of_numbers(number, start, count):
+  """Pairs by number, where place i pairs with the count[i] from start[i]."""
+  last = np.cumsum(count)
+  first = np.searchsorted(last, number, side='right')
+  return first, (start - last + count)[first] + number
+
+
+def _equal_error_accuracy(accepted, alarms):
+  """Where the ROC curve of such steps crosses false accepts = rejects."""
+  hit_rate, alarm_rate = (
+      np.concatenate([[0], np.cumsum(steps)]) / np.sum(steps)
+      for steps in (accepted, alarms))
+  # It grows from -1 to 1, and never rests: every step accepts something.
+  excess = hit_rate + alarm_rate - 1
+  return float(np.interp(0.0, excess, hit_rate))
