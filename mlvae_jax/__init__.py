@@ -27,6 +27,7 @@ from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP, Conv
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.checkpoint import load
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     'MLP',
     'Model',
     'Normal',
+    'Penalty',
     'decode',
     'elbo_terms',
     'encode_group',

@@ -37,7 +37,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):
     # The preset's penalties need groups, and an encoder.
-    given = {'contrast': '', 'leakage': '', 'mean_leakage': ''} | given
+    given = {'penalties': ''} | given
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       raise ValueError('give --batch_size or --groups_per_batch, not both')

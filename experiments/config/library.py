@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from experiments.config.settings import Config
+from experiments.config.weights import parse_penalties, parse_weights
 from mlvae_jax.data.augment import parse_augment
 from mlvae_jax.model import factors as factors_lib
 from mlvae_jax.model.likelihoods import LIKELIHOODS, Gaussian, Likelihood
@@ -70,67 +69,14 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   Raises:
     ValueError: on weights that cannot be read, or unknown names.
   """
-  if config.model == 'svi' and config.contrast:
-    raise ValueError('--contrast needs an encoder, and --model=svi has none; '
-                     'leave --contrast out')
-  groupings = {f.grouping for f in model.grouped}
-  leaky = [f.name for f in model.factors if groupings - {None, f.grouping}]
-  others = (leaky, 'needs some other factor with a different grouping, and {} '
-            'has none; leave it out')
   return TrainConfig(
-      config.learning_rate, config.seed,
-      parse_weights('kl_weights', config.kl_weights, model),
-      config.kl_warmup_steps, config.sample_per,
-      parse_weights('contrast', config.contrast, model,
-                    [f.name for f in model.grouped],
-                    'needs a grouped factor, got {}'),
-      parse_weights('leakage', config.leakage, model, *others),
-      parse_weights('mean_leakage', config.mean_leakage, model, *others),
-      parse_augment(config.augment), config.table_learning_rate,
-      config.steps, config.decay_fraction, config.leakage_estimate)
-
-
-def parse_weights(
-    what: str, text: str, model: Model, fitting: Sequence[str] | None = None,
-    unfit: str = '') -> tuple[tuple[str, float], ...]:
-  """Parses NAME:WEIGHT,... into pairs.
-
-  Args:
-    what: the setting, for errors.
-    text: where 'all' names all fitting factors, and the last weight of a
-      factor counts; '' gives none.
-    model: model whose factors may be named.
-    fitting: names of those that make sense; by default all.
-    unfit: says what is wrong with another, '{}'.
-
-  Returns:
-    (factor name, weight) pairs.
-
-  Raises:
-    ValueError: on what cannot be read, or names that do not fit.
-  """
-  fitting = [f.name for f in model.factors] if fitting is None else fitting
-  weights = {}
-  for item in filter(None, text.split(',')):
-    name, _, value = item.strip().partition(':')
-    try:
-      fits = name == 'all' or model.factor(name).name in fitting
-    except ValueError:
-      names = ', '.join(f.name for f in model.factors)
-      raise ValueError(f'no factor {name!r} for --{what}={text}; the factors '
-                       f'are {names}') from None
-    if not fits:
-      raise ValueError(f'--{what} {unfit.format(repr(name))}')
-    try:
-      weight = float(value)
-    except ValueError:
-      raise ValueError(
-          f'expected --{what} as NAME:WEIGHT,..., got {item!r}') from None
-    if not 0 <= weight < float('inf'):
-      raise ValueError(
-          f'expected a weight of at least 0 in --{what}, got {item!r}')
-    weights |= dict.fromkeys(fitting if name == 'all' else [name], weight)
-  return tuple(weights.items())
+      learning_rate=config.learning_rate, seed=config.seed,
+      kl_weights=parse_weights('kl_weights', config.kl_weights, model),
+      kl_warmup_steps=config.kl_warmup_steps, sample_per=config.sample_per,
+      penalties=parse_penalties('penalties', config.penalties, model),
+      augment=parse_augment(config.augment),
+      table_learning_rate=config.table_learning_rate,
+      num_steps=config.steps, decay_fraction=config.decay_fraction)
 
 
 def _network(config: Config) -> Network:

@@ -18,8 +18,8 @@ _FACES = Config(
     network='conv', channels=(16, 32, 64, 128), hidden_sizes=(256,),
     activation='silu', steps=5000, groups_per_batch=44, max_group_size=4,
     min_group_size=2, visit='groups', batch_size=128,
-    contrast='content:2000', leakage='style:20000', augment='flip,shift:2',
-    chunk_steps=25, checkpoint_every=1000)
+    penalties='contrast/content:2000,leakage/style:20000',
+    augment='flip,shift:2', chunk_steps=25, checkpoint_every=1000)
 
 # The digits' settings are those of the first author's code: 10 + 10
 # dimensions, 500 tanh units, learned variance, Adam at 1e-3, about 256 images
@@ -38,7 +38,7 @@ PRESETS = {
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
         hidden_sizes=(256,), activation='silu', steps=5000,
         groups_per_batch=32, max_group_size=8, visit='groups', batch_size=256,
-        contrast='content:100', augment='shift:2', chunk_steps=25,
+        penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
     'shapes': Config(
         # Every shape and every colour is trained on with nine others.
@@ -48,7 +48,8 @@ PRESETS = {
         factors='shape:8:shape,colour:4:colour,style:4',
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
         hidden_sizes=(256,), activation='silu', steps=8000, max_group_size=12,
-        batch_size=128, contrast='all:100', leakage='all:1000,style:5000',
-        mean_leakage='style:5000', decay_fraction=0.75, chunk_steps=25,
-        checkpoint_every=1000),
+        batch_size=128, penalties=(
+            'contrast/all:100,leakage/all:1000,leakage/style:5000,'
+            'mean_leakage/style:5000'),
+        decay_fraction=0.75, chunk_steps=25, checkpoint_every=1000),
 }

@@ -19,7 +19,7 @@ from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
 from mlvae_jax.model.likelihoods import LIKELIHOODS
 from mlvae_jax.model.model import DTYPES
 from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
-from mlvae_jax.objective.penalties import ESTIMATES
+from mlvae_jax.objective.penalties.registry import PENALTIES
 
 DATA, SPLITS, MODEL, OPTIMISATION, BATCHES, OBJECTIVE, RUN = (
     'Data', 'Splits', 'Model', 'Optimisation', 'Batches', 'Objective', 'Run')
@@ -135,22 +135,12 @@ class Config:
   kl_weights: str = setting(
       '', 'Weights of the KL terms: FACTOR:WEIGHT,...; \'all\' stands for '
       'every factor.', OBJECTIVE)
-  contrast: str = setting(
-      '', 'Weights of the penalties that make a factor\'s code of single '
-      'images reveal their group: FACTOR:WEIGHT,...; \'all\' stands for every '
-      'grouped factor.', OBJECTIVE)
-  leakage: str = setting(
-      '', 'Weights of the penalties on what a factor\'s code reveals about the '
-      'groups of other factors: FACTOR:WEIGHT,...; \'all\' stands for every '
-      'factor besides which there is one with another grouping.', OBJECTIVE)
-  mean_leakage: str = setting(
-      '', 'Weights like those of --leakage, but on the code\'s standardised '
-      'means, without sampling noise: FACTOR:WEIGHT,...; \'all\' as there.',
-      OBJECTIVE)
-  leakage_estimate: str = setting(
-      'unbiased', 'Estimate of leakage: unbiased (training may push it below 0 '
-      'by making members of a group repel each other), or nonnegative (never '
-      'below 0).', OBJECTIVE, choices=ESTIMATES)
+  penalties: str = setting(
+      '', 'Weights of penalties on codes of single images: '
+      'KIND/FACTOR:WEIGHT,...; \'all\' stands for every factor that the kind '
+      'fits, and the last weight of a factor counts. Kinds: '
+      + '; '.join(f'{name}, {kind.help}' for name, kind in PENALTIES.items())
+      + '.', OBJECTIVE)
   augment: str = setting(
       '', 'Augmentation of training images: flip,shift:PIXELS, or one of '
       'them.', BATCHES)
@@ -194,7 +184,19 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-  """The configuration that `to_json` wrote."""
+  """The configuration that `to_json` wrote, also that of an older version."""
   return Config(**{
       name: tuple(value) if isinstance(value, list) else value
-      for name, value in values.items() if name in SETTINGS})
+      for name, value in (_older_penalties(values) | values).items()
+      if name in SETTINGS})
+
+
+def _older_penalties(values: Mapping[str, Any]) -> dict[str, str]:
+  """`penalties` of when each kind was a setting of its own."""
+  estimate = 'nonnegative_' if (
+      values.get('leakage_estimate') == 'nonnegative') else ''
+  kinds = {'contrast': 'contrast', 'leakage': f'{estimate}leakage',
+           'mean_leakage': f'{estimate}mean_leakage'}
+  return {'penalties': ','.join(
+      f'{kind}/{item.strip()}' for name, kind in kinds.items()
+      for item in filter(None, values.get(name, '').split(',')))}

@@ -241,7 +241,7 @@ def _check_same_run(workdir: str, config: Config, model: Model
   except ValueError as error:
     raise UserError(f'{error}; choose another --workdir') from error
   # What an older version did not know yet, it did as the defaults say.
-  before = to_json(Config()) | old.get('config', {})
+  before = to_json(from_json(old.get('config', {})))
   now = to_json(config)
   changed = [name for name, value in now.items()
              if before[name] != value and name not in _FREE_TO_CHANGE]

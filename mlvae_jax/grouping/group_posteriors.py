@@ -119,9 +119,9 @@ def sample_codes(kind: str, key: jax.Array, members: Members, num_groups: int,
   Raises:
     ValueError: on another `kind` or `sample_per`.
   """
-  for value, known in ((kind, GROUP_POSTERIORS), (sample_per, SAMPLE_PER)):
-    if value not in known:
-      raise ValueError(f'expected one of {known}, got {value!r}')
+  if kind not in GROUP_POSTERIORS:
+    raise ValueError(f'expected one of {GROUP_POSTERIORS}, got {kind!r}')
+  check_sample_per(sample_per)
   members = jax.tree.map(jnp.asarray, members)
   sample = _sample_product if kind == 'product' else _sample_mixture
   return sample(key, members, num_groups, sample_per, axis_name)
@@ -138,6 +138,13 @@ def sample_from(key: jax.Array, q_group: Normal, members: Members,
   noise = _noise(key, members, num_groups, dim, sample_per)
   codes = q_group.take(ids).reparameterize(noise)
   return Sampled(codes, kl_divergence(q_group) * share, share)
+
+
+def check_sample_per(sample_per: str) -> None:
+  """Raises a ValueError where `sample_per` is not one of `SAMPLE_PER`."""
+  if sample_per not in SAMPLE_PER:
+    raise ValueError(
+        f'expected sample_per of {SAMPLE_PER}, got {sample_per!r}')
 
 
 def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:

@@ -77,6 +77,11 @@ class Model:
     """The groupings of its factors, each once, in the factors' order."""
     return tuple(dict.fromkeys(f.grouping for f in self.grouped))
 
+  @property
+  def has_encoder(self) -> bool:
+    """Whether an encoder gives the posteriors; otherwise they are free."""
+    return self.inference == 'encoder'
+
   def factor(self, name: str | None = None) -> Factor:
     """The factor of that name; without one, the only grouped factor.
 

@@ -18,7 +18,7 @@ from mlvae_jax.data.feed import (
 )
 from mlvae_jax.inference import svi
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.objective.elbo import ElboSums, elbo_terms, sum_terms
+from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
 
 _EVAL_STEPS = 256  # Per dispatch.
 _INFER = 0xFFFF1FE2  # Folded into a step's key; distinct from factors' keys.
@@ -27,7 +27,7 @@ _INFER = 0xFFFF1FE2  # Folded into a step's key; distinct from factors' keys.
 def make_evaluate(
     model: Model, num_groups: Mapping[str, int],
     devices: Sequence[jax.Device] | None = None
-) -> Callable[..., ElboSums]:
+) -> Callable[..., ElboTerms]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
   Terms are those of the unweighted ELBO, with one sample per image. For an
@@ -65,7 +65,7 @@ def make_evaluate(
 
 def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
                   max_images: int | None = None,
-                  evaluate: Callable[..., ElboSums] | None = None
+                  evaluate: Callable[..., ElboTerms] | None = None
                   ) -> dict[str, Any]:
   """The ELBO over one epoch of a feed, or the first part of it.
 
@@ -94,7 +94,7 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   return summarize(jax.tree.map(lambda *values: np.stack(values), *parts))
 
 
-def summarize(sums: ElboSums) -> dict[str, Any]:
+def summarize(sums: ElboTerms) -> dict[str, Any]:
   """Sums to averages: per group as in eq. 5, and per image.
 
   Args:
@@ -102,8 +102,8 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
 
   Returns:
     {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
-    'elbo_per_image', and where they were asked for 'contrast', 'leakage' and
-    'mean_leakage': {factor: ...} per image.
+    'elbo_per_image', and where there are any 'penalties': {kind/factor: ...}
+    per image.
   """
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
@@ -114,7 +114,7 @@ def summarize(sums: ElboSums) -> dict[str, Any]:
       'log_lik': total.log_lik / groups,
       'kl': {name: kl / groups for name, kl in total.kl.items()},
   }
-  for what in ('contrast', 'leakage', 'mean_leakage'):
-    if values := getattr(total, what):
-      result[what] = {name: value / rows for name, value in values.items()}
+  if total.penalties:
+    result['penalties'] = {
+        name: value / rows for name, value in total.penalties.items()}
   return result

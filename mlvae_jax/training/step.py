@@ -20,7 +20,14 @@ from mlvae_jax.devices import own_copies
 from mlvae_jax.inference import svi
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.objective.elbo import ElboSums, elbo_terms, sum_terms, warm_up
+from mlvae_jax.objective.draws import draw_codes
+from mlvae_jax.objective.elbo import (
+    ElboTerms,
+    elbo_of_codes,
+    sum_terms,
+    warm_up,
+)
+from mlvae_jax.objective.penalties.registry import Penalty, penalty_terms
 
 # What a run's seed is folded with, per use.
 _INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
@@ -45,7 +52,7 @@ class TrainState(NamedTuple):
 class Metrics(NamedTuple):
   """Sums over a batch, the norm of its gradient, and its number of images."""
 
-  sums: ElboSums
+  sums: ElboTerms
   grad_norm: jax.Array
   num_images: jax.Array
 
@@ -60,16 +67,13 @@ class TrainConfig:
     kl_weights: (factor name, weight of its KL) pairs; 1 where not named.
     kl_warmup_steps: steps over which all KL weights grow linearly from 0.
     sample_per: 'row' or 'group', see `objective.elbo_terms`.
-    contrast_weights: (factor name, weight) pairs: the objective is the ELBO
-      less weight times `penalties.contrast`, summed over images.
-    leakage_weights: likewise of `penalties.leakage`.
-    mean_leakage_weights: likewise of it, of standardised means.
+    penalties: the objective is the ELBO less each of these, summed over images
+      and times its weight.
     augment: what is done to the images, by default nothing.
     table_learning_rate: of the free posteriors of an SVI model.
     num_steps: at which training ends; only the decay needs to know.
     decay_fraction: share of the steps, the last ones, over which both learning
       rates fall linearly to 0; by default none.
-    leakage_estimate: of both leakages, as `penalties.leakage` takes it.
   """
 
   learning_rate: float = 1e-3
@@ -77,14 +81,11 @@ class TrainConfig:
   kl_weights: tuple[tuple[str, float], ...] = ()
   kl_warmup_steps: int = 0
   sample_per: str = 'row'
-  contrast_weights: tuple[tuple[str, float], ...] = ()
-  leakage_weights: tuple[tuple[str, float], ...] = ()
-  mean_leakage_weights: tuple[tuple[str, float], ...] = ()
+  penalties: tuple[Penalty, ...] = ()
   augment: Augment = Augment()
   table_learning_rate: float = 0.05
   num_steps: int = 0
   decay_fraction: float = 0.0
-  leakage_estimate: str = 'unbiased'
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -153,23 +154,15 @@ def train_step(
     kl_weights[name] = weight * warm
 
   def total_loss(params, free):
-    terms = elbo_terms(
-        model, params, key, batch, num_groups,
-        sample_per=config.sample_per,
-        contrast_of=tuple(name for name, _ in config.contrast_weights),
-        leakage_of=tuple(name for name, _ in config.leakage_weights),
-        mean_leakage_of=tuple(
-            name for name, _ in config.mean_leakage_weights),
-        leakage_estimate=config.leakage_estimate,
+    drawn = draw_codes(
+        model, params, key, batch, num_groups, sample_per=config.sample_per,
         free=None if free is None else svi.as_normals(free),
         axis_name=axis_name)
+    terms = elbo_of_codes(model, params, drawn)._replace(
+        penalties=penalty_terms(
+            model, config.penalties, drawn, num_groups, axis_name=axis_name))
     sums = sum_terms(terms)
-    penalty = sum(
-        weight * values[name] for values, weights in (
-            (sums.contrast, config.contrast_weights),
-            (sums.leakage, config.leakage_weights),
-            (sums.mean_leakage, config.mean_leakage_weights))
-        for name, weight in weights)
+    penalty = sum(p.weight * sums.penalties[p.name] for p in config.penalties)
     return penalty - sums.elbo(kl_weights), sums
 
   tables = state.tables

@@ -1,5 +1,6 @@
 """The training job: workdirs, resuming, logging, errors."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -20,6 +21,7 @@ import mlvae_jax
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.model.networks import Conv
+from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training import checkpoint
 
 _CONFIG = dataclasses.replace(
@@ -108,16 +110,15 @@ def test_metrics_have_their_fields(tmp_path):
 def test_penalties_are_logged_of_training_images(tmp_path):
   model, _ = _train(
       tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
-      min_group_size=2, augment='flip,shift:1', contrast='content:3',
-      leakage='style:2', mean_leakage='style:1')
+      min_group_size=2, augment='flip,shift:1',
+      penalties='contrast/content:3,leakage/style:2,mean_leakage/style:1')
   assert model.network == Conv((4,), (8,), 'tanh')
   (train_record,), (validation,) = (
       [r for r in read_metrics(str(tmp_path)) if r['split'] == s]
       for s in ('train', 'validation'))
-  assert set(train_record['contrast']) == {'content'}
-  assert set(train_record['leakage']) == {'style'}
-  assert set(train_record['mean_leakage']) == {'style'}
-  assert not {'contrast', 'leakage', 'mean_leakage'} & set(validation)
+  assert set(train_record['penalties']) == {
+      'contrast/content', 'leakage/style', 'mean_leakage/style'}
+  assert 'penalties' not in validation
 
 
 def test_groups_that_are_all_too_small_are_one_error(tmp_path):
@@ -131,8 +132,8 @@ def test_another_penalty_or_augmentation_is_another_run(tmp_path):
   with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
     pass
   for name, value in (
-      ('contrast', 'content:1'), ('leakage', 'style:1'),
-      ('mean_leakage', 'style:1'), ('augment', 'flip'),
+      ('penalties', 'contrast/content:1'), ('penalties', 'leakage/style:1'),
+      ('penalties', 'mean_leakage/style:1'), ('augment', 'flip'),
       ('visit', 'groups'), ('min_group_size', 2)):
     with pytest.raises(UserError, match=f'with {name}=.*, not {value}; choo'):
       _train(tmp_path, **{name: value})
@@ -246,8 +247,8 @@ def test_flags_override_the_preset():
 def test_flags_of_networks_penalties_and_augmentation():
   given = {
       'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
-      'contrast': 'content:2.5', 'leakage': 'style:3',
-      'mean_leakage': 'style:4', 'visit': 'groups',
+      'penalties': 'contrast/content:2.5,leakage/style:3,mean_leakage/style:4',
+      'visit': 'groups',
       'augment': 'flip,shift:1', 'min_group_size': 2}
   config = train.config_from_flags(_flags(**given))
   assert config == dataclasses.replace(
@@ -255,9 +256,9 @@ def test_flags_of_networks_penalties_and_augmentation():
   model = library.make_model(config, (28, 28, 1))
   assert model.network == Conv((8, 12), (500,), 'tanh', 4)
   settings = library.make_train_config(config, model)
-  assert settings.contrast_weights == (('content', 2.5),)
-  assert settings.leakage_weights == (('style', 3.0),)
-  assert settings.mean_leakage_weights == (('style', 4.0),)
+  assert settings.penalties == (
+      Penalty('contrast', 'content', 2.5), Penalty('leakage', 'style', 3.0),
+      Penalty('mean_leakage', 'style', 4.0))
   assert settings.augment == Augment(flip=True, shift=1)
 
 
@@ -270,8 +271,7 @@ def test_every_preset_makes_a_model_and_its_settings(name, model):
   settings = library.make_train_config(config, found)
   assert bool(found.grouped) == (model == 'mlvae')
   if model == 'vae':
-    assert (settings.contrast_weights == settings.leakage_weights
-            == settings.mean_leakage_weights == ())
+    assert settings.penalties == ()
 
 
 def test_batch_size_means_groups_for_grouped_models():
@@ -287,24 +287,36 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'hidden_sizes': ['x']}, 'comma-separated integers'),
     ({'kl_weights': 'style:1,nobody:1'}, "no factor 'nobody' for --kl_weights="
      'style:1,nobody:1; the factors are content, style'),
-    ({'contrast': 'content:-1', 'factors': 'who:2:digit,style:2'},
-     "no factor 'content' for --contrast=content:-1; the factors are who, st"),
+    ({'penalties': 'contrast/content:-1', 'factors': 'who:2:digit,style:2'},
+     "no factor 'content' for --penalties=contrast/content:-1; the factors are "
+     'who, style'),
     ({'kl_weights': 'style:much'}, 'NAME:WEIGHT'),
-    ({'contrast': 'nobody:1'}, "no factor 'nobody'"),
-    ({'contrast': 'content:-1'}, 'weight of at least 0'),
-    ({'contrast': 'content:nan'}, 'weight of at least 0'),
-    ({'contrast': 'content:-1'}, "least 0 in --contrast, got 'content:-1'"),
-    ({'contrast': 'content'}, 'expected --contrast as NAME:WEIGHT'),
-    ({'contrast': 'style:1'}, "--contrast needs a grouped factor, got 'style'"),
-    ({'leakage': 'nobody:1'}, "no factor 'nobody'"),
-    ({'leakage': 'content:1'},
-     '--leakage needs some other factor with a different grouping, and '
+    ({'penalties': 'contrast/nobody:1'}, "no factor 'nobody'"),
+    ({'penalties': 'contrast/content:-1'}, 'weight of at least 0'),
+    ({'penalties': 'contrast/content:nan'}, 'weight of at least 0'),
+    ({'penalties': 'contrast/content:-1'},
+     "least 0 in --penalties, got 'contrast/content:-1'"),
+    ({'penalties': 'contrast/content'},
+     "expected --penalties as KIND/NAME:WEIGHT,..., got 'contrast/content'"),
+    ({'penalties': 'content:1'}, 'expected --penalties as KIND/NAME:WEIGHT'),
+    ({'penalties': 'contrest/content:1'},
+     "no penalty 'contrest' for --penalties=contrest/content:1; penalties are "
+     'contrast, leakage, mean_leakage, nonnegative_leakage, nonneg'),
+    ({'penalties': 'leakage/style:1,contrast/style:1'}, '--penalties=contrast/'
+     "style: contrast needs a grouped factor, got 'style'; leave it out"),
+    ({'penalties': 'leakage/nobody:1'}, "no factor 'nobody'"),
+    ({'penalties': 'leakage/content:1'},
+     'leakage needs some other factor with a different grouping, and '
      "'content' has none; leave it out"),
-    ({'mean_leakage': 'z:1', 'model': 'vae'}, "--mean_leakage needs some other "
-     "factor with a different grouping, and 'z' has none"),
-    ({'contrast': 'z:1', 'model': 'vae'}, 'needs a grouped factor'),
-    ({'contrast': 'content:1', 'model': 'svi'},
-     '--contrast needs an encoder, and --model=svi has none; leave --contr'),
+    ({'penalties': 'mean_leakage/z:1', 'model': 'vae'}, 'mean_leakage needs '
+     "some other factor with a different grouping, and 'z' has none"),
+    ({'penalties': 'contrast/z:1', 'model': 'vae'}, 'needs a grouped factor'),
+    ({'penalties': 'contrast/content:1', 'model': 'svi'},
+     'contrast needs an encoder, and an SVI model has none; leave it out'),
+    ({'penalties': 'contrast/all:1', 'model': 'svi'},
+     '--penalties=contrast/all: contrast needs an encoder'),
+    ({'penalties': 'leakage/a:1', 'model': 'svi', 'factors': 'a:2:x,b:2:y'},
+     'leakage needs an encoder, and an SVI model has none; leave it out'),
     ({'subsampling': 'unbiased', 'model': 'vae'},
      '--subsampling=unbiased needs a grouped factor; name a grouping in --fac'),
     ({'subsampling': 'unbiased', 'factors': 'a:2:x,b:2:y'},
@@ -344,26 +356,68 @@ def test_factor_of_an_unknown_grouping(capsys):
 def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
   config = dataclasses.replace(
       presets.PRESETS['folder'], factors='who:2:person,lit:2:light,style:2',
-      kl_weights='all:2,lit:3', contrast='all:5', leakage='all:1,style:7,who:0')
+      kl_weights='all:2,lit:3', penalties='contrast/all:5,leakage/all:1,'
+      'leakage/style:7,leakage/who:0')
   model = library.make_model(config, (8, 8, 1))
   found = library.make_train_config(config, model)
   assert found.kl_weights == (('who', 2.0), ('lit', 3.0), ('style', 2.0))
-  assert found.contrast_weights == (('who', 5.0), ('lit', 5.0))
-  assert found.leakage_weights == (
-      ('who', 0.0), ('lit', 1.0), ('style', 7.0))
+  assert found.penalties == (
+      Penalty('contrast', 'who', 5.0), Penalty('contrast', 'lit', 5.0),
+      Penalty('leakage', 'who', 0.0), Penalty('leakage', 'lit', 1.0),
+      Penalty('leakage', 'style', 7.0))
   # Of a single grouping, only what is not grouped by it can leak.
   config = dataclasses.replace(
-      config, factors='who:2:person,style:2', kl_weights='', leakage='all:1')
+      config, factors='who:2:person,style:2', kl_weights='',
+      penalties='leakage/all:1')
   model = library.make_model(config, (8, 8, 1))
   found = library.make_train_config(config, model)
-  assert found.leakage_weights == (('style', 1.0),)
+  assert found.penalties == (Penalty('leakage', 'style', 1.0),)
+  # Where 'all' fits nothing it stands for nothing.
+  vae = dataclasses.replace(config, model='vae')
+  found = library.make_train_config(vae, library.make_model(vae, (8, 8, 1)))
+  assert found.penalties == ()
+
+
+def _older(**values):
+  """The config.json of when each kind of penalty was a setting of its own."""
+  new = to_json(presets.PRESETS['shapes'])
+  del new['penalties']
+  return new | {'contrast': 'all:100', 'leakage': 'all:1000,style:5000',
+                'mean_leakage': 'style:5000',
+                'leakage_estimate': 'unbiased'} | values
+
+
+def test_penalties_of_an_older_run_are_read():
+  assert from_json(_older()) == presets.PRESETS['shapes']
+  assert from_json(_older(
+      leakage='style:1, shape:2', contrast='', leakage_estimate='nonnegative'
+  )).penalties == ('nonnegative_leakage/style:1,nonnegative_leakage/shape:2,'
+                   'nonnegative_mean_leakage/style:5000')
+  older = _older(contrast='', leakage='', mean_leakage='')
+  assert from_json(older).penalties == ''
+  # Older still: it knew no leakage of means.
+  del older['mean_leakage'], older['leakage_estimate']
+  assert from_json(older | {'leakage': 'style:2'}).penalties == (
+      'leakage/style:2')
+
+
+def test_a_run_of_when_each_penalty_was_a_setting_goes_on(tmp_path):
+  config = presets.PRESETS['shapes']
+  model = library.make_model(config, (32, 32, 3))
+  path = tmp_path / 'config.json'
+  for values in _older(), _older(contrast='all:1'):
+    path.write_text(json.dumps({'config': values, 'model': model.to_dict()}))
+    expected = contextlib.nullcontext() if values == _older() else (
+        pytest.raises(UserError, match='a run with penalties=contrast/all:1,'))
+    with expected, open_workdir(str(tmp_path), config, model, resume=True):
+      pass
 
 
 def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
   config = dataclasses.replace(
       presets.PRESETS['shapes'], num_images=400, image_size=8, network='mlp',
       hidden_sizes=(8,), factors='shape:3:shape,colour:2:colour,style:2',
-      contrast='all:1', leakage='all:1', steps=4, chunk_steps=2,
+      penalties='contrast/all:1,leakage/all:1', steps=4, chunk_steps=2,
       eval_every=2, groups_per_batch=4, max_group_size=4)
   data = datasets.load(config)
   model = make_model(config, data)

@@ -8,6 +8,9 @@ from mlvae_jax.model.factors import Batch, ml_vae
 from mlvae_jax.model.likelihoods import LearnedGaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
+from mlvae_jax.objective.draws import draw_codes
+from mlvae_jax.objective.elbo import elbo_of_codes
+from mlvae_jax.objective.penalties.registry import penalty_terms
 
 SHAPE = (8, 8, 1)
 MODEL = Model(ml_vae(3, 2), SHAPE, LearnedGaussian(), MLP((16,)))
@@ -30,6 +33,13 @@ def init_params(model, seed=0):
       lambda leaf: jnp.asarray(
           rng.normal(0.0, leaf.shape[0] ** -0.5, leaf.shape), jnp.float32),
       jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def penalised_terms(model, params, key, batch, num_groups, penalties):
+  """Terms of the ELBO and of penalties, as a step of training has them."""
+  drawn = draw_codes(model, params, key, batch, num_groups)
+  return elbo_of_codes(model, params, drawn)._replace(
+      penalties=penalty_terms(model, penalties, drawn, num_groups))
 
 
 def assert_close(found, expected, rtol=1e-5):

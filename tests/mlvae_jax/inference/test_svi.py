@@ -271,8 +271,9 @@ def test_free_posteriors_are_not_subsampled():
                 subsampling='unbiased', whole_shares=True)
 
 
-def test_contrast_needs_an_encoder():
-  config = dataclasses.replace(_CONFIG, contrast='content:1')
+@pytest.mark.parametrize('factor', ['content', 'all'])
+def test_contrast_needs_an_encoder(factor):
+  config = dataclasses.replace(_CONFIG, penalties=f'contrast/{factor}:1')
   model = library.make_model(config, (4, 4, 1))
   with pytest.raises(ValueError, match='encoder'):
     library.make_train_config(config, model)

@@ -15,6 +15,7 @@ from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms, warm_up
+from mlvae_jax.objective.penalties.registry import Penalty
 from tests.helpers.small_models import (
     KEY,
     MODEL,
@@ -22,6 +23,7 @@ from tests.helpers.small_models import (
     assert_close,
     init_params,
     make_batch,
+    penalised_terms,
 )
 
 
@@ -484,28 +486,34 @@ def test_all_rows_of_low_precision_are_counted(dtype):
   assert_close(sums, exact)
 
 
-@pytest.mark.parametrize('settings, match', [
-    ({'contrast_of': ('contnet',)},
-     r"contrast_of may only name content, got \['contnet'\]"),
-    ({'contrast_of': ('style',)}, 'contrast_of'),
-    ({'leakage_of': ('content',)},
-     r"leakage_of may only name style, got \['content'\]"),
-    ({'mean_leakage_of': ('z',)}, 'mean_leakage_of'),
-    ({'sample_per': 'image'}, 'sample_per')])
-def test_unknown_names_are_refused(settings, match):
+@pytest.mark.parametrize('penalty, match', [
+    (('contrast', 'contnet'),
+     r"no factor 'contnet', expected one of \['content', 'style'\]"),
+    (('contrast', 'style'), "contrast needs a grouped factor, got 'style'"),
+    (('leakage', 'content'),
+     "^leakage needs some other factor with a different grouping, and 'conten"),
+    (('mean_leakage', 'z'), "no factor 'z'")])
+def test_penalties_on_unknown_factors_are_refused(penalty, match):
   with pytest.raises(ValueError, match=match):
-    elbo_terms(MODEL, init_params(MODEL), KEY, make_batch(MODEL, [0, 1]),
-               {'content': 2}, **settings)
+    penalised_terms(
+        MODEL, init_params(MODEL), KEY, make_batch(MODEL, [0, 1]),
+        {'content': 2}, [Penalty(*penalty, 1.0)])
 
 
 def test_a_model_without_groups_refuses_them_too():
   model = dataclasses.replace(MODEL, factors=vae(3))
-  for settings, match in (
-      ({'sample_per': 'image'}, 'sample_per'),
-      ({'leakage_of': ('z',)}, 'leakage_of must be empty, as no factor has')):
-    with pytest.raises(ValueError, match=match):
-      elbo_terms(model, init_params(model), KEY, make_batch(model, [0]), {},
-                 **settings)
+  with pytest.raises(ValueError, match='leakage needs some other factor'):
+    penalised_terms(model, init_params(model), KEY, make_batch(model, [0]), {},
+                    [Penalty('leakage', 'z', 1.0)])
+
+
+@pytest.mark.parametrize('factors, num_groups', [
+    (MODEL.factors, {'content': 2}), (vae(3), {})])
+def test_another_sample_per_is_refused(factors, num_groups):
+  model = dataclasses.replace(MODEL, factors=factors)
+  with pytest.raises(ValueError, match='expected sample_per'):
+    elbo_terms(model, init_params(model), KEY, make_batch(model, [0, 1]),
+               num_groups, sample_per='image')
 
 
 def test_weights_of_unknown_factors_are_refused():

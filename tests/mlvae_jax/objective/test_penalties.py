@@ -10,19 +10,22 @@ import pytest
 
 from mlvae_jax.grouping.group_posteriors import row_noise
 from mlvae_jax.model.factors import parse_factors
-from mlvae_jax.objective.elbo import _ALONE, elbo_terms, sum_terms
-from mlvae_jax.objective.penalties import (
+from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from mlvae_jax.objective.penalties.contrast import contrastive_loss
+from mlvae_jax.objective.penalties.leakage import (
     around_groups,
-    contrast,
-    leakage,
+    discrepancy,
+    nonnegative_discrepancy,
     standardize,
 )
+from mlvae_jax.objective.penalties.registry import _ALONE, PENALTIES, Penalty
 from tests.helpers.small_models import (
     KEY,
     MODEL,
     assert_close,
     init_params,
     make_batch,
+    penalised_terms,
 )
 
 
@@ -55,7 +58,7 @@ def _leakage_loop(z, ids, mask):
   return result
 
 
-_LOOPS = {contrast: _contrast_loop, leakage: _leakage_loop}
+_LOOPS = {contrastive_loss: _contrast_loop, discrepancy: _leakage_loop}
 each_penalty = pytest.mark.parametrize('penalty', list(_LOOPS))
 
 
@@ -131,18 +134,19 @@ def test_contrast_is_near_zero_where_pairs_are_far_from_each_other():
   ids = np.array([0, 0, 1, 1, 2, 2, 3, 3, 0])
   codes = np.float32(np.eye(4)[ids] * np.arange(1, 10)[:, None])
   mask = np.arange(9) < 8
-  found, _ = _penalty_and_grad(contrast, codes, ids, mask)
+  found, _ = _penalty_and_grad(contrastive_loss, codes, ids, mask)
   np.testing.assert_allclose(
       found[:8], np.log1p(6 * np.exp(-10.0)), rtol=1e-2)
   # Where each is with another's partner, it is as large as can be.
   swapped = codes[[2, 0, 4, 2, 6, 4, 0, 6, 8]]
-  assert np.all(_penalty_and_grad(contrast, swapped, ids, mask)[0][:8] > 10)
+  found, _ = _penalty_and_grad(contrastive_loss, swapped, ids, mask)
+  assert np.all(found[:8] > 10)
 
 
 def test_contrast_does_not_know_the_lengths_of_codes():
   scale = np.float32(np.linspace(0.1, 10.0, 9))[:, None]
   np.testing.assert_allclose(
-      *(_penalty_and_grad(contrast, codes, _IDS, _MASK)[0]
+      *(_penalty_and_grad(contrastive_loss, codes, _IDS, _MASK)[0]
         for codes in (_CODES, _CODES * scale)), rtol=1e-4)
 
 
@@ -151,7 +155,7 @@ def test_leakage_is_zero_on_average_where_codes_do_not_tell_the_group():
   codes = rng.normal(size=(4000, 9, 3)).astype(np.float32)
   ids = np.arange(9) // 3
   values = jax.jit(jax.vmap(
-      lambda z: jnp.mean(leakage(z, ids, np.ones(9, bool)))))
+      lambda z: jnp.mean(discrepancy(z, ids, np.ones(9, bool)))))
   found = np.asarray(values(codes), np.float64)
   error = found.std() / np.sqrt(len(found))
   assert error < 2e-3 and abs(found.mean()) < 4 * error
@@ -181,8 +185,8 @@ def test_the_nonnegative_estimate_is_the_mmd_to_all_rows(sizes):
   rng = np.random.default_rng(len(sizes))
   ids = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
   z = rng.normal(size=(len(ids), 3)) + 0.5 * ids[:, None]
-  found = leakage(jnp.asarray(z, jnp.float32), ids, np.ones(len(ids), bool),
-                  estimate='nonnegative')
+  found = nonnegative_discrepancy(
+      jnp.asarray(z, jnp.float32), ids, np.ones(len(ids), bool))
   to_all, _ = _squared_mmd(z, ids)
   np.testing.assert_allclose(
       np.mean(found), np.average(to_all, weights=sizes), rtol=1e-5)
@@ -193,7 +197,7 @@ def test_the_unbiased_estimate_is_half_the_mmd_between_two_groups():
   rng = np.random.default_rng(0)
   ids = np.repeat(np.arange(3), 400)
   z = rng.normal(size=(1200, 2)) + 0.8 * ids[:, None]
-  found = np.mean(leakage(
+  found = np.mean(discrepancy(
       jnp.asarray(z, jnp.float32), ids, np.ones(1200, bool)))
   to_all, between = _squared_mmd(z, ids)
   np.testing.assert_allclose(found, between, rtol=0.02)
@@ -204,13 +208,13 @@ def test_members_that_repel_each_other_drive_only_one_estimate_below_zero():
   ids, mask = np.repeat(np.arange(6), 2), np.ones(12, bool)
   # Of each pair one stands on either side, whatever its group.
   z = jnp.asarray(np.tile([[3.0], [-3.0]], (6, 1)), jnp.float32)
-  assert np.mean(leakage(z, ids, mask)) < -0.4
+  assert np.mean(discrepancy(z, ids, mask)) < -0.4
   np.testing.assert_allclose(
-      np.mean(leakage(z, ids, mask, estimate='nonnegative')), 0, atol=1e-6)
+      np.mean(nonnegative_discrepancy(z, ids, mask)), 0, atol=1e-6)
 
   def lowest(estimate):
     def value(z):
-      return jnp.mean(leakage(z, ids, mask, estimate=estimate))
+      return jnp.mean(estimate(z, ids, mask))
 
     def step(z, _):
       return z - 3.0 * jax.grad(value)(z), None
@@ -218,20 +222,23 @@ def test_members_that_repel_each_other_drive_only_one_estimate_below_zero():
     start = jax.random.normal(jax.random.key(0), (12, 1))
     return float(value(jax.lax.scan(step, start, length=300)[0]))
 
-  assert lowest('unbiased') < -0.2
-  assert lowest('nonnegative') > -1e-6
+  assert lowest(discrepancy) < -0.2
+  assert lowest(nonnegative_discrepancy) > -1e-6
 
 
-def test_unknown_estimates_are_refused():
-  with pytest.raises(ValueError, match='unbiased'):
-    leakage(jnp.zeros((2, 1)), np.zeros(2, int), np.ones(2, bool),
-            estimate='biased')
+def test_unknown_kinds_and_weights_below_zero_are_refused():
+  with pytest.raises(ValueError, match="no penalty 'biased_leakage'; the pena"
+                     'lties are contrast, leakage, mean_leakage, nonnegative_'):
+    Penalty('biased_leakage', 'style', 1.0)
+  for weight in (-1.0, np.nan, np.inf):
+    with pytest.raises(ValueError, match='at least 0 for penalty leakage'):
+      Penalty('leakage', 'style', weight)
 
 
 @pytest.mark.parametrize('norm', [0.0, 1e-20, 1e-6])
 def test_contrast_pulls_no_harder_where_means_are_near_zero(norm):
   means = norm * np.random.default_rng(0).normal(size=(6, 4)).astype('f')
-  grad = jax.grad(lambda m: jnp.sum(contrast(
+  grad = jax.grad(lambda m: jnp.sum(contrastive_loss(
       m, np.arange(6) // 2, np.ones(6, bool))))(jnp.asarray(means))
   assert np.all(np.isfinite(grad)) and np.max(np.abs(grad)) < 2e4
 
@@ -249,8 +256,15 @@ def test_moments_of_low_precision_are_those_of_float32(dtype):
 
 def test_leakage_of_a_single_group_is_zero():
   for values in _penalty_and_grad(
-      leakage, _CODES, np.zeros(9, int), np.ones(9, bool)):
+      discrepancy, _CODES, np.zeros(9, int), np.ones(9, bool)):
     np.testing.assert_array_equal(values, 0.0)
+
+
+_NAMES = ('contrast/content', 'leakage/style', 'mean_leakage/style')
+
+
+def _penalties(*names):
+  return [Penalty(*name.split('/'), 1.0) for name in names]
 
 
 @jax.jit
@@ -258,12 +272,10 @@ def _penalised(params, batch):
   """Terms of MODEL with both penalties, and the penalties' gradient."""
 
   def total(params):
-    terms = elbo_terms(
-        MODEL, params, KEY, batch, {'content': 5}, contrast_of=('content',),
-        leakage_of=('style',), mean_leakage_of=('style',))
+    terms = penalised_terms(
+        MODEL, params, KEY, batch, {'content': 5}, _penalties(*_NAMES))
     sums = sum_terms(terms)
-    return (sums.contrast['content'] + sums.leakage['style']
-            + sums.mean_leakage['style'], terms)
+    return sum(sums.penalties[name] for name in _NAMES), terms
 
   grad, terms = jax.grad(total, has_aux=True)(params)
   return terms, grad
@@ -275,28 +287,44 @@ def test_penalties_are_of_means_and_of_codes_and_change_no_elbo():
   found, _ = _penalised(params, batch)
   expected = jax.jit(lambda params: elbo_terms(
       MODEL, params, KEY, batch, {'content': 5}))(params)
-  assert (expected.contrast == expected.leakage == expected.mean_leakage
-          == {})
-  assert_close(
-      found._replace(contrast={}, leakage={}, mean_leakage={}), expected)
+  assert expected.penalties == {}
+  assert_close(found._replace(penalties={}), expected)
   assert sum_terms(found).elbo() == pytest.approx(
       float(sum_terms(expected).elbo()), rel=1e-5)
   q = jax.jit(MODEL.encode)(params, batch.x)
   noise = row_noise(jax.random.split(KEY, 2)[1], batch.rows, 2)
   ids = batch.group_ids['content']
-  assert set(found.contrast) == {'content'}
+  assert set(found.penalties) == set(_NAMES)
   np.testing.assert_allclose(
-      found.contrast['content'],
+      found.penalties['contrast/content'],
       _contrast_loop(_float64(q['content'].mean), ids, batch.mask),
       rtol=1e-3, atol=1e-5)
   style = q['style']
-  for values, z in (
-      (found.leakage, _float64(style.reparameterize(noise))),
-      (found.mean_leakage, _standardized(style.mean))):
-    assert set(values) == {'style'}
+  for kind, z in (
+      ('leakage', _float64(style.reparameterize(noise))),
+      ('mean_leakage', _standardized(style.mean))):
     np.testing.assert_allclose(
-        values['style'], _leakage_loop(z, ids, batch.mask), rtol=1e-3,
-        atol=1e-4)
+        found.penalties[f'{kind}/style'], _leakage_loop(z, ids, batch.mask),
+        rtol=1e-3, atol=1e-4)
+
+
+def test_each_kind_has_its_own_estimate_of_the_same_codes():
+  batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
+  params, kinds = init_params(MODEL), list(PENALTIES)[1:]
+  found = jax.jit(lambda params: penalised_terms(
+      MODEL, params, KEY, batch, {'content': 5},
+      _penalties(*(f'{kind}/style' for kind in kinds))).penalties)(params)
+  style = jax.jit(MODEL.encode)(params, batch.x)['style']
+  code = style.reparameterize(
+      row_noise(jax.random.split(KEY, 2)[1], batch.rows, 2))
+  for name, z in (('leakage', code),
+                  ('mean_leakage', standardize(style.mean, batch.mask))):
+    for estimate, kind in ((discrepancy, name),
+                           (nonnegative_discrepancy, f'nonnegative_{name}')):
+      np.testing.assert_allclose(
+          found[f'{kind}/style'],
+          estimate(z, batch.group_ids['content'], batch.mask), rtol=1e-3,
+          atol=1e-5)
 
 
 @pytest.mark.parametrize('garbage', [0.5, np.nan, np.inf])
@@ -310,8 +338,7 @@ def test_pixels_of_padding_touch_no_penalty(garbage):
   terms, grad = _penalised(params, batch)
   expected = _penalised(params, black)
   assert_close((terms, grad), expected)
-  for values in (terms.contrast['content'], terms.leakage['style'],
-                 terms.mean_leakage['style']):
+  for values in terms.penalties.values():
     np.testing.assert_array_equal(np.flatnonzero(values), [0, 2, 3, 4])
   assert np.any(np.asarray(grad['encoder']['heads']['kernel']) != 0)
   for value in jax.tree.leaves(grad['decoder']):
@@ -328,9 +355,10 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
 
   @jax.jit
   def run(params):
-    return elbo_terms(model, params, KEY, batch, {'who': 4, 'light': 2},
-                      leakage_of=('who', 'light', 'style'),
-                      mean_leakage_of=('who', 'light', 'style'))
+    return penalised_terms(
+        model, params, KEY, batch, {'who': 4, 'light': 2},
+        _penalties(*(f'{kind}/{name}' for kind in ('leakage', 'mean_leakage')
+                     for name in ('who', 'light', 'style')))).penalties
 
   found = run(params)
   q = jax.jit(model.encode)(params, batch.x)
@@ -346,12 +374,12 @@ def test_a_factor_may_leak_the_groups_of_every_other_factor():
     mean = _float64(q[name].mean)
     if name != 'style':  # Less the mean of the row's own group.
       mean -= np.stack([mean[ids[name] == i].mean(0) for i in ids[name]])
-    for values, z in ((found.leakage, _float64(code)),
-                      (found.mean_leakage, _standardized(mean))):
+    for kind, z in (('leakage', _float64(code)),
+                    ('mean_leakage', _standardized(mean))):
       expected = sum(
           _leakage_loop(z, ids[other], batch.mask) for other in others)
       np.testing.assert_allclose(
-          values[name], expected, rtol=1e-3, atol=1e-4)
+          found[f'{kind}/{name}'], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_standardized_values_of_a_batch_and_of_its_devices():

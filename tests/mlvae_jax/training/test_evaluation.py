@@ -13,7 +13,7 @@ from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import Batch, vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
-from mlvae_jax.objective.elbo import ElboSums, elbo_terms, sum_terms
+from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
 from mlvae_jax.training import evaluation
 from tests.helpers import small_models
 
@@ -101,11 +101,11 @@ def test_evaluation_of_a_part_takes_the_first_images():
 
 @pytest.mark.parametrize('asarray', [np.asarray, jnp.asarray])
 def test_summary_averages_over_groups_and_images(asarray):
-  sums = ElboSums(
+  sums = ElboTerms(
       np.array([-10.0, -20.0], np.float32),
       {'content': np.array([1.0, 2.0], np.float32)},
       np.array([1.0, 2.0], np.float32), np.array([4.0, 7.0], np.float32),
-      {}, {}, {})
+      {})
   assert evaluation.summarize(jax.tree.map(asarray, sums)) == {
       'elbo': -11.0, 'elbo_per_image': -3.0, 'log_lik': -10.0,
       'kl': {'content': 1.0}}
@@ -113,16 +113,14 @@ def test_summary_averages_over_groups_and_images(asarray):
 
 def test_summary_has_the_penalties_per_image():
   ones = np.ones(2, np.float32)
-  sums = ElboSums(
+  sums = ElboTerms(
       -ones, {'content': ones, 'style': ones}, 2 * ones, 5 * ones,
-      {'content': np.array([4.0, 16.0], np.float32)},
-      {'style': np.array([-1.0, 6.0], np.float32)},
-      {'style': np.array([5.0, 0.0], np.float32)})
+      {'contrast/content': np.array([4.0, 16.0], np.float32),
+       'leakage/style': np.array([-1.0, 6.0], np.float32),
+       'mean_leakage/style': np.array([5.0, 0.0], np.float32)})
   found = evaluation.summarize(sums)
-  assert found['contrast'] == {'content': 2.0}
-  assert found['leakage'] == found['mean_leakage'] == {'style': 0.5}
+  assert found['penalties'] == {
+      'contrast/content': 2.0, 'leakage/style': 0.5, 'mean_leakage/style': 0.5}
   # They are no part of the ELBO.
-  without = evaluation.summarize(
-      sums._replace(contrast={}, leakage={}, mean_leakage={}))
-  assert found == without | {
-      name: found[name] for name in ('contrast', 'leakage', 'mean_leakage')}
+  without = evaluation.summarize(sums._replace(penalties={}))
+  assert found == without | {'penalties': found['penalties']}

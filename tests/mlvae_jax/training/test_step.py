@@ -27,17 +27,19 @@ from mlvae_jax.inference import svi
 from mlvae_jax.model.factors import Batch, ml_vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP, Conv
-from mlvae_jax.objective.elbo import ElboSums, elbo_terms, sum_terms
+from mlvae_jax.objective.elbo import ElboTerms, sum_terms
+from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.loop import DivergedError, make_chunk, train
 from mlvae_jax.training.step import Metrics, TrainConfig, init_state, train_step
 from tests.helpers import ROOT
+from tests.helpers.small_models import penalised_terms
 
 MODEL = Model(ml_vae(3, 2), (8, 8, 1), network=MLP((16,)))
 CONFIG = TrainConfig(learning_rate=1e-2, seed=5)
 AUGMENTED = dataclasses.replace(CONFIG, augment=Augment(flip=True, shift=1))
 PENALISED = dataclasses.replace(
-    AUGMENTED, contrast_weights=(('content', 200.0),),
-    leakage_weights=(('style', 300.0),))
+    AUGMENTED, penalties=(Penalty('contrast', 'content', 200.0),
+                          Penalty('leakage', 'style', 300.0)))
 SIZES = [3, 9, 1, 14, 8, 5]
 NUM_STEPS = 20
 
@@ -140,7 +142,8 @@ def _blind_params(model):
     (CONFIG, {'content': 1.0, 'style': 1.0}),
     (TrainConfig(kl_weights=(('content', 0.5),), kl_warmup_steps=4),
      {'content': 0.5 / 4, 'style': 1.0 / 4}),
-    (dataclasses.replace(CONFIG, contrast_weights=(('content', 200.0),)),
+    (dataclasses.replace(
+        CONFIG, penalties=(Penalty('contrast', 'content', 200.0),)),
      {'content': 1.0, 'style': 1.0}),
 ])
 def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
@@ -150,12 +153,11 @@ def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   assert len(real.mask) < len(index.mask)
 
   def loss(params):
-    sums = sum_terms(elbo_terms(
+    sums = sum_terms(penalised_terms(
         MODEL, params, jax.random.key(0), real, {'content': 4},
-        contrast_of=('content',)))
+        config.penalties))
     penalty = sum(
-        weight * sums.contrast[name]
-        for name, weight in config.contrast_weights)
+        p.weight * sums.penalties[p.name] for p in config.penalties)
     return (penalty - sums.elbo(weights)) / sums.num_groups, sums
 
   grad, sums = jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -245,8 +247,8 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
   found = step(_initial_state(), jax.tree.map(
       lambda value: value.reshape(num_devices, -1, *value.shape[1:]), batch))
   expected = _step(PENALISED, _initial_state(), batch)
-  assert expected[1].sums.contrast['content'] > 1.0
-  assert expected[1].sums.leakage['style'] != 0.0
+  assert expected[1].sums.penalties['contrast/content'] > 1.0
+  assert expected[1].sums.penalties['leakage/style'] != 0.0
   # Adam's first moment, in proportion to the gradient.
   for a, b in zip(*(
       jax.tree.leaves((metrics, state.opt_state[0].mu))
@@ -266,7 +268,8 @@ def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
     model = dataclasses.replace(MODEL, group_posterior=kind)
   if kind == 'svi':
     model = dataclasses.replace(MODEL, inference=kind)
-    config = dataclasses.replace(CONFIG, leakage_weights=(('style', 300.0),))
+    config = dataclasses.replace(
+        CONFIG, penalties=(Penalty('leakage', 'style', 300.0),))
     sizes = {'content': 6, 'style': 40}
   batch = _batch(_PADDED.batch(1))
   if kind == 'svi':
@@ -397,7 +400,7 @@ def test_chunks_end_at_multiples_and_the_last_step():
     del images, pixels
     num_steps = index.rows.shape[1]
     ones = np.ones(num_steps, np.float32)
-    sums = ElboSums(ones, {'content': ones}, ones, ones, {}, {}, {})
+    sums = ElboTerms(ones, {'content': ones}, ones, ones, {})
     return (state._replace(step=state.step + num_steps),
             Metrics(sums, ones, ones))
 

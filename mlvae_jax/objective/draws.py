@@ -1,0 +1,125 @@
+"""Posteriors and codes of a batch, which its ELBO and penalties are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.grouping import group_posteriors
+from mlvae_jax.grouping.normal import Normal, kl_divergence
+from mlvae_jax.model.factors import Batch, Factor
+from mlvae_jax.model.model import Model, Params
+
+
+class Drawn(NamedTuple):
+  """A batch with one code of every row, drawn from its posterior.
+
+  Attributes:
+    batch: the rows; x is float in [0, 1], and 0 for padding.
+    weights: `[N]`, how many rows the likelihood of a row stands for; 0 for
+      padding.
+    q: per factor the rows' own posteriors, Normal of `[N, D]`, N(0, I) for
+      padding; of free posteriors of a grouped factor that of groups, `[G, D]`.
+    codes: per factor `[N, D]`.
+    kl: per factor `[G]` (`[N]` for an ungrouped one) in nats; 0 for absent
+      groups.
+    group_share: `[G]` of the first grouped factor, the part of each group that
+      this batch stands for (`weights` where no factor is grouped).
+    keys: per factor, the key that its codes were drawn with.
+  """
+
+  batch: Batch
+  weights: jax.Array
+  q: dict[str, Normal]
+  codes: dict[str, jax.Array]
+  kl: dict[str, jax.Array]
+  group_share: jax.Array
+  keys: dict[str, jax.Array]
+
+
+def draw_codes(
+    model: Model,
+    params: Params,
+    key: jax.Array,
+    batch: Batch,
+    num_groups: Mapping[str, int],
+    *,
+    sample_per: str = 'row',
+    free: Mapping[str, Normal] | None = None,
+    axis_name: str | None = None,
+) -> Drawn:
+  """Draws one code of every factor for every row of a batch.
+
+  Args:
+    model: static.
+    params: its parameters.
+    key: consumed. Noise is a function of key, factor and `batch.rows` alone.
+    batch: the rows, or this device's share of them. Groups may straddle
+      devices: their evidence is summed over `axis_name`.
+    num_groups: static number of groups per grouped factor.
+    sample_per: 'row' draws a group's code for every member (algorithm 1),
+      'group' once.
+    free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
+      per grouped factor, of `[N, D]` per ungrouped one.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    Posteriors, codes and their KLs.
+
+  Raises:
+    ValueError: on another `sample_per`, images that do not fit the model, or
+      shares of KLs where an encoder gives the posteriors.
+  """
+  group_posteriors.check_sample_per(sample_per)
+  if free is None and batch.shares is not None:
+    raise ValueError(
+        'batch.shares is only for free posteriors (SVI): a posterior encoded '
+        'from the rows of a batch pays its whole KL; leave batch.shares out')
+  mask = batch.mask
+  # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
+  x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
+  weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
+      mask, batch.weights, 0.0)
+  q = dict(model.encode(params, x) if free is None else free)
+  codes, kl, group_share = {}, {}, weights
+  keys = {factor.name: factor_key for factor, factor_key in zip(
+      model.factors, jax.random.split(key, len(model.factors)))}
+  for factor in model.factors:
+    name = factor.name
+    if factor.grouping is None:
+      q[name] = _mask_rows(q[name], mask)
+      codes[name] = q[name].reparameterize(group_posteriors.row_noise(
+          keys[name], batch.rows, factor.dim))
+      kl[name] = weights * kl_divergence(q[name])
+      continue
+    if free is None:
+      q[name] = _mask_rows(q[name], mask)
+      sampled = group_posteriors.sample_codes(
+          model.group_posterior, keys[name], _members(batch, factor, q[name]),
+          num_groups[name], sample_per=sample_per, axis_name=axis_name)
+    else:
+      sampled = group_posteriors.sample_from(
+          keys[name], q[name], _members(batch, factor, None), sample_per,
+          axis_name)
+    codes[name], kl[name] = sampled.codes, sampled.kl
+    if factor == model.grouped[0]:
+      group_share = sampled.share
+  return Drawn(
+      batch._replace(x=x), weights, q, codes, kl, group_share, keys)
+
+
+def _members(batch: Batch, factor: Factor, q: Normal | None
+             ) -> group_posteriors.Members:
+  """The rows as members of a factor's groups."""
+  evidence = batch.mask if batch.evidence is None else batch.evidence
+  return group_posteriors.Members(
+      q, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
+      None if batch.shares is None else batch.shares[factor.name])
+
+
+def _mask_rows(q: Normal, mask: jax.Array) -> Normal:
+  """Replaces the posteriors of padding rows by the prior, whose KL is 0."""
+  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))

@@ -1,0 +1,1 @@
+"""Penalties on codes: what they should reveal of groups, and should not."""

@@ -1,0 +1,193 @@
+"""Leakage: a row's code should not reveal the row's group in other groupings.
+
+Of codes (`leakage`) or of standardised means (`mean_leakage`): noise hides
+from codes what a classifier of means still sees. Each has two estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.grouping.normal import at_least_float32
+from mlvae_jax.objective.penalties.rows import Rows, mean_where, pairs
+
+
+def leakage(rows: Rows) -> jax.Array:
+  """`discrepancy` of the rows' codes, summed over other groupings, `[N]`."""
+  return _of_others(discrepancy, rows, rows.z)
+
+
+def mean_leakage(rows: Rows) -> jax.Array:
+  """`discrepancy` of `comparable_means`, summed likewise, `[N]`."""
+  return _of_others(discrepancy, rows, comparable_means(rows))
+
+
+def nonnegative_leakage(rows: Rows) -> jax.Array:
+  """As `leakage`, by `nonnegative_discrepancy`."""
+  return _of_others(nonnegative_discrepancy, rows, rows.z)
+
+
+def nonnegative_mean_leakage(rows: Rows) -> jax.Array:
+  """As `mean_leakage`, by `nonnegative_discrepancy`."""
+  return _of_others(nonnegative_discrepancy, rows, comparable_means(rows))
+
+
+def _of_others(estimate: Callable[..., jax.Array], rows: Rows, z: jax.Array
+               ) -> jax.Array:
+  return sum(estimate(z, ids, rows.mask, axis_name=rows.axis_name)
+             for ids in rows.other_ids)
+
+
+def discrepancy(
+    z: jax.Array,
+    group_ids: jax.Array,
+    mask: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> jax.Array:
+  """How much codes that should not reveal a row's group reveal it.
+
+  The squared maximum mean discrepancy (MMD; Gretton et al. 2012) between
+  distributions p and q of codes is E k(p, p) + E k(q, q) - 2 E k(p, q); here k
+  is the mean of Gaussian kernels of variances D / 4, D and 4 D. It is zero
+  where the two are the same, so where style is independent of the group.
+
+  This estimate is unbiased: for row i, the mean of k(z_i, z_j) over the other
+  rows j of its group, less that over the rows of other groups. The average
+  over rows of G equally large groups estimates half the squared MMD between
+  two different groups, averaged over pairs: G / (G - 1) times that between a
+  group and everyone. It can be negative: within a batch, members of a group
+  whose encoder sees the group's code can be made to repel each other.
+
+  Args:
+    z: `[N, D]` codes of single rows.
+    group_ids: `[N]` ints, of the grouping the code should not reveal.
+    mask: `[N]` bool, False for padding.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N]`; 0 for padding, and where nothing can be compared: for rows without
+    another of their group, or without any of another group.
+  """
+  kernel, same, different = _kernel(z, group_ids, mask, axis_name)
+  value = mean_where(same, kernel) - mean_where(different, kernel)
+  compared = jnp.any(same, axis=1) & jnp.any(different, axis=1)
+  return jnp.where(compared, value, 0.0)
+
+
+def nonnegative_discrepancy(
+    z: jax.Array,
+    group_ids: jax.Array,
+    mask: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> jax.Array:
+  """As `discrepancy`, by an estimate that is never below zero.
+
+  For row i, the mean of k(z_i, z_j) over all rows j of its group, itself
+  included, less that over all rows. The average over rows is the squared MMD
+  between a group's rows and all rows, weighted by the group's size. It is 0
+  only where all groups have the same codes: rows of groups of n members that
+  are independent of them are charged about (1 - E k) / n.
+
+  Args:
+    z: `[N, D]` codes of single rows.
+    group_ids: `[N]` ints, of the grouping the code should not reveal.
+    mask: `[N]` bool, False for padding.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N]`; 0 for padding, and for rows without any of another group.
+  """
+  kernel, same, different = _kernel(z, group_ids, mask, axis_name)
+  num_same, num_different = (
+      jnp.sum(chosen, axis=1) for chosen in (same, different))
+  total_same, total_different = (
+      jnp.sum(jnp.where(chosen, kernel, 0.0), axis=1)
+      for chosen in (same, different))
+  # A row's kernel with itself is 1, and adds one member.
+  value = (1.0 + total_same) / (1 + num_same) - (
+      1.0 + total_same + total_different) / (1 + num_same + num_different)
+  return jnp.where(mask, value, 0.0)
+
+
+def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
+            axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """k(z_i, z_j) `[N, M]` of this row and any row, and the masks of `pairs`."""
+  # Even NaN in padding must reach no gradient.
+  z = at_least_float32(jnp.where(mask[:, None], z, 0.0))
+  everyone, same, different = pairs(z, group_ids, mask, axis_name)
+  distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
+  kernel = sum(
+      jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0)) / 3.0
+  return kernel, same, different
+
+
+def comparable_means(rows: Rows) -> jax.Array:
+  """The rows' means, standardised, `[N, D]`; 0 for padding.
+
+  Of a grouped factor they are taken less the mean of their group: what a
+  group's code has to reveal lies between groups.
+  """
+  means = rows.q.mean
+  if rows.group_ids is not None:
+    means = around_groups(means, rows.group_ids, rows.mask, rows.num_groups,
+                          axis_name=rows.axis_name)
+  return standardize(means, rows.mask, axis_name=rows.axis_name)
+
+
+def standardize(
+    values: jax.Array, mask: jax.Array, *, axis_name: str | None = None
+) -> jax.Array:
+  """Values less their mean over the real rows, over their deviation.
+
+  Args:
+    values: `[N, D]`.
+    mask: `[N]` bool, False for padding.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N, D]`; 0 for padding. A dimension that is the same in all rows is 0.
+  """
+  # Sums over rows in bfloat16 would stop growing at 256.
+  values = at_least_float32(values)
+  real = mask[:, None].astype(values.dtype)
+
+  def mean(x: jax.Array) -> jax.Array:
+    total, count = jnp.sum(x * real, axis=0), jnp.sum(real)
+    if axis_name is not None:
+      total, count = jax.lax.psum((total, count), axis_name)
+    return total / jnp.maximum(count, 1.0)
+
+  centred = (values - mean(values)) * real
+  return centred / jnp.sqrt(mean(centred ** 2) + 1e-6)
+
+
+def around_groups(
+    values: jax.Array, group_ids: jax.Array, mask: jax.Array,
+    num_groups: int, *, axis_name: str | None = None
+) -> jax.Array:
+  """Values less the mean of their group's real rows.
+
+  Args:
+    values: `[N, D]`.
+    group_ids: `[N]` ints in `[0, num_groups)`.
+    mask: `[N]` bool, False for padding.
+    num_groups: static G.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    `[N, D]`; 0 for padding.
+  """
+  values = at_least_float32(values)
+  real = mask[:, None].astype(values.dtype)
+  total, count = (
+      jax.ops.segment_sum(x, group_ids, num_groups)
+      for x in (values * real, real))
+  if axis_name is not None:
+    total, count = jax.lax.psum((total, count), axis_name)
+  mean = total / jnp.maximum(count, 1.0)
+  return (values - mean[group_ids]) * real

@@ -1,0 +1,68 @@
+"""What a penalty sees of a batch, and how it compares the rows.
+
+Rows are compared with all others of the batch, on all devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.grouping.normal import Normal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+  """The rows of a batch, or this device's share of them, for one factor.
+
+  Attributes:
+    q: Normal of `[N, D]`, each row's own posterior; N(0, I) for padding.
+    z: `[N, D]`, a code of each row drawn from it.
+    mask: `[N]` bool, False for padding.
+    group_ids: `[N]` ints of the factor's own grouping; None where it has none.
+    num_groups: static number of its groups; None where it has no grouping.
+    other_ids: `[N]` ints of every grouped factor with another grouping.
+    axis_name: mapped axis over which the batch is spread, if any.
+  """
+
+  q: Normal
+  z: jax.Array
+  mask: jax.Array
+  group_ids: jax.Array | None
+  num_groups: int | None
+  other_ids: tuple[jax.Array, ...]
+  axis_name: str | None = None
+
+
+def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
+          axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Every row's value, and which pairs of rows are of the same group.
+
+  Args:
+    values: `[N, D]`.
+    group_ids: `[N]` ints.
+    mask: `[N]` bool, False for padding.
+    axis_name: mapped axis over which the batch is spread, if any.
+
+  Returns:
+    The values `[M, D]` of the M rows on all devices, and two masks `[N, M]` of
+    pairs (this row, any row) of different real rows: of the same group, and of
+    different groups.
+  """
+  row = jnp.arange(values.shape[0])
+  everyone, all_ids, all_real, all_rows = values, group_ids, mask, row
+  if axis_name is not None:
+    row = row + values.shape[0] * jax.lax.axis_index(axis_name)
+    everyone, all_ids, all_real, all_rows = jax.lax.all_gather(
+        (values, group_ids, mask, row), axis_name, tiled=True)
+  pair = mask[:, None] & all_real & (row[:, None] != all_rows)
+  same_group = group_ids[:, None] == all_ids
+  return everyone, pair & same_group, pair & ~same_group
+
+
+def mean_where(chosen: jax.Array, values: jax.Array) -> jax.Array:
+  """Mean over the last axis of the chosen values; 0 where none is."""
+  total = jnp.sum(jnp.where(chosen, values, 0.0), axis=-1)
+  return total / jnp.maximum(jnp.sum(chosen, axis=-1), 1)
