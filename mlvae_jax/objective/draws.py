@@ -21,8 +21,10 @@ class Drawn(NamedTuple):
     batch: the rows; x is float in [0, 1], and 0 for padding.
     weights: `[N]`, how many rows the likelihood of a row stands for; 0 for
       padding.
-    q: per factor the rows' own posteriors, Normal of `[N, D]`, N(0, I) for
-      padding; of free posteriors of a grouped factor that of groups, `[G, D]`.
+    encoded: per factor the posteriors as the encoder gives them, Normal of
+      `[N, D]`, of padding whatever; of free posteriors of a grouped factor
+      those of groups, `[G, D]`.
+    q: the same, N(0, I) for padding.
     codes: per factor `[N, D]`.
     kl: per factor `[G]` (`[N]` for an ungrouped one) in nats; 0 for absent
       groups.
@@ -33,6 +35,7 @@ class Drawn(NamedTuple):
 
   batch: Batch
   weights: jax.Array
+  encoded: dict[str, Normal]
   q: dict[str, Normal]
   codes: dict[str, jax.Array]
   kl: dict[str, jax.Array]
@@ -83,8 +86,8 @@ def draw_codes(
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
   weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
       mask, batch.weights, 0.0)
-  q = dict(model.encode(params, x) if free is None else free)
-  codes, kl, group_share = {}, {}, weights
+  encoded = dict(model.encode(params, x) if free is None else free)
+  q, codes, kl, group_share = dict(encoded), {}, {}, weights
   keys = {factor.name: factor_key for factor, factor_key in zip(
       model.factors, jax.random.split(key, len(model.factors)))}
   for factor in model.factors:
@@ -108,7 +111,8 @@ def draw_codes(
     if factor == model.grouped[0]:
       group_share = sampled.share
   return Drawn(
-      batch._replace(x=x), weights, q, codes, kl, group_share, keys)
+      batch._replace(x=x), weights, encoded, q, codes, kl, group_share,
+      keys)
 
 
 def _members(batch: Batch, factor: Factor, q: Normal | None

@@ -158,10 +158,12 @@ def train_step(
         model, params, key, batch, num_groups, sample_per=config.sample_per,
         free=None if free is None else svi.as_normals(free),
         axis_name=axis_name)
-    terms = elbo_of_codes(model, params, drawn)._replace(
-        penalties=penalty_terms(
-            model, config.penalties, drawn, num_groups, axis_name=axis_name))
-    sums = sum_terms(terms)
+    # The penalties first: gradients are added up in the reverse order, which
+    # sets their last bits.
+    penalties = penalty_terms(
+        model, config.penalties, drawn, num_groups, axis_name=axis_name)
+    sums = sum_terms(
+        elbo_of_codes(model, params, drawn)._replace(penalties=penalties))
     penalty = sum(p.weight * sums.penalties[p.name] for p in config.penalties)
     return penalty - sums.elbo(kl_weights), sums
 

@@ -14,7 +14,7 @@ _MIN_NORM = 0.01  # Codes have a norm of about sqrt(D) under the prior.
 def contrast(rows: Rows) -> jax.Array:
   """`contrastive_loss` of the rows' means, `[N]`."""
   return contrastive_loss(
-      rows.q.mean, rows.group_ids, rows.mask, axis_name=rows.axis_name)
+      rows.encoded.mean, rows.group_ids, rows.mask, axis_name=rows.axis_name)
 
 
 def contrastive_loss(

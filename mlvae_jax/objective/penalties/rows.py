@@ -18,7 +18,9 @@ class Rows:
   """The rows of a batch, or this device's share of them, for one factor.
 
   Attributes:
-    q: Normal of `[N, D]`, each row's own posterior; N(0, I) for padding.
+    encoded: Normal of `[N, D]`, each row's own posterior; of padding whatever,
+      even NaN.
+    q: the same, N(0, I) for padding.
     z: `[N, D]`, a code of each row drawn from it.
     mask: `[N]` bool, False for padding.
     group_ids: `[N]` ints of the factor's own grouping; None where it has none.
@@ -27,6 +29,7 @@ class Rows:
     axis_name: mapped axis over which the batch is spread, if any.
   """
 
+  encoded: Normal
   q: Normal
   z: jax.Array
   mask: jax.Array
