@@ -151,6 +151,7 @@ def _rows(model: Model, factor: Factor, drawn: Drawn,
     z = q.reparameterize(row_noise(
         jax.random.fold_in(drawn.keys[name], _ALONE), batch.rows, factor.dim))
   return Rows(
-      drawn.encoded[name], q, z, batch.mask, batch.group_ids.get(name), num_groups.get(name),
+      drawn.encoded[name], q, z, batch.mask, batch.group_ids.get(name),
+      num_groups.get(name),
       tuple(batch.group_ids[other.name] for other in model.grouped
             if other.grouping != factor.grouping), axis_name)
