@@ -6,7 +6,7 @@
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
   python -m experiments.train --dataset=shapes     # drawn; see --hold_out
 
-The data set's preset gives every setting, flags override it. The same command
+The data set's preset gives every setting, and flags override it. The same command
 again resumes what the workdir holds. With 10 + 10 dimensions on the digits,
 expect content to classify about 93 % of single images.
 """
@@ -59,15 +59,7 @@ def main() -> None:
   workdir = values['workdir'] or os.path.join(
       'runs', f'{config.dataset}-{config.model}')
   processes.start(values)
-  data = processes.together(lambda: datasets.load(config))
-  model = processes.together(lambda: _make_model(config, data))
-  processes.together(
-      lambda: meaning.check_trainable(config, model, data.train))
-  if values['vae_workdir']:  # Fail now, not after training.
-    processes.on_first(
-        lambda: check_vae(values['vae_workdir'], model.image_shape))
-  if processes.is_first():
-    _warn(config, model, data, values)
+  data, model = _load(config, values)
   if values['epochs'] is not None:
     stream = make_stream(model, data.train, config)
     config = dataclasses.replace(
@@ -120,6 +112,20 @@ def config_from_flags(values: dict[str, Any]) -> Config:
   return config
 
 
+def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
+  """The data and the model, once it is clear that the job can be done."""
+  data = processes.together(lambda: datasets.load(config))
+  model = processes.together(lambda: _make_model(config, data))
+  processes.together(
+      lambda: meaning.check_trainable(config, model, data.train))
+  if values['vae_workdir']:  # Fail now, not after training.
+    processes.on_first(
+        lambda: check_vae(values['vae_workdir'], model.image_shape))
+  if processes.is_first():
+    _warn(config, model, data, values)
+  return data, model
+
+
 def _make_model(config: Config, data: Splits) -> Model:
   """The model for the data; exits with 2 where --factors does not fit them."""
   with cli.checked_flags():
@@ -128,7 +134,7 @@ def _make_model(config: Config, data: Splits) -> Model:
 
 def _warn(config: Config, model: Model, data: Splits,
           values: dict[str, Any]) -> None:
-  """Says what makes a run meaningless, and what flag does nothing."""
+  """Prints what makes a run meaningless, and which flag does nothing."""
   found = meaning.find_warnings(config, model, data)
   if values['celeb_top_k'] and not folder.store_manifest(config)['top_k']:
     found.append(
