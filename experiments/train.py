@@ -6,7 +6,7 @@
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
   python -m experiments.train --dataset=shapes     # drawn; see --hold_out
 
-The data set's preset gives every setting, and flags override it. The same command
+The data set's preset gives every setting; flags override it. The same command
 again resumes what the workdir holds. With 10 + 10 dimensions on the digits,
 expect content to classify about 93 % of single images.
 """
