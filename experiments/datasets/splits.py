@@ -12,6 +12,7 @@ import numpy as np
 from experiments.cli import UserError
 from experiments.config.settings import Config
 from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.ids import rank_within_group
 
 # Splits are part of a data set: they do not change with a run's seed, so
 # that runs of different seeds can be compared.
@@ -150,11 +151,9 @@ def _parts_by_number(data: GroupedImages, fractions: tuple[float, float]
   labels = data.labels
   rng = np.random.default_rng(SPLIT_SEED)
   order = rng.permutation(len(labels))
-  order = order[np.argsort(labels[order], kind='stable')]
-  count = np.diff(data.offsets)
-  rank = np.arange(len(labels)) - np.repeat(np.cumsum(count) - count, count)
+  rank, count = rank_within_group(labels[order])
   num_validation, num_test = (
-      np.repeat((count * f + 1e-9).astype(int), count) for f in fractions)
+      (count * f + 1e-9).astype(int) for f in fractions)
   part = np.empty(len(labels), int)
   part[order] = np.where(
       rank < num_test, 2, np.where(rank < num_test + num_validation, 1, 0))

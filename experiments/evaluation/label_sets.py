@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.datasets.splits import Splits
 from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.ids import offsets_of, rank_within_group
 from mlvae_jax.measures import probes
 
 SPLITS = ('train', 'validation', 'test')
@@ -47,7 +48,7 @@ class Part(NamedTuple):
     See `probes.evidence_windows`, which wants the images sorted by label.
     """
     order = np.argsort(self.labels, kind='stable')
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(self.labels))])
+    offsets = offsets_of(np.bincount(self.labels))
     windows, labels = probes.evidence_windows(offsets, k, seed)
     return self.rows[order[windows]], labels
 
@@ -163,7 +164,7 @@ def _all_of(split: str, images: GroupedImages) -> Part:
 def _halves(part: Part) -> tuple[Part, Part]:
   """Two halves of the images of each label; the second may have one more."""
   part = part.take(_shuffled(len(part.rows)))
-  rank, count = _ranks(part.labels)
+  rank, count = rank_within_group(part.labels)
   is_first = rank < count // 2
   return part.take(is_first), part.take(~is_first)
 
@@ -199,21 +200,11 @@ def _from_one(grouping: str, split: str, labels: Labels) -> Labelled:
   rows = rows[numbers[rows] >= 0][:MAX_TRAIN + 2 * MAX_HELD_OUT]
   rows = rows[np.argsort(numbers[rows], kind='stable')]
   part = Part(split, rows, numbers[rows])
-  rank, count = _ranks(part.labels)
+  rank, count = rank_within_group(part.labels)
   number = np.where(
       rank < count // 5, 2, np.where(rank < 2 * (count // 5), 1, 0))
   return Labelled(grouping, len(classes), tuple(
       part.take(number == n) for n in range(3)))
-
-
-def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """For each row: its rank among rows of its label, and how many there are."""
-  order = np.argsort(labels, kind='stable')
-  count = np.bincount(labels)
-  rank = np.empty(len(labels), np.int64)
-  rank[order] = np.arange(len(labels)) - (np.cumsum(count) - count)[
-      labels[order]]
-  return rank, count[labels]
 
 
 def _classes(ids: np.ndarray) -> np.ndarray:

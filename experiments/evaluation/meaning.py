@@ -18,6 +18,7 @@ from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.label_sets import MIN_ROWS, Labelled
 from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model
 
 MIN_EXAMPLES = 30  # Of fewer, one more or less is several points.
@@ -175,6 +176,5 @@ def _of_probes(data: Splits, chosen: Labelled, scored: str) -> Iterator[str]:
 
 def _sizes(images: GroupedImages, grouping: str) -> np.ndarray:
   """Images of each group that has any; an unknown group is one of its own."""
-  ids = images.labels_of(grouping).ids
-  sizes = np.bincount(ids[ids >= 0])
-  return np.append(sizes[sizes > 0], np.ones(np.sum(ids < 0), sizes.dtype))
+  sizes = np.bincount(fill_unknown(images.labels_of(grouping).ids))
+  return sizes[sizes > 0]

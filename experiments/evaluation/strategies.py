@@ -19,6 +19,7 @@ import numpy as np
 
 from experiments.evaluation.encoding import Encoded
 from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.ids import fill_unknown, offsets_of, rank_within_group
 from mlvae_jax.grouping.normal import Normal, kl_divergence
 from mlvae_jax.model.model import Model, Params
 
@@ -83,15 +84,12 @@ def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:
   Returns:
     `[N]` ints: the set of each row, counted from 0.
   """
-  ids = np.where(ids < 0, ids.max() + 1 + np.arange(len(ids)), ids)
   order = np.random.default_rng(seed).permutation(len(ids))
-  order = order[np.argsort(ids[order], kind='stable')]
-  _, group, count = np.unique(
-      ids[order], return_inverse=True, return_counts=True)
-  num_sets = -(-count // size)
-  rank = np.arange(len(ids)) - (np.cumsum(count) - count)[group]
+  _, group = np.unique(fill_unknown(ids)[order], return_inverse=True)
+  num_sets = -(-np.bincount(group) // size)
+  rank, _ = rank_within_group(group)
   sets = np.empty(len(ids), np.int64)
-  sets[order] = (np.cumsum(num_sets) - num_sets)[group] + rank % num_sets[group]
+  sets[order] = offsets_of(num_sets)[group] + rank % num_sets[group]
   return sets
 
 

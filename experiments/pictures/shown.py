@@ -11,6 +11,7 @@ import numpy as np
 from experiments.datasets.splits import Splits
 import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.inference.encode import Codes
 from mlvae_jax.model.model import Model, Params
 
@@ -137,8 +138,7 @@ def variants(subject: Subject, names: Sequence[str | None],
 def groups_of(images: GroupedImages, grouping: str) -> Groups:
   """The groups of images in a grouping."""
   ids, names = images.labels_of(grouping)
-  return Groups(
-      np.where(ids < 0, len(names) + np.arange(len(ids)), ids), names)
+  return Groups(fill_unknown(ids, len(names) + np.arange(len(ids))), names)
 
 
 def choose_images(subject: Subject, count: int) -> np.ndarray:

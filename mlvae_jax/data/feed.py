@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
-from mlvae_jax.data.mixed_stream import MixedStream, fill_unknown
+from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlvae_jax.data.ids import offsets_of
+
 
 class Labels(NamedTuple):
   """One grouping of the rows of a data set.
@@ -86,7 +88,7 @@ class GroupedImages:
     order = np.argsort(labels, kind='stable')
     count = np.bincount(labels, minlength=len(names))
     return cls(
-        images[order], np.concatenate([[0], np.cumsum(count)]), tuple(names),
+        images[order], offsets_of(count), tuple(names),
         grouping, {name: Labels(ids[order], group_names)
                    for name, (ids, group_names) in others.items()},
         None if row_names is None else row_names[order])

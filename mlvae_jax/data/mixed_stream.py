@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mlvae_jax.data.ids import fill_unknown, offsets_of
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
 
 
@@ -75,7 +76,7 @@ class MixedStream:
     for number, name in enumerate(names):
       ids = self._labels[name]
       stream = IndexStream(
-          np.concatenate([[0], np.cumsum(self._sizes[name])]),
+          offsets_of(self._sizes[name]),
           groups_per_batch=max(1, groups_per_batch // len(names)),
           max_group_size=max_group_size,
           min_group_size=min_group_size if name == first else 2,
@@ -122,14 +123,6 @@ class MixedStream:
     rows = np.concatenate(parts)
     _, where = np.unique(rows, return_index=True)
     return rows[np.sort(where)]
-
-
-def fill_unknown(ids: np.ndarray) -> np.ndarray:
-  """Ids `[N]` where each -1 has become a new group of its own."""
-  ids = np.array(ids, np.int64)
-  unknown = ids < 0
-  ids[unknown] = max(ids.max(initial=-1), -1) + 1 + np.arange(unknown.sum())
-  return ids
 
 
 def _seed_of(seed: int, number: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mlvae_jax.data.ids import ranks_of
+
 
 def draw_rows(rng, starts, sizes, limit):
   """Up to `limit` random rows of each group: rows, groups, ranks, `[M]` each.
@@ -16,9 +18,9 @@ def draw_rows(rng, starts, sizes, limit):
   in `[0, len(starts))`, and ranks count from 0 in each group.
   """
   group = np.repeat(np.arange(len(sizes)), sizes)
-  before = (np.cumsum(sizes) - sizes)[group]
-  shuffled = np.lexsort((rng.random(len(group)), group)) - before
-  rank = np.arange(len(group)) - before
+  rank = ranks_of(sizes)
+  first = np.arange(len(group)) - rank
+  shuffled = np.lexsort((rng.random(len(group)), group)) - first
   kept = rank < limit
   return (starts[group] + shuffled)[kept], group[kept], rank[kept]
 

@@ -31,6 +31,7 @@ import numpy as np
 from experiments.cli import UserError, write_atomically
 from experiments.datasets.sources.records import digest
 from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.ids import offsets_of
 
 FORMAT = 2
 ORDER_SEED = 1705
@@ -180,7 +181,7 @@ def write_store(
   sha256 = {
       name: _write_rows(os.path.join(path, name), values, source_row)
       for name, values in ((IMAGES, rows), (ROW_NAMES, row_names))}
-  offsets = np.concatenate([[0], np.cumsum(count[order])])
+  offsets = offsets_of(count[order])
   np.save(os.path.join(path, OFFSETS), offsets)
   _write_names(path, NAMES, [names[g] for g in order])
   other_names = manifest.get('groupings', [''])[1:]

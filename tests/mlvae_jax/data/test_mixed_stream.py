@@ -10,7 +10,8 @@ from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.runs.build import make_feed, make_model
 from mlvae_jax.data.grouped import GroupedImages, Labels
-from mlvae_jax.data.mixed_stream import MixedStream, fill_unknown
+from mlvae_jax.data.ids import fill_unknown
+from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.training import evaluation
 from mlvae_jax.training.loop import make_chunk
 from mlvae_jax.training.step import Batch, init_state, train_step
