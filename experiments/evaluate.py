@@ -16,34 +16,22 @@ few-shot recognition follow. Writes evaluation.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 import json
 import os
 from typing import Any
 
 from absl import flags
 import jax
-import numpy as np
 
 from experiments import cli, report
 from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Setting, define
-from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
-from experiments.evaluation import (
-    disentanglement,
-    factor_matrix,
-    label_sets,
-    meaning,
-    probe_rows,
-    recognition_rows,
-    strategies,
-)
-from experiments.evaluation.encoding import Encoded, encode_rows, pixels
-from experiments.evaluation.label_sets import Labelled
+from experiments.evaluation import meaning
+from experiments.evaluation.context import Context, Models
+from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
-from experiments.runs.build import make_feed
 from experiments.runs.workdir import (
     check_vae,
     load_data,
@@ -52,9 +40,7 @@ from experiments.runs.workdir import (
     read_run,
     require_workdir,
 )
-from mlvae_jax.data.grouped import GroupedImages
-from mlvae_jax.model.model import Model, Params
-from mlvae_jax.training import checkpoint, evaluation
+from mlvae_jax.training import checkpoint
 
 KS = tuple(range(1, 11))  # As in fig. 6c.
 _MAX_ELBO_IMAGES = 50_000  # Enough of a large data set.
@@ -77,8 +63,6 @@ _FLAGS = {
         'goes to evaluation_validation.json.', 'Evaluation', default='test',
         choices=('test', 'validation')),
 }
-
-Models = Mapping[str, tuple[Model, Params]]
 
 
 def main() -> None:
@@ -139,27 +123,25 @@ def evaluate(
   """
   config, _ = read_run(workdir)
   models = _load_models(workdir, vae_workdir, step)
+  is_slow = models['trained'][0].inference == 'svi'
   if ks is None:
-    ks = _SVI_KS if models['trained'][0].inference == 'svi' else KS
-  scored = getattr(data, split)
-  rows, examples = _first_probes(models, data, split, ks, probe_steps)
-  further, sections = _further(models, data, split, ks, probe_steps)
+    ks = _SVI_KS if is_slow else KS
+  context = Context(
+      models, data, config, split, ks, probe_steps,
+      probe_images=_SVI_PROBE_IMAGES if is_slow else (None,) * 3,
+      elbo_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
   result = {
       'warnings': meaning.find_warnings(
-          config, models['trained'][0], data, split),
-      'probes': rows + further,
-      **sections,
-      'strategies': strategies.strategy_rows(*models['trained'], scored),
-      **({} if data.shares_groups else _recognise(models, scored)),
-      'elbo': _elbos(*models['trained'], data, split, config),
-      'protocol': {
-          'step': checkpoint.find_step(workdir, step),
-          'classifier': 'two hidden layers of 256 units',
-          'probe_steps': probe_steps, 'seed': _SEED,
-          'examples': examples,
-          'vae_workdir': vae_workdir,
-          'unseen_groups': not data.shares_groups, 'split': split,
-      },
+          config, models['trained'][0], data, split)}
+  for section in SECTIONS:
+    result |= section.rows(context)
+  result['protocol'] = {
+      'step': checkpoint.find_step(workdir, step),
+      'classifier': 'two hidden layers of 256 units',
+      'probe_steps': probe_steps, 'seed': _SEED,
+      'examples': [len(part.rows) for part in context.first_labels.parts],
+      'vae_workdir': vae_workdir,
+      'unseen_groups': not data.shares_groups, 'split': split,
   }
   _write(os.path.join(workdir, evaluation_file(split)), result)
   return result
@@ -187,87 +169,6 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
     check_vae(vae_workdir, model.image_shape)
     models['vae'] = load_model(vae_workdir)
   return models
-
-
-def _first_probes(models: Models, data: Splits, split: str,
-                  ks: tuple[int, ...], probe_steps: int
-                  ) -> tuple[list[dict[str, Any]], list[int]]:
-  """Rows of "probes" for the first grouping, and how many images they had."""
-  is_slow = models['trained'][0].inference == 'svi'
-  chosen = label_sets.first(
-      data, split, _SVI_PROBE_IMAGES if is_slow else (None,) * 3)
-  images, codes = _encoded(models, data, [chosen])
-  # Where no label has k images there is nothing to say of k.
-  ks = tuple(k for k in ks if k <= chosen.max_evidence)
-  found = probe_rows.run_probes(
-      chosen, probe_rows.first_codes(codes, images, chosen.grouping, ks),
-      probe_steps)
-  return list(found), [len(part.rows) for part in chosen.parts]
-
-
-def _further(models: Models, data: Splits, split: str, ks: tuple[int, ...],
-             probe_steps: int
-             ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-  """More rows of "probes", and sections, where there are several groupings."""
-  if len(data.test.groupings) < 2:
-    return [], {}
-  groupings = [
-      chosen for grouping in data.test.groupings
-      if (chosen := label_sets.choose(data, grouping, split)) is not None]
-  images, codes = _encoded(models, data, groupings)
-  others = [chosen for chosen in groupings if chosen.grouping != data.grouping]
-  further = list(factor_matrix.further_probes(codes, others, ks, probe_steps))
-  return further, {
-      'factors': factor_matrix.factor_rows(
-          codes, images, groupings, probe_steps),
-      'disentanglement': disentanglement.disentanglement_rows(
-          codes, groupings)}
-
-
-def _encoded(models: Models, data: Splits, groupings: Sequence[Labelled]
-             ) -> tuple[dict[str, np.ndarray], dict[str, Encoded]]:
-  """Images by split, and the codes of those that the groupings ask for."""
-  images = {name: getattr(data, name).images for name in label_sets.SPLITS}
-  rows = factor_matrix.rows_to_encode(groupings)
-  return images, {
-      name: Encoded(*model, images, rows) for name, model in models.items()}
-
-
-def _recognise(models: Models, test: GroupedImages) -> dict[str, Any]:
-  """The sections on recognition of the test groups."""
-  if not len(test):
-    return {}
-  test = label_sets.first_groups(test)
-  codes = encode_rows(*models['trained'], test.images)
-  if 'untrained' in models:
-    codes |= {f'untrained_{name}': q for name, q in encode_rows(
-        *models['untrained'], test.images).items()}
-  if 'vae' in models:
-    codes['vae'] = next(iter(encode_rows(
-        *models['vae'], test.images).values()))
-  found = pixels(test.images)
-  codes['pixels'] = found - found.mean(axis=0)
-  return {'verification': recognition_rows.verification_rows(
-              codes, test.offsets),
-          'few_shot': recognition_rows.few_shot_rows(codes, test.offsets)}
-
-
-def _elbos(model: Model, params: Params, data: Splits, scored: str,
-           config: Config) -> dict[str, Any]:
-  """The ELBO of each split with images, in batches like those of training.
-
-  Whoever tunes on validation images does not see that of the test images.
-  """
-  is_slow = model.inference == 'svi'
-  return {
-      name: evaluation.evaluate_elbo(
-          model, params,
-          make_feed(model, getattr(data, name), config, shuffle=False,
-                         devices=jax.local_devices()),
-          seed=_SEED,
-          max_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
-      for name in dict.fromkeys(('train', 'validation', scored))
-      if len(getattr(data, name))}
 
 
 if __name__ == '__main__':

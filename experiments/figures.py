@@ -28,10 +28,13 @@ from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Setting, define
 from experiments.datasets.splits import Splits
-from experiments.evaluation import charts, factor_chart, recognition_chart
-from experiments.pictures import generalisation, groups, swaps
+from experiments.evaluation import training
+from experiments.evaluation.registry import CHARTS
+from experiments.evaluation.results import read_evaluation
+from experiments.pictures.registry import PICTURES
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.shown import Subject
+from experiments.runs.log import read_metrics
 from experiments.runs.workdir import (
     load_data,
     load_model,
@@ -40,23 +43,9 @@ from experiments.runs.workdir import (
 )
 from mlvae_jax.model.model import Model
 
-# From test images: each yields any number of drawings with their names.
-_PICTURES = {
-    'swap': swaps.swaps,
-    'generation': groups.generations,
-    'interpolation': swaps.interpolations,
-    'reconstruction': groups.reconstructions,
-    'generalisation': generalisation.generalisations,
-    'samples': groups.samples,
-}
-# From the files of a run: each gives a drawing or None.
-_CHARTS = {
-    'evidence': charts.draw_evidence,
-    'factors': factor_chart.draw_factors,
-    'recognition': recognition_chart.draw_recognition,
-    'curves': charts.draw_curves,
-}
-NAMES = (*_PICTURES, *_CHARTS)
+# Of the run's log; the other charts are of its evaluation.
+_CURVES = 'curves'
+NAMES = (*PICTURES, *CHARTS, _CURVES)
 
 
 def main() -> None:
@@ -127,12 +116,18 @@ def _draw(workdir: str, subject: Subject, names: Sequence[str]
           ) -> Iterator[tuple[str, Drawing]]:
   """The drawings that there are, one at a time: they are large."""
   for name in names:
-    if name in _CHARTS:
-      drawing = _CHARTS[name](workdir, subject.model)
-      if drawing is not None:
-        yield name, drawing
-    elif len(subject.images):
-      yield from _PICTURES[name](subject)
+    if name in PICTURES:
+      if len(subject.images):
+        yield from PICTURES[name](subject)
+    elif (drawing := _draw_chart(workdir, subject.model, name)) is not None:
+      yield name, drawing
+
+
+def _draw_chart(workdir: str, model: Model, name: str) -> Drawing | None:
+  """A chart of the run's files; None where they do not have its numbers."""
+  if name == _CURVES:
+    return training.draw_curves(read_metrics(workdir), model)
+  return CHARTS[name](read_evaluation(workdir), model)
 
 
 def _check_data(workdir: str, model: Model, data: Splits) -> None:

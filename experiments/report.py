@@ -13,7 +13,6 @@ from importlib import metadata
 import json
 import os
 import platform
-import shlex
 import textwrap
 from typing import Any
 
@@ -22,23 +21,17 @@ from absl import flags
 from experiments import cli
 from experiments.config import options
 from experiments.config.settings import Config, to_json
-from experiments.evaluation import (
-    factor_tables,
-    recognition_tables,
-    tables,
-    web,
-)
+from experiments.evaluation import training, web
+from experiments.evaluation.formatting import plain
+from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.section import Evaluation, Results
+from experiments.pictures.registry import PICTURES
 from experiments.runs.log import read_metrics
 from experiments.runs.workdir import read_run, require_workdir
 import mlvae_jax
 from mlvae_jax.model.model import Model
 
-# Figures that have a section of their own; all others follow in this order.
-_PLOTS = ('evidence', 'factors', 'recognition', 'curves')
-_PICTURES = (
-    'swap', 'generation', 'interpolation', 'reconstruction', 'generalisation',
-    'samples')
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
 _MAX_BAD_IMAGES = 20  # This many are named.
@@ -68,24 +61,18 @@ def write(workdir: str) -> str:
     UserError: when the workdir holds no run.
   """
   config, run = read_run(workdir)
-  model = Model.from_dict(run['model'])
-  evaluation = read_evaluation(workdir)
+  model, records = Model.from_dict(run['model']), read_metrics(workdir)
   figures = web.read_figures(workdir)
-  records = read_metrics(workdir)
+  results = Results(workdir, model, read_evaluation(workdir), figures)
   title = f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
   body = [
       f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
-      tables.key_numbers(model, evaluation, records),
-      tables.warnings(evaluation),
-      '<h2>What each code predicts</h2>',
-      tables.probe_tables(model, evaluation) or _missing(
-          'There is no evaluation of this run', 'evaluate', workdir),
-      figures.get('evidence', ''),
-      factor_tables.section(model, evaluation, figures.get('factors', '')),
-      recognition_tables.section(
-          model, evaluation, figures.get('recognition', '')),
-      tables.elbo_table(evaluation), factor_tables.strategy_table(evaluation),
-      tables.further_tables(evaluation),
+      web.key_numbers([
+          *(pair for section in SHOWN for pair in section.key_numbers(results)),
+          *training.key_numbers(records)]),
+      _warnings(results.evaluation),
+      *(section.tables(results) for section in SHOWN if section.tables),
+      _plain_tables(results.evaluation),
       '<h2>Training</h2>', _training(workdir, records, figures),
       '<h2>Pictures</h2>', _pictures(workdir, figures),
       _bad_images(workdir),
@@ -98,7 +85,7 @@ def write(workdir: str) -> str:
   return path
 
 
-def summary(evaluation: dict[str, Any]) -> str:
+def summary(evaluation: Evaluation) -> str:
   """The main numbers of evaluation.json as a table for the terminal.
 
   Args:
@@ -111,22 +98,14 @@ def summary(evaluation: dict[str, Any]) -> str:
   """
   codes = [row['code'] for row in evaluation.get('probes') or []]
   width = min(max([24, *map(len, codes)]), 36)
-  lines = [
-      *tables.summary_lines(evaluation, width),
-      *factor_tables.summary_lines(evaluation, width),
-      *recognition_tables.summary_lines(evaluation, width)]
-  elbos = [f'{split} {value["elbo_per_image"]:.1f}'
-           for split, value in evaluation.get('elbo', {}).items()]
-  if elbos:
-    lines.append('ELBO per image: ' + ', '.join(elbos))
-  if evaluation.get('probes') == []:
-    lines.insert(0, 'no probe could be scored')
+  lines = [line for section in SECTIONS
+           for line in section.summary(evaluation, width)]
   for warning in evaluation.get('warnings') or []:
     lines += textwrap.wrap(f'warning: {warning}', 79, subsequent_indent='  ')
   return '\n'.join(lines) or 'not evaluated yet'
 
 
-# Sections.
+# Parts of the page.
 
 
 def _intro(workdir: str, config: Config, model: Model) -> str:
@@ -144,21 +123,42 @@ def _intro(workdir: str, config: Config, model: Model) -> str:
       f'Run: <code>{web.escape(workdir)}</code></p>')
 
 
+def _warnings(evaluation: Evaluation) -> str:
+  """What makes the run, or its scores, mean nothing or little."""
+  return '\n'.join(f'<p class="missing">Warning: {web.escape(line)}.</p>'
+                   for line in evaluation.get('warnings') or [])
+
+
+def _plain_tables(evaluation: Evaluation) -> str:
+  """Entries of evaluation.json that hold rows and have no tables else."""
+  shown = {key for section in SECTIONS if section.tables
+           for key in section.keys}
+  parts = []
+  for name, rows in evaluation.items():
+    if name not in shown | {'warnings'} and rows and isinstance(rows, list):
+      columns = list(dict.fromkeys(key for row in rows for key in row))
+      heading = web.escape(name.replace('_', ' ').capitalize())
+      parts.append(f'<h2>{heading}</h2>' + web.table(
+          [c.replace('_', ' ') for c in columns],
+          [[plain(row.get(c)) for c in columns] for row in rows]))
+  return '\n'.join(parts)
+
+
 def _training(workdir: str, records: list[dict[str, Any]],
               figures: dict[str, str]) -> str:
   if not records:
     return ('<p class="missing">There is no metrics.jsonl in this run; '
             'training writes it.</p>')
-  return figures.get('curves') or _missing(
+  return figures.get('curves') or web.missing(
       'The curves are not drawn', 'figures', workdir)
 
 
 def _pictures(workdir: str, figures: dict[str, str]) -> str:
-  order = {kind: i for i, kind in enumerate(_PICTURES)}
-  names = sorted(set(figures) - {*_PLOTS}, key=lambda name: (
+  order = {kind: i for i, kind in enumerate(PICTURES)}
+  names = sorted(set(figures) - {*CHARTS, 'curves'}, key=lambda name: (
       order.get(name.partition('_')[0], len(order)),
       name.endswith('_strategy_1'), name))
-  return '\n'.join(figures[name] for name in names) or _missing(
+  return '\n'.join(figures[name] for name in names) or web.missing(
       'There are no pictures of this run', 'figures', workdir)
 
 
@@ -172,7 +172,7 @@ def _bad_images(workdir: str) -> str:
     for count, line in enumerate(filter(str.strip, file), start=1):
       if count <= _MAX_BAD_IMAGES:
         image = _parse_bad_image(line)
-        rows.append([tables.plain(image.get(name)) for name in columns])
+        rows.append([plain(image.get(name)) for name in columns])
   more = f' The first {len(rows)}:' if count > len(rows) else ''
   if not rows:
     return ''
@@ -206,7 +206,7 @@ def _usage(workdir: str, model: Model) -> str:
 
 def _configuration(config: Config) -> str:
   return web.table(['setting', 'value'], [
-      [name, tables.plain(value)]
+      [name, plain(value)]
       for name, value in to_json(config).items()], words=True)
 
 
@@ -216,15 +216,6 @@ def _software() -> str:
   rows += [[name, metadata.version(name)] for name in _PACKAGES]
   return ('<p class="soft">As installed when this report was written.</p>'
           + web.table(['package', 'version'], rows, words=True))
-
-
-def _missing(what: str, module: str, workdir: str) -> str:
-  """Says that something is missing, and which commands make it."""
-  commands = '\n'.join(
-      f'python -m experiments.{name} --workdir={shlex.quote(workdir)}'
-      for name in (module, 'report'))
-  return (f'<p class="missing">{what}. Make it, then write this report again:'
-          f'</p><pre>{web.escape(commands)}</pre>')
 
 
 if __name__ == '__main__':

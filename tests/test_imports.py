@@ -90,6 +90,14 @@ def test_no_imports_in_circles():
       {name: _imported_files(name) for name in FILES}).static_order())
 
 
+@pytest.mark.parametrize(
+    'name', [name for name in FILES if name.endswith('.chart')])
+def test_charts_write_no_html(name):
+  wrong = {file for file in _imported_files(name)
+           if file.rpartition('.')[2] in ('web', 'formatting', 'tables')}
+  assert not wrong, f'{name} imports {wrong}'
+
+
 @each_library_file
 def test_the_library_imports_neither_flags_nor_pictures(name):
   for module in _imported(name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,8 @@ class Encoded:
 
   def __init__(self, model: Model, params: Params,
                images: Mapping[str, np.ndarray],
-               rows: Mapping[str, np.ndarray] | None = None):
+               rows: Mapping[str, np.ndarray] | None = None,
+               cache: dict[tuple, Any] | None = None):
     """Takes note of what is to be encoded.
 
     Args:
@@ -40,13 +42,13 @@ class Encoded:
       images: `[N, H, W, C]` uint8 by split.
       rows: by split `[M]`, sorted and distinct: all that will be asked for;
         None for all rows.
+      cache: posteriors of this model that were inferred before, and will be.
     """
     self.model = model
     self._params = params
     self._images = images
     self._rows = rows
-    self._posteriors = {}
-    self._inferred = {}  # By optimisation, for sets of images.
+    self._cache = {} if cache is None else cache
 
   @property
   def factors(self) -> tuple[Factor, ...]:
@@ -64,13 +66,27 @@ class Encoded:
     Returns:
       Normal of `[R, D]`.
     """
-    if split not in self._posteriors:
-      self._posteriors[split] = encode_rows(
-          self.model, self._params, self._images[split],
-          None if self._rows is None else self._rows[split])
-    if self._rows is not None:
-      rows = np.searchsorted(self._rows[split], rows)
-    return self._posteriors[split][factor].take(rows)
+    return self._encoded(split)[factor].take(self._places(split, rows))
+
+  def all_alone(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
+    """As `alone`, for every factor, by name."""
+    places = self._places(split, rows)
+    return {name: q.take(places) for name, q in self._encoded(split).items()}
+
+  def _encoded(self, split: str) -> dict[str, Normal]:
+    """The posteriors of all rows that will be asked for."""
+    rows = None if self._rows is None else self._rows[split]
+    asked = (split, None if rows is None else rows.tobytes())
+    if asked not in self._cache:
+      self._cache[asked] = encode_rows(
+          self.model, self._params, self._images[split], rows)
+    return self._cache[asked]
+
+  def _places(self, split: str, rows: np.ndarray) -> np.ndarray:
+    """Where the posteriors of rows are among those."""
+    if self._rows is None:
+      return rows
+    return np.searchsorted(self._rows[split], rows)
 
   def together(self, split: str, factor: str, rows: np.ndarray,
                set_ids: np.ndarray, num_sets: int) -> Normal:
@@ -93,11 +109,11 @@ class Encoded:
                      self.alone(split, factor, rows), set_ids, num_sets)
     # Probes of means and of samples ask for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
-    if asked not in self._inferred:
-      self._inferred[asked] = _infer_sets(
+    if asked not in self._cache:
+      self._cache[asked] = _infer_sets(
           self.model, self._params, factor, self._images[split], rows,
           set_ids, num_sets)
-    return self._inferred[asked]
+    return self._cache[asked]
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray,

@@ -53,7 +53,7 @@ class Part(NamedTuple):
     return self.rows[order[windows]], labels
 
 
-class Labelled(NamedTuple):
+class LabelSet(NamedTuple):
   """A grouping, and the images from which its labels are to be learned.
 
   Attributes:
@@ -74,7 +74,7 @@ class Labelled(NamedTuple):
 
 
 def first(data: Splits, scored: str = 'test',
-          limits: Sequence[int | None] = (None,) * 3) -> Labelled:
+          limits: Sequence[int | None] = (None,) * 3) -> LabelSet:
   """The images from which the labels of the first grouping are learned.
 
   Where the splits share groups, all labels take part, however few images they
@@ -90,7 +90,7 @@ def first(data: Splits, scored: str = 'test',
     The images.
   """
   if data.shares_groups:
-    found = Labelled(data.grouping, data.train.num_groups, _three(
+    found = LabelSet(data.grouping, data.train.num_groups, _three(
         lambda name: _all_of(name, getattr(data, name)), scored))
   else:
     found = _from_one(
@@ -111,7 +111,7 @@ def first_groups(data: GroupedImages) -> GroupedImages:
 
 
 def choose(data: Splits, grouping: str, scored: str = 'test'
-           ) -> Labelled | None:
+           ) -> LabelSet | None:
   """Chooses images to learn the labels of a grouping from.
 
   Rows whose label is not known are left out, and so are labels of fewer than
@@ -137,6 +137,16 @@ def choose(data: Splits, grouping: str, scored: str = 'test'
       return chosen
   chosen = _from_one(grouping, scored, labels[scored])
   return chosen if _is_question(chosen) else None
+
+
+def rows_of(sets: Sequence[LabelSet]) -> dict[str, np.ndarray]:
+  """By split, the rows that any part has: `[M]`, sorted, each once."""
+  found = {split: [np.zeros(0, np.int64)] for split in SPLITS}
+  for labels in sets:
+    for part in labels.parts:
+      found[part.split].append(part.rows)
+  return {split: np.unique(np.concatenate(rows))
+          for split, rows in found.items()}
 
 
 def _present(labels: Labels) -> set[str]:
@@ -170,7 +180,7 @@ def _halves(part: Part) -> tuple[Part, Part]:
 
 
 def _from_splits(grouping: str, labels: Mapping[str, Labels], scored: str
-                 ) -> Labelled:
+                 ) -> LabelSet:
   """Each split a part; classes are those of the train split, by name."""
   classes = _classes(labels['train'].ids)
   number = {labels['train'].names[i]: n for n, i in enumerate(classes)}
@@ -185,12 +195,12 @@ def _from_splits(grouping: str, labels: Mapping[str, Labels], scored: str
     rows = rows[numbers[rows] >= 0]
     return Part(split, rows, numbers[rows])
 
-  return Labelled(grouping, len(classes), tuple(
+  return LabelSet(grouping, len(classes), tuple(
       part.take(slice(limit)) for part, limit in zip(
           _three(part_of, scored), (MAX_TRAIN, MAX_HELD_OUT, MAX_HELD_OUT))))
 
 
-def _from_one(grouping: str, split: str, labels: Labels) -> Labelled:
+def _from_one(grouping: str, split: str, labels: Labels) -> LabelSet:
   """The images of each label of one split, divided 60/20/20."""
   classes = _classes(labels.ids)
   renumber = np.full(len(labels.names) + 1, -1)
@@ -203,7 +213,7 @@ def _from_one(grouping: str, split: str, labels: Labels) -> Labelled:
   rank, count = rank_within_group(part.labels)
   number = np.where(
       rank < count // 5, 2, np.where(rank < 2 * (count // 5), 1, 0))
-  return Labelled(grouping, len(classes), tuple(
+  return LabelSet(grouping, len(classes), tuple(
       part.take(number == n) for n in range(3)))
 
 
@@ -219,7 +229,7 @@ def _shuffled(count: int) -> np.ndarray:
   return np.random.default_rng(SEED).permutation(count)
 
 
-def _is_question(labelled: Labelled) -> bool:
+def _is_question(labels: LabelSet) -> bool:
   """Whether the parts allow a probe."""
-  present = [len(np.unique(part.labels)) for part in labelled.parts]
+  present = [len(np.unique(part.labels)) for part in labels.parts]
   return min(present) > 0 and present[0] > 1 < present[2]

@@ -16,7 +16,7 @@ from experiments.cli import UserError
 from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
-from experiments.evaluation.label_sets import MIN_ROWS, Labelled
+from experiments.evaluation.label_sets import MIN_ROWS, LabelSet
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model
@@ -151,7 +151,7 @@ def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
            'to recognise')
 
 
-def _of_probes(data: Splits, chosen: Labelled, scored: str) -> Iterator[str]:
+def _of_probes(data: Splits, chosen: LabelSet, scored: str) -> Iterator[str]:
   train, choose, score = (part.labels for part in chosen.parts)
   grouping = repr(chosen.grouping)
   if not min(map(len, (train, choose, score))):

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable, Sequence
 import html
 import os
+import shlex
 from typing import Any
 
 from PIL import Image
@@ -72,6 +73,28 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
+def lines(*pieces: str | None) -> str:
+  """Pieces of HTML, those that there are, one after the other."""
+  return '\n'.join(filter(None, pieces))
+
+
+def key_numbers(pairs: Iterable[tuple[str, str]]) -> str:
+  """Names and values to look at first; '' for none."""
+  cards = ''.join(
+      f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>'
+      for name, value in pairs)
+  return cards and f'<dl class="keys">{cards}</dl>'
+
+
+def missing(what: str, module: str, workdir: str) -> str:
+  """Says that something is missing, and which commands make it."""
+  commands = '\n'.join(
+      f'python -m experiments.{name} --workdir={shlex.quote(workdir)}'
+      for name in (module, 'report'))
+  return (f'<p class="missing">{what}. Make it, then write this report again:'
+          f'</p><pre>{escape(commands)}</pre>')
+
+
 def footnotes(lines: Iterable[str]) -> str:
   """Lines of text below a table."""
   return ''.join(f'<p class="soft">{escape(line)}.</p>' for line in lines)
@@ -80,7 +103,7 @@ def footnotes(lines: Iterable[str]) -> str:
 def page(title: str, body: Iterable[str]) -> str:
   """The page; `body` is HTML."""
   return _PAGE.format(
-      title=escape(title), style=_STYLE, body='\n'.join(filter(None, body)))
+      title=escape(title), style=_STYLE, body=lines(*body))
 
 
 def read_figures(workdir: str) -> dict[str, str]:
@@ -117,7 +140,7 @@ def figure(path: str, name: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]],
-           bold: Sequence[str] = (), words: bool = False) -> str:
+          bold: Sequence[str] = (), words: bool = False) -> str:
   """A table that scrolls where it is too wide; cells are escaped here."""
   lines = ''.join(
       ('<tr class="own">' if row[0] in bold else '<tr>')

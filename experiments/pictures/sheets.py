@@ -111,8 +111,13 @@ def save(drawing: Drawing, path: str) -> None:
 
 def shorten(name: str) -> str:
   """A group's name, cut, with only characters that the font has."""
-  name = ''.join(c if ord(c) in _characters() else '?' for c in name)
-  return name if len(name) <= 16 else f'{name[:15]}…'
+  return shortened(
+      ''.join(c if ord(c) in _characters() else '?' for c in name), 16)
+
+
+def shortened(text: str, width: int) -> str:
+  """Text of at most `width` characters; where it is cut, it ends in '…'."""
+  return text if len(text) <= width else f'{text[:width - 1]}…'
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

@@ -10,12 +10,14 @@ from experiments import evaluate, figures, report
 from experiments.cli import UserError
 from experiments.config import library, presets
 from experiments.datasets.splits import Splits
-from experiments.evaluation import factor_tables, meaning, tables
+from experiments.evaluation import meaning
+from experiments.evaluation.factors import tables as factors
+from experiments.evaluation.probes import tables as probes
+from experiments.evaluation.section import Results
 from experiments.runs import loop
 from experiments.runs.build import make_model
 from experiments.runs.workdir import open_workdir
 from mlvae_jax.data.grouped import GroupedImages, Labels
-from tests.helpers import pictures
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(4,),
@@ -177,13 +179,6 @@ def test_a_column_has_the_worst_caveat_of_its_rows():
 # The run to its end.
 
 
-@pytest.fixture(scope='module', autouse=True)
-def compile_fast():
-  """Next to nothing is computed here: compiling takes the time."""
-  with pictures.fast():
-    yield
-
-
 def _run(workdir, data, ks=(1,)):
   model = make_model(_CONFIG, data)
   with open_workdir(str(workdir), _CONFIG, model, resume=True):
@@ -256,12 +251,12 @@ def test_the_matrix_is_marked_by_label():
   rows = [{'code': 'who', 'label': label, 'source': 'mean', 'accuracy': 0.5,
            'conditional_entropy': 1.0, 'chance': 0.5, 'labels': labels,
            'examples': 100} for label, labels in (('who', 2), ('light', 1))]
-  lines = factor_tables.summary_lines({'factors': rows}, 24)
+  lines = factors.summary({'factors': rows}, 24)
   assert lines[0].split()[-2:] == ['who', 'light*']
   assert lines[-1] == (
       '* light: only 1 label, so these scores mean nothing')
   model = library.make_model(_CONFIG, (4, 4, 1))
-  text = factor_tables.section(model, {'factors': rows})
+  text = factors.report(Results('run', model, {'factors': rows}, {}))
   assert 'light*</th>' in text and 'only 1 label, so' in text
 
 
@@ -269,5 +264,7 @@ def test_an_older_evaluation_has_no_marks():
   model = library.make_model(_CONFIG, (4, 4, 1))
   row = {'code': 'who', 'source': 'mean', 'k': 1, 'accuracy': 0.5,
          'conditional_entropy': 1.0, 'chance': 0.5}
-  assert '*' not in tables.probe_tables(model, {'probes': [row]})
-  assert tables.probe_tables(model, {}) == ''
+  text = probes.report(Results('run', model, {'probes': [row]}, {}))
+  assert 'who' in text and '*' not in text
+  text = probes.report(Results('run', model, {}, {}))
+  assert 'There is no evaluation of this run' in text and 'who' not in text

@@ -7,7 +7,6 @@ import types
 
 from absl import flags
 import jax
-import matplotlib
 import numpy as np
 import pytest
 
@@ -15,7 +14,6 @@ from experiments import figures
 from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets.splits import Splits
-from experiments.evaluation import charts, recognition_chart
 from experiments.pictures import sheets, shown
 from experiments.runs import loop
 from experiments.runs.build import make_model
@@ -23,6 +21,7 @@ from experiments.runs.workdir import datasets, open_workdir
 import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages
 from tests.helpers import pictures
+from tests.helpers.recognition_rows import PROBES, recognition
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(8,),
@@ -31,28 +30,6 @@ _CONFIG = dataclasses.replace(
 _SWAPPED = {'swap', 'generation', 'interpolation'}
 _PICTURES = {'reconstruction'} | _SWAPPED | {
     f'{name}_strategy_1' for name in _SWAPPED}
-_PROBES = [
-    {'code': code, 'source': source, 'k': k, 'accuracy': 0.5 + 0.04 * k,
-     'conditional_entropy': 1 / k, 'chance': 0.25}
-    for code in ('who', 'how', 'untrained_who', 'how_accumulated', 'new_$code')
-    for source in ('mean', 'sample') for k in (1, 2, 5)
-    if (code, source) != ('new_$code', 'sample')]
-
-
-def _recognition(codes, nothing=None):
-  """Sections of evaluation.json; numbers of the last code are missing."""
-  verification = [
-      {'code': code, 'score': score, 'auc': 0.4 + 0.1 * i,
-       'equal_error_accuracy': 0.5, 'num_same': 9, 'num_different': 9}
-      for i, code in enumerate(codes)
-      for score in ('cosine', 'evidence_ratio')]
-  few_shot = [
-      {'code': code, 'ways': ways, 'shots': shots, 'fused': fused,
-       'accuracy': 0.2 + 0.1 * i, 'chance': 1 / ways, 'standard_error': nothing}
-      for ways in (20, 30) for shots in (1, 2, 3, 5, 10)
-      for i, code in enumerate(codes) for fused in (False, True)[:shots]]
-  verification[-1]['auc'] = few_shot[-1]['accuracy'] = nothing
-  return {'verification': verification, 'few_shot': few_shot}
 
 
 def _data(sizes, shape=(4, 4, 1), names=None):
@@ -100,7 +77,7 @@ def trained(tmp_path_factory):
   with open_workdir(str(workdir), _CONFIG, model, resume=False):
     loop.train(str(workdir), _CONFIG, model, data)
   (workdir / 'evaluation.json').write_text(json.dumps({
-      'probes': _PROBES, **_recognition(['who', 'how', 'pixels'])}))
+      'probes': PROBES, **recognition(['who', 'how', 'pixels'])}))
   return workdir, data, figures.draw_all(str(workdir), data)
 
 
@@ -273,68 +250,3 @@ def test_images_are_shared_out_among_groups(sizes, count, expected):
   assert len(set(rows)) == len(rows)
   assert np.bincount(
       subject.images.labels[rows], minlength=len(sizes)).tolist() == expected
-
-
-def _draw_recognition(folder, evaluation):
-  (folder / 'evaluation.json').write_text(json.dumps(evaluation))
-  with matplotlib.rc_context(sheets.STYLE):
-    drawing = recognition_chart.draw_recognition(
-        str(folder), _model(_data([3]))[0])
-    if drawing is not None:
-      sheets.save(drawing, str(folder / 'recognition.png'))
-      pictures.read([str(folder / 'recognition.png')])
-  return drawing
-
-
-def test_recognition_looks_like_the_evidence(tmp_path):
-  codes = ['vae', 'pixels', 'who']
-  model = _model(_data([3]))[0]
-  drawing = _draw_recognition(
-      tmp_path, {'probes': _PROBES, **_recognition(codes)})
-  looks = charts.code_looks([row['code'] for row in _PROBES] + codes, model)
-  few, pairs = drawing.figure.axes
-  assert few.get_title(loc='left') == 'Few-shot: one of 20 groups'
-  for code in codes:
-    lines = [line for line in few.get_lines()
-             if line.get_marker() == looks[code]['marker']]
-    assert {line.get_color() for line in lines} == {looks[code]['color']}
-    # The fused gallery of one image is the image.
-    assert {line.get_linestyle(): list(line.get_xdata()) for line in lines} == {
-        '-': [1, 2, 3, 5, 10], ':': [1, 2, 3, 5, 10]}
-  assert [label.get_text() for label in few.get_xticklabels()] == [
-      '1', '2', '3', '5', '10']
-  assert [label.get_text() for label in pairs.get_yticklabels()] == codes
-  assert pairs.get_xlim()[0] < 0.4  # Below chance can be seen, too.
-
-
-@pytest.mark.parametrize('kept', ['verification', 'few_shot'])
-def test_recognition_of_one_kind(tmp_path, kept):
-  drawing = _draw_recognition(
-      tmp_path, {kept: _recognition(['who'], float('nan'))[kept]})
-  assert len(drawing.figure.axes) == 1
-  assert ('ROC' in drawing.caption) == (kept == 'verification')
-  assert ('of 20 groups' in drawing.caption) == (kept == 'few_shot')
-  assert 'Left' not in drawing.caption and 'chance' in drawing.caption
-
-
-@pytest.mark.parametrize('nothing', [None, float('nan')])
-@pytest.mark.parametrize('codes', [
-    ['who'], ['new_$code', '$a^', 'x' * 90],
-    ['who', 'how', *(f'untrained_{i}' for i in range(14))]])
-def test_recognition_of_any_codes(tmp_path, codes, nothing):
-  drawing = _draw_recognition(tmp_path, _recognition(codes, nothing))
-  assert len(drawing.figure.axes) == 2
-
-
-@pytest.mark.parametrize('evaluation', [
-    {}, {'verification': [], 'few_shot': []}, {'few_shot': None}])
-def test_nothing_on_recognition(tmp_path, evaluation):
-  assert _draw_recognition(tmp_path, evaluation) is None
-
-
-def test_axes_leave_out_the_first_steps_and_keep_the_last():
-  axes = sheets.Figure().subplots()
-  axes.plot(np.concatenate([[-1e6] * 5, np.linspace(-200, -100, 95)]))
-  charts._limit(axes, from_zero=False)
-  low, high = axes.get_ylim()
-  assert -250 < low < -190 and -100 < high < -80

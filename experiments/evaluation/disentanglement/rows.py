@@ -2,7 +2,7 @@
 
 Both look at the posterior means of all factors side by side, each image
 encoded alone, and at labels of several groupings, the known factors. What
-whole codes predict is in the matrix of `factor_matrix.py`.
+whole codes predict is in the section "factors".
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.evaluation.codes import untrained
+from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import Encoded
-from experiments.evaluation.label_sets import Labelled, Part
+from experiments.evaluation.label_sets import LabelSet, Part
 from mlvae_jax.measures.disentanglement import (
     NUM_BINS,
     completeness,
@@ -24,12 +26,20 @@ from mlvae_jax.measures.disentanglement import (
 
 MAX_IMAGES = 5000
 _SEED = 0
-_NAMES = {'trained': 'all', 'untrained': 'untrained_all', 'vae': 'vae'}
+_NAMES = {'trained': 'all', 'untrained': untrained('all'), 'vae': 'vae'}
+
+Rows = list[dict[str, Any]]
 
 
-def disentanglement_rows(codes: Mapping[str, Encoded],
-                         groupings: Sequence[Labelled]
-                         ) -> list[dict[str, Any]]:
+def disentanglement_rows(context: Context) -> dict[str, Rows]:
+  """The section "disentanglement"; {} where the data have one grouping."""
+  labels = context.all_labels
+  return {} if labels is None else {
+      'disentanglement': mig_and_dci(context.codes(labels), labels)}
+
+
+def mig_and_dci(codes: Mapping[str, Encoded], groupings: Sequence[LabelSet]
+                ) -> Rows:
   """MIG and DCI of a model, and of controls.
 
   Args:
@@ -51,7 +61,7 @@ def disentanglement_rows(codes: Mapping[str, Encoded],
           for row in _rows_of(_NAMES[key], encoded, known)]
 
 
-def _rows_of(name: str, encoded: Encoded, known: Sequence[Labelled]
+def _rows_of(name: str, encoded: Encoded, known: Sequence[LabelSet]
              ) -> Iterator[dict[str, Any]]:
   """The rows of one set of codes."""
   dimensions = [f'{f.name}[{i}]' for f in encoded.factors
@@ -85,7 +95,7 @@ def _means(encoded: Encoded, part: Part) -> tuple[np.ndarray, np.ndarray]:
   return np.concatenate(codes, axis=1), part.labels[keep]
 
 
-def _unseen(chosen: Labelled) -> Part:
+def _unseen(chosen: LabelSet) -> Part:
   """Images that the model was not trained on, with labels as in training.
 
   Validation images: a test split may be of combinations that were held out,
@@ -99,6 +109,6 @@ def _unseen(chosen: Labelled) -> Part:
           part[1:] for part in chosen.parts))))
 
 
-def _is_dense(chosen: Labelled) -> bool:
+def _is_dense(chosen: LabelSet) -> bool:
   count = min(len(_unseen(chosen).rows), MAX_IMAGES)
   return count >= NUM_BINS * chosen.num_classes

@@ -10,17 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator, NullLocator
 
-from experiments.evaluation.charts import code_looks
-from experiments.evaluation.recognition_tables import (
+from experiments.evaluation.codes import (
+    CHANCE,
+    as_they_are,
+    in_words,
+    looks,
+)
+from experiments.evaluation.recognition.rows import (
     by_gallery,
     by_score,
     ways_of,
 )
-from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.section import Evaluation
 from experiments.pictures.sheets import GREY, Drawing
 from mlvae_jax.model.model import Model
 
-_CHANCE = {'color': GREY, 'linestyle': '--', 'linewidth': 0.9}
+_WIDTH = 22  # Characters of a code's name.
 _FUSED = {True: '-', False: ':'}
 _COSINE = {'markersize': 3.5}
 # A ring around the other, where both are the same.
@@ -44,35 +49,34 @@ _CLOSING = (
     'Thin lines are controls.')
 
 
-def draw_recognition(workdir: str, model: Model) -> Drawing | None:
+def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
   """Few shots on the left, verification on the right.
 
   Args:
-    workdir: of the run.
-    model: the looks of its factors are those of `charts.draw_evidence`.
+    evaluation: the contents of evaluation.json.
+    model: its factors look as in the chart of probes.
 
   Returns:
-    The chart of what evaluation.json has of the two; None for neither.
+    The chart of what there is of the two; None for neither.
   """
-  evaluation = read_evaluation(workdir)
   few, pairs = (
       evaluation.get(name) or [] for name in ('few_shot', 'verification'))
   if not few and not pairs:
     return None
   codes = dict.fromkeys(row['code'] for row in [*pairs, *few])
-  looks = code_looks(  # The probes' codes come first: they set the colours.
+  styles = looks(  # The probes' codes come first: they set the colours.
       [row['code'] for row in evaluation.get('probes') or []] + list(codes),
       model)
-  looks = {code: looks[code] for code in codes}
+  styles = {code: styles[code] for code in codes}
   count = bool(few) + bool(pairs)
   figure = Figure(figsize=(3.6 * count, 3.2), layout='constrained')
   figure.get_layout_engine().set(wspace=0.06)
   axes, captions = figure.subplots(1, count, squeeze=False)[0], []
   if few:
-    captions.append(_draw_few_shot(axes[0], few, looks))
+    captions.append(_draw_few_shot(axes[0], few, styles))
   if pairs:
-    captions.append(_draw_verification(axes[-1], pairs, looks))
-  _add_legend(figure, looks, few=bool(few), pairs=bool(pairs))
+    captions.append(_draw_verification(axes[-1], pairs, styles))
+  _add_legend(figure, styles, few=bool(few), pairs=bool(pairs))
   return Drawing(figure, ' '.join([
       'Recognition of groups never seen in training.',
       *(f'{side}: {caption}' if count > 1 else
@@ -81,15 +85,15 @@ def draw_recognition(workdir: str, model: Model) -> Drawing | None:
 
 
 def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
-                   looks: dict[str, dict]) -> str:
+                   styles: dict[str, dict]) -> str:
   """Draws accuracy against shots, for the fewest groups; gives the caption."""
   table = {(code, fused): found for (code, many, fused), found
            in by_gallery(rows).items() if not many}
   for (code, fused), found in table.items():
-    _plot(ax, found, 'accuracy', linestyle=_FUSED[fused], **looks[code])
+    _plot(ax, found, 'accuracy', linestyle=_FUSED[fused], **styles[code])
   chance = {row['shots']: row for found in table.values()
             for row in found.values()}
-  _plot(ax, chance, 'chance', **_CHANCE)
+  _plot(ax, chance, 'chance', **CHANCE)
   ways, shots = ways_of(*table.values()), sorted(chance)
   ax.set(title=f'Few-shot: one of {ways} groups', xscale='log',
          xlabel='shots, images given of each group',
@@ -108,13 +112,13 @@ def _plot(ax: Axes, found: dict[int, dict[str, Any]], key: str,
 
 
 def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
-                       looks: dict[str, dict]) -> str:
+                       styles: dict[str, dict]) -> str:
   """Draws the AUC of each code on a line of its own; gives the caption."""
   values = by_score(rows, 'auc')
   codes = list(dict.fromkeys(row['code'] for row in rows))
-  ax.axvline(0.5, **_CHANCE)
+  ax.axvline(0.5, **CHANCE)
   for place, code in enumerate(codes):
-    look = looks[code]
+    look = styles[code]
     cosine = values.get((code, 'cosine'), math.nan)
     ax.plot([0.5, cosine], [place] * 2, color=look['color'],
             linewidth=look['linewidth'])
@@ -125,18 +129,19 @@ def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
   ax.set(title='Verification', xlabel='area under the ROC curve',
          xlim=(min([0.45, *(v - 0.03 for v in values.values())]), 1.02),
          ylim=(len(codes) - 0.5, -0.5))
-  ax.set_yticks(range(len(codes)), list(map(_label, codes)), parse_math=False)
+  ax.set_yticks(range(len(codes)),
+                [in_words(code, _WIDTH) for code in codes], parse_math=False)
   ax.xaxis.set_major_locator(MultipleLocator(0.1))
   ax.grid(axis='x')
   ax.grid(False, axis='y')
   return _VERIFICATION_CAPTION
 
 
-def _add_legend(figure: Figure, looks: dict[str, dict], *, few: bool,
+def _add_legend(figure: Figure, styles: dict[str, dict], *, few: bool,
                 pairs: bool) -> None:
   """Says below the axes what colours, lines and markers are."""
-  handles = [Line2D([], [], label=_label(code), **look)
-             for code, look in looks.items()]
+  handles = [Line2D([], [], label=in_words(code, _WIDTH), **look)
+             for code, look in styles.items()]
   rows = max(2, math.ceil(len(handles) / (3 if few and pairs else 2)))
   while len(handles) % rows:  # What follows starts a column of its own.
     handles.append(Line2D([], [], label=' ', linestyle=''))
@@ -149,14 +154,7 @@ def _add_legend(figure: Figure, looks: dict[str, dict], *, few: bool,
         Line2D([], [], label=label, color=GREY, linestyle='', marker='o',
                **look) for label, look in (
                    ('cosine', _COSINE), ('evidence ratio', _EVIDENCE))]
-  handles.append(Line2D([], [], label='chance', **_CHANCE))
+  handles.append(Line2D([], [], label='chance', **CHANCE))
   legend = figure.legend(handles=handles, loc='outside lower center',
                          ncols=math.ceil(len(handles) / rows))
-  for text in legend.get_texts():
-    text.set_parse_math(False)
-
-
-def _label(code: str) -> str:
-  """A code's name as text, shortened to fit."""
-  name = code.replace('_', ' ')
-  return name if len(name) <= 22 else f'{name[:21]}…'
+  as_they_are(legend)

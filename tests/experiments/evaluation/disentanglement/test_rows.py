@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.evaluation import disentanglement as dci
+from experiments.evaluation.disentanglement import rows as dci
 from experiments.evaluation.encoding import Encoded
-from experiments.evaluation.label_sets import Labelled, Part
+from experiments.evaluation.label_sets import LabelSet, Part
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.model.model import Model
@@ -36,7 +36,7 @@ class _HandMade(Encoded):
 
 def _labelled(grouping, labels, splits=('train', 'validation', 'test')):
   rows = np.arange(len(labels))
-  return Labelled(grouping, int(labels.max()) + 1, tuple(
+  return LabelSet(grouping, int(labels.max()) + 1, tuple(
       Part(split, rows[i::3], labels[i::3])
       for i, split in enumerate(splits)))
 
@@ -46,7 +46,7 @@ _KNOWN = [_labelled('four', _GRID[:, 0]), _labelled('three', _GRID[:, 1])]
 
 def test_rows_of_a_perfect_model_and_of_controls():
   noise = np.random.default_rng(0).normal(size=(len(_GRID), 3))
-  rows = dci.disentanglement_rows({
+  rows = dci.mig_and_dci({
       'trained': _HandMade(y=noise[:, :1], x=_codes(*_GRID.T)),
       'vae': _HandMade(z=noise)}, _KNOWN)
   assert [(row['code'], row['label']) for row in rows] == [
@@ -66,10 +66,10 @@ def test_rows_of_a_perfect_model_and_of_controls():
 def test_labels_of_too_few_images_are_left_out():
   many = _labelled('many', np.arange(len(_GRID)) // 3)
   codes = {'trained': _HandMade(x=_codes(*_GRID.T))}
-  rows = dci.disentanglement_rows(codes, [*_KNOWN, many])
+  rows = dci.mig_and_dci(codes, [*_KNOWN, many])
   assert [row['label'] for row in rows] == [None, 'four', 'three']
-  assert dci.disentanglement_rows(codes, [_KNOWN[0], many]) == []
-  assert dci.disentanglement_rows(codes, []) == []
+  assert dci.mig_and_dci(codes, [_KNOWN[0], many]) == []
+  assert dci.mig_and_dci(codes, []) == []
 
 
 def test_gaps_are_not_of_images_trained_on():

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation.encoding import Encoded
+from experiments.evaluation.context import Context
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import fill_unknown, offsets_of, rank_within_group
 from mlvae_jax.grouping.normal import Normal, kl_divergence
@@ -27,21 +27,17 @@ SET_SIZE = 11
 _MAX_IMAGES = 10_000
 _DECODE_ROWS = 1024
 _SEED = 0
-_TEST = 'test'
 
 
-def strategy_rows(model: Model, params: Params, test: GroupedImages
-                  ) -> list[dict[str, Any]]:
+def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
   """Reconstruction and group ELBO under strategies 1 and 2.
 
   A factor's sets are of its own grouping; its KL counts once per set (paper
   eq. 3). Both strategies see the same images and the same noise.
 
   Args:
-    model: static.
-    params: its parameters.
-    test: the images. Of more than 10,000, sets of the first grouping are
-      chosen at random.
+    context: what is evaluated. Of more than 10,000 images, sets of the first
+      grouping are chosen at random.
 
   Returns:
     Two rows of "strategy", "split", "images", "set_size" (at most), and per
@@ -50,27 +46,29 @@ def strategy_rows(model: Model, params: Params, test: GroupedImages
     per pixel and channel, of the image expected from the means. No rows where
     no factor is grouped, or there are no images.
   """
-  if not model.grouped or not len(test):
-    return []
-  rows = _choose_rows(test)
-  encoded = Encoded(model, params, {_TEST: test.images}, {_TEST: rows})
+  model, params = context.models['trained']
+  images, split = context.scored, context.split
+  if not model.grouped or not len(images):
+    return {'strategies': []}
+  rows = _choose_rows(images)
+  encoded = context.encoded('trained', {split: rows})
   found = []
   for strategy in (1, 2):
     posteriors, kl = {}, {}
     for factor in model.factors:
-      q, ids = encoded.alone(_TEST, factor.name, rows), np.arange(len(rows))
+      q, ids = encoded.alone(split, factor.name, rows), np.arange(len(rows))
       if strategy == 2 and factor.grouping is not None:
         ids = split_into_sets(
-            test.labels_of(factor.grouping).ids[rows], SET_SIZE, _SEED)
+            images.labels_of(factor.grouping).ids[rows], SET_SIZE, _SEED)
         q = encoded.together(
-            _TEST, factor.name, rows, ids, int(ids.max()) + 1)
+            split, factor.name, rows, ids, int(ids.max()) + 1)
       kl[factor.name] = float(np.sum(kl_divergence(q))) / len(rows)
       posteriors[factor.name] = Normal(*map(np.asarray, q)).take(ids)
     found.append({
-        'strategy': strategy, 'split': _TEST, 'images': len(rows),
+        'strategy': strategy, 'split': 'test', 'images': len(rows),
         'set_size': 1 if strategy == 1 else SET_SIZE,
-        **_likelihoods(model, params, test.images, rows, posteriors, kl)})
-  return found
+        **_likelihoods(model, params, images.images, rows, posteriors, kl)})
+  return {'strategies': found}
 
 
 def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:

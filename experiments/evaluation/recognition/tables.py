@@ -1,91 +1,50 @@
 """Tables of how well groups never seen in training are recognised.
 
-Of the sections "verification" and "few_shot" of evaluation.json, which
-`recognition_rows.py` makes; nothing is shown of one that is missing.
+Of "verification" and "few_shot"; nothing is shown of one that is missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-import math
 from typing import Any
 
 from experiments.evaluation import meaning, web
-from mlvae_jax.model.model import Model
+from experiments.evaluation.formatting import number
+from experiments.evaluation.recognition.rows import (
+    Rows,
+    by_gallery,
+    by_score,
+    is_number,
+    ways_of,
+)
+from experiments.evaluation.section import Evaluation, Pairs, Results
 
 _SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
 
-Rows = list[dict[str, Any]]
+def key_numbers(results: Results) -> Pairs:
+  """The AUC of the model's factors."""
+  auc = by_score(results.evaluation.get('verification'), 'auc')
+  return [(f'{f.name} verification AUC', number(auc[f.name, 'cosine'], 3))
+          for f in results.model.factors if (f.name, 'cosine') in auc]
 
 
-def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
-  """A number of "verification": {(code, score): value}.
-
-  Args:
-    rows: of the section; None where there is none.
-    key: of the number.
-
-  Returns:
-    The numbers that are there: neither None nor NaN.
-  """
-  return {(row['code'], row['score']): row[key]
-          for row in rows or [] if _is_number(row[key])}
-
-
-def by_gallery(rows: Rows | None
-               ) -> dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]:
-  """The rows of "few_shot": {(code, many, fused): {shots: row}}.
+def report(results: Results) -> str:
+  """What is shown on groups never seen.
 
   Args:
-    rows: of the section; None where there is none.
-
-  Returns:
-    Sorted by many and fused under each code. `many` is False for the fewest
-    groups to choose from at a number of shots, and True for more. A gallery
-    of one image is the same fused or not, so its row stands for both.
-  """
-  rows = rows or []
-  fewest = {}
-  for row in rows:
-    shots, ways = row['shots'], row['ways']
-    fewest[shots] = min(ways, fewest.get(shots, ways))
-  table = {}
-  for row in rows:
-    many = row['ways'] > fewest[row['shots']]
-    table.setdefault((row['code'], many, row['fused']), {})[row['shots']] = row
-  for (code, many, fused), found in table.items():
-    alone = table.get((code, many, False), {}).get(1)
-    if fused and alone:
-      found.setdefault(1, alone)
-  codes = list(dict.fromkeys(row['code'] for row in rows))
-  return dict(sorted(
-      table.items(), key=lambda item: (codes.index(item[0][0]), item[0])))
-
-
-def ways_of(*galleries: dict[int, dict[str, Any]]) -> str:
-  """From how many groups one is chosen, as '20' or '12–20'."""
-  ways = {row['ways'] for found in galleries for row in found.values()}
-  return '–'.join(map(str, sorted({min(ways), max(ways)})))
-
-
-def section(model: Model, evaluation: dict[str, Any], figure: str = '') -> str:
-  """The report's section on groups never seen.
-
-  Args:
-    model: the rows of its factors are bold.
-    evaluation: the contents of evaluation.json.
-    figure: HTML that goes first.
+    results: of a run; its figure "recognition" goes first.
 
   Returns:
     HTML with a heading; '' where nothing was measured.
   """
-  own = [factor.name for factor in model.factors]
-  parts = [_verification(evaluation.get('verification'), own),
-           _few_shot(evaluation.get('few_shot'), own)]
+  own = [factor.name for factor in results.model.factors]
+  parts = [_verification(results.evaluation.get('verification'), own),
+           _few_shot(results.evaluation.get('few_shot'), own)]
   if not any(parts):
     return ''
-  return '\n'.join(
-      ['<h2>Recognising groups never seen</h2>', figure, *filter(None, parts)])
+  return '\n'.join(['<h2>Recognising groups never seen</h2>',
+                    results.figures.get('recognition', ''),
+                    *filter(None, parts)])
 
 
 def _verification(rows: Rows | None, own: Sequence[str]) -> str:
@@ -94,9 +53,9 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
   auc, accuracy = (
       by_score(rows, key) for key in ('auc', 'equal_error_accuracy'))
   cells = [
-      [code, _cell(auc.get((code, 'cosine')), 3),
-       _cell(accuracy.get((code, 'cosine')), 1, 100),
-       _cell(auc.get((code, 'evidence_ratio')), 3)]
+      [code, number(auc.get((code, 'cosine')), 3),
+       number(accuracy.get((code, 'cosine')), 1, 100),
+       number(auc.get((code, 'evidence_ratio')), 3)]
       for code in dict.fromkeys(row['code'] for row in rows)]
   caveats = _caveats(rows, [], ('AUC', 'accuracy'))
   mark = '*' if caveats else ''
@@ -138,7 +97,7 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       + web.footnotes(meaning.footnotes(caveats)))
 
 
-def summary_lines(evaluation: dict[str, Any], width: int) -> list[str]:
+def summary(evaluation: Evaluation, width: int) -> list[str]:
   """The main numbers for the terminal: AUC, and accuracies of few shots.
 
   Args:
@@ -192,9 +151,9 @@ def _caveats(verification: Rows, few_shot: Rows,
 
 def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:
   """For the terminal: heading, cells by code, and chance."""
-  cells = {code: _cell(value, 3) for (code, score), value
+  cells = {code: number(value, 3) for (code, score), value
            in by_score(rows, 'auc').items() if score == 'cosine'}
-  return 'AUC', cells, _cell(0.5, 3)
+  return 'AUC', cells, number(0.5, 3)
 
 
 def _few_shot_column(few: dict[tuple[str, bool], dict[int, dict[str, Any]]],
@@ -203,16 +162,20 @@ def _few_shot_column(few: dict[tuple[str, bool], dict[int, dict[str, Any]]],
   """For the terminal: heading, cells by code, and chance."""
   rows = {code: found[shots] for (code, is_fused), found in few.items()
           if is_fused == fused and shots in found}
-  cells = {code: _cell(row['accuracy'], 1, 100)
-           for code, row in rows.items() if _is_number(row['accuracy'])}
+  cells = {code: number(row['accuracy'], 1, 100)
+           for code, row in rows.items() if is_number(row['accuracy'])}
   chance = next((row['chance'] for row in rows.values()), None)
-  return f'{shots} fused' if fused else _shots(shots), cells, _cell(
+  return f'{shots} fused' if fused else _shots(shots), cells, number(
       chance, 1, 100)
 
 
 def _percents(found: dict[int, dict[str, Any]], key: str,
               shots: Iterable[int]) -> list[str]:
-  return [_cell(found.get(n, {}).get(key), 1, 100) for n in shots]
+  return [_percent(found.get(n, {}).get(key)) for n in shots]
+
+
+def _percent(value: float | None) -> str:
+  return number(value if is_number(value) else None, 1, 100)
 
 
 def _longest(table: dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]
@@ -226,7 +189,7 @@ def _longest(table: dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]
 
 def _largest_error(rows: Rows) -> str:
   errors = [row['standard_error'] for row in rows
-            if _is_number(row['standard_error'])]
+            if is_number(row['standard_error'])]
   if not errors:
     return ''
   return (' Over the trials, the standard errors are at most '
@@ -235,11 +198,3 @@ def _largest_error(rows: Rows) -> str:
 
 def _shots(count: int) -> str:
   return '1 shot' if count == 1 else f'{count} shots'
-
-
-def _cell(value: float | None, digits: int, scale: float = 1) -> str:
-  return f'{scale * value:,.{digits}f}' if _is_number(value) else '–'
-
-
-def _is_number(value: float | None) -> bool:
-  return value is not None and not math.isnan(value)

@@ -10,11 +10,16 @@ apart (strategy 1), or fused into one code by the product of their Normals
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+import math
 from typing import Any
 
 import numpy as np
 import tqdm
 
+from experiments.evaluation import label_sets
+from experiments.evaluation.codes import untrained
+from experiments.evaluation.context import Context
+from experiments.evaluation.encoding import pixels
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.few_shot import few_shot
 from mlvae_jax.measures.verification import (
@@ -32,10 +37,43 @@ _NUM_EPISODES_OF_ALL = 10  # Each has hundreds of groups already.
 _SEED = 0
 
 Codes = Mapping[str, Normal | np.ndarray]
+Rows = list[dict[str, Any]]
 
 
-def verification_rows(codes: Codes, offsets: np.ndarray
-                      ) -> list[dict[str, Any]]:
+def recognition_rows(context: Context) -> dict[str, Rows]:
+  """The sections "verification" and "few_shot".
+
+  Args:
+    context: what is evaluated.
+
+  Returns:
+    Rows of both; {} where the groups were seen in training, or there are no
+    images.
+  """
+  if context.data.shares_groups or not len(context.scored):
+    return {}
+  groups = label_sets.first_groups(context.scored)
+  codes = _codes(context, groups.images)
+  return {'verification': verification_rows(codes, groups.offsets),
+          'few_shot': few_shot_rows(codes, groups.offsets)}
+
+
+def _codes(context: Context, images: np.ndarray) -> Codes:
+  """Codes of the split's first images, each alone, and those of controls."""
+  split, rows = context.split, np.arange(len(images))
+  found = {
+      name: context.encoded(name, {split: rows}).all_alone(split, rows)
+      for name in context.models}
+  codes = dict(found['trained'])
+  codes |= {untrained(name): q
+            for name, q in found.get('untrained', {}).items()}
+  if 'vae' in found:
+    codes['vae'] = next(iter(found['vae'].values()))
+  flat = pixels(images)
+  return codes | {'pixels': flat - flat.mean(axis=0)}
+
+
+def verification_rows(codes: Codes, offsets: np.ndarray) -> Rows:
   """ROC AUC and accuracy at equal error, per code and score.
 
   Args:
@@ -58,7 +96,7 @@ def verification_rows(codes: Codes, offsets: np.ndarray
   return rows
 
 
-def few_shot_rows(codes: Codes, offsets: np.ndarray) -> list[dict[str, Any]]:
+def few_shot_rows(codes: Codes, offsets: np.ndarray) -> Rows:
   """Accuracy of the nearest neighbour, per code, ways, shots and fusion.
 
   Args:
@@ -109,3 +147,58 @@ def _scores(code: Normal | np.ndarray, pairs: Pairs
   return {
       'cosine': cosine(q_first.mean, q_second.mean),
       'evidence_ratio': evidence_ratio(q_first, q_second)}
+
+
+def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
+  """A number of "verification": {(code, score): value}.
+
+  Args:
+    rows: of the section; None where there is none.
+    key: of the number.
+
+  Returns:
+    The numbers that are there: neither None nor NaN.
+  """
+  return {(row['code'], row['score']): row[key]
+          for row in rows or [] if is_number(row[key])}
+
+
+def by_gallery(rows: Rows | None
+               ) -> dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]:
+  """The rows of "few_shot": {(code, many, fused): {shots: row}}.
+
+  Args:
+    rows: of the section; None where there is none.
+
+  Returns:
+    Sorted by many and fused under each code. `many` is False for the fewest
+    groups to choose from at a number of shots, and True for more. A gallery
+    of one image is the same fused or not, so its row stands for both.
+  """
+  rows = rows or []
+  fewest = {}
+  for row in rows:
+    shots, ways = row['shots'], row['ways']
+    fewest[shots] = min(ways, fewest.get(shots, ways))
+  table = {}
+  for row in rows:
+    many = row['ways'] > fewest[row['shots']]
+    table.setdefault((row['code'], many, row['fused']), {})[row['shots']] = row
+  for (code, many, fused), found in table.items():
+    alone = table.get((code, many, False), {}).get(1)
+    if fused and alone:
+      found.setdefault(1, alone)
+  codes = list(dict.fromkeys(row['code'] for row in rows))
+  return dict(sorted(
+      table.items(), key=lambda item: (codes.index(item[0][0]), item[0])))
+
+
+def ways_of(*galleries: dict[int, dict[str, Any]]) -> str:
+  """From how many groups one is chosen, as '20' or '12–20'."""
+  ways = {row['ways'] for found in galleries for row in found.values()}
+  return '–'.join(map(str, sorted({min(ways), max(ways)})))
+
+
+def is_number(value: float | None) -> bool:
+  """Whether a number is there: neither None nor NaN."""
+  return value is not None and not math.isnan(value)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.evaluation import recognition_rows
+from experiments.evaluation.recognition import rows
 from mlvae_jax.grouping.normal import Normal
 
 
@@ -10,10 +10,10 @@ def test_rows_of_an_evaluation():
   mean = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
   codes = {'who': Normal(mean, np.zeros_like(mean)), 'pixels': mean}
   offsets = np.array([0, 4, 8, 12])
-  pairs = recognition_rows.verification_rows(codes, offsets)
+  pairs = rows.verification_rows(codes, offsets)
   assert [(row['code'], row['score']) for row in pairs] == [
       ('who', 'cosine'), ('who', 'evidence_ratio'), ('pixels', 'cosine')]
-  few = recognition_rows.few_shot_rows(codes, offsets)
+  few = rows.few_shot_rows(codes, offsets)
   assert {(row['code'], row['shots'], row['fused']) for row in few} == {
       (code, shots, fused) for code in codes
       for shots, fused in ((1, False), (2, False), (2, True), (3, False),

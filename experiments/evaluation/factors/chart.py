@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
-from experiments.evaluation.factor_tables import by_cell, labels_of
-from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.codes import by_code, chance_by, in_words
+from experiments.evaluation.section import Evaluation
 from experiments.pictures.sheets import BLUE, Drawing, shorten
 from mlvae_jax.model.model import Model
 
@@ -25,24 +25,24 @@ _CAPTION = (
     'frame belongs in the factors that no group shares.')
 
 
-def draw_factors(workdir: str, model: Model) -> Drawing | None:
+def draw_factors(evaluation: Evaluation, model: Model) -> Drawing | None:
   """Code x label, accuracies over chance.
 
   Args:
-    workdir: of the run.
+    evaluation: the contents of evaluation.json.
     model: the rows of its factors come first.
 
   Returns:
-    The chart of what evaluation.json has in "factors"; None for nothing.
+    The chart of "factors"; None where there is nothing.
   """
-  rows = read_evaluation(workdir).get('factors')
+  rows = evaluation.get('factors') or []
   table = {code: found for (code, source), found
-           in by_cell(rows or [], 'accuracy').items() if source == 'mean'}
+           in by_code(rows, 'accuracy', 'label').items() if source == 'mean'}
   if not table:
     return None
   own = {f.name: f.grouping for f in model.factors if f.name in table}
   codes = [*own, *(code for code in table if code not in own)]
-  labels = labels_of(rows)
+  labels = chance_by(rows, 'label')
   accuracy = np.array([
       [table[code].get(label, np.nan) for label in labels] for code in codes])
   figure = Figure(
@@ -79,7 +79,7 @@ def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:
       range(len(labels)), [
           f'{shorten(label)}\nchance {100 * chance:.1f}'
           for label, chance in labels.items()], parse_math=False)
-  ax.set_yticks(range(len(codes)), [_label(code) for code in codes],
+  ax.set_yticks(range(len(codes)), [in_words(code, 24) for code in codes],
                 parse_math=False)
   ax.tick_params(length=0, top=True, labeltop=True, bottom=False,
                  labelbottom=False)
@@ -89,9 +89,3 @@ def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:
   for edge in range(len(labels)):
     ax.axvline(edge - 0.5, color='white', linewidth=1.5)
   ax.spines[:].set_visible(False)
-
-
-def _label(code: str) -> str:
-  """A code's name as text, shortened to fit."""
-  name = code.replace('_', ' ')
-  return name if len(name) <= 24 else f'{name[:23]}…'

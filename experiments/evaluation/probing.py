@@ -1,10 +1,7 @@
-"""What classifiers predict from the codes: rows of "probes" of evaluation.json.
+"""What classifiers predict from codes: which codes, and how they are probed.
 
-For every k, grouped factors accumulate the evidence of k images of a label
-(strategy 1 for k = 1, else strategy 2). The first grouping's labels are
-predicted from the codes of its own factors, of the ungrouped factors and of
-the controls; a further grouping's labels from the factors grouped by it.
-What any code says about any label is `factor_matrix.py`'s.
+For every k, the codes accumulate the evidence of k images of a label (strategy
+1 for k = 1, else strategy 2).
 """
 
 from __future__ import annotations
@@ -16,13 +13,14 @@ import jax
 import numpy as np
 import tqdm
 
+from experiments.evaluation.codes import untrained
 from experiments.evaluation.encoding import Encoded, mean_pixels
-from experiments.evaluation.label_sets import Labelled
+from experiments.evaluation.label_sets import LabelSet
 from mlvae_jax.measures import probes
 from mlvae_jax.measures.probes import Examples
 
 _SEED = 0
-_SOURCES = ('mean', 'sample')
+SOURCES = ('mean', 'sample')
 
 Features = Callable[[str, np.ndarray], np.ndarray]  # (split, rows [M, k])
 
@@ -46,46 +44,16 @@ class Code(NamedTuple):
   repeat_ks: tuple[int, ...] = ()
 
 
-def first_codes(codes: Mapping[str, Encoded], images: Mapping[str, np.ndarray],
-                grouping: str, ks: tuple[int, ...]) -> Iterator[Code]:
-  """What is probed for the labels of the first grouping.
-
-  Args:
-    codes: 'trained', 'untrained' and perhaps 'vae'.
-    images: by split.
-    grouping: the first grouping.
-    ks: images of evidence.
-
-  Yields:
-    The factors, but those of another grouping, and the controls.
-  """
-  more = tuple(k for k in ks if k > 1)
-  grouped = codes['trained'].model.grouped
-  for factor in codes['trained'].factors:
-    # A VAE's code is accumulated as if it were grouped (paper, section 4).
-    accumulates = factor.grouping == grouping or not grouped
-    if factor.grouping is not None and not accumulates:
-      continue
-    which = (ks, ()) if accumulates else ((1,), more)
-    yield from factor_codes(codes, factor.name, *which)
-    if not accumulates:
-      for source in _SOURCES:
-        yield Code(
-            f'{factor.name}_accumulated', source,
-            code_features(codes['trained'], factor.name, source), more)
-  yield from control_codes(codes, images, ks)
-
-
 def factor_codes(codes: Mapping[str, Encoded], factor: str,
                  ks: tuple[int, ...], repeat_ks: tuple[int, ...] = ()
                  ) -> Iterator[Code]:
   """A factor's code, and its mean where the encoder is untrained."""
-  for source in _SOURCES:
+  for source in SOURCES:
     yield Code(factor, source, code_features(codes['trained'], factor, source),
                ks, repeat_ks)
   if 'untrained' in codes:
     yield Code(
-        f'untrained_{factor}', 'mean',
+        untrained(factor), 'mean',
         code_features(codes['untrained'], factor, 'mean'), ks, repeat_ks)
 
 
@@ -95,7 +63,7 @@ def control_codes(codes: Mapping[str, Encoded],
   """The codes of a VAE, where there is one, and pixels."""
   if 'vae' in codes:
     for factor in codes['vae'].factors:
-      for source in _SOURCES:
+      for source in SOURCES:
         yield Code('vae', source,
                    code_features(codes['vae'], factor.name, source), ks)
   yield Code(
@@ -116,12 +84,12 @@ def code_features(encoded: Encoded, factor: str, source: str) -> Features:
   return features
 
 
-def run_probes(labelled: Labelled, codes: Iterable[Code], num_steps: int
+def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
                ) -> Iterator[dict[str, Any]]:
   """Probes every code for every k.
 
   Args:
-    labelled: the labels to predict, and from which images.
+    chosen: the labels to predict, and from which images.
     codes: from which codes.
     num_steps: optimisation steps of a probe.
 
@@ -130,18 +98,18 @@ def run_probes(labelled: Labelled, codes: Iterable[Code], num_steps: int
   """
   todo = [(code, k) for code in codes for k in code.ks]
   for code, k in tqdm.tqdm(
-      todo, desc=f'probes of {labelled.grouping}', unit='probe',
+      todo, desc=f'probes of {chosen.grouping}', unit='probe',
       dynamic_ncols=True):
-    score = _probe(labelled, k, code.features, num_steps)
+    score = _probe(chosen, k, code.features, num_steps)
     if score is not None:
       for any_k in (k, *code.repeat_ks):
         yield {
-            'code': code.name, 'label': labelled.grouping,
+            'code': code.name, 'label': chosen.grouping,
             'strategy': 1 if any_k == 1 else 2, 'source': code.source,
             'k': any_k, **score}
 
 
-def _probe(labelled: Labelled, k: int, features: Features, num_steps: int
+def _probe(chosen: LabelSet, k: int, features: Features, num_steps: int
            ) -> dict[str, float] | None:
   """Probes the codes of sets of k images.
 
@@ -149,13 +117,13 @@ def _probe(labelled: Labelled, k: int, features: Features, num_steps: int
   part has no label of k images.
   """
   examples = []
-  for number, part in enumerate(labelled.parts):
+  for number, part in enumerate(chosen.parts):
     rows, labels = part.windows(k, _SEED + number)
     if not len(rows):
       return None
     examples.append(Examples(features(part.split, rows), labels))
   score = probes.probe(
-      *examples, num_classes=labelled.num_classes, seed=_SEED,
+      *examples, num_classes=chosen.num_classes, seed=_SEED,
       num_steps=num_steps)
   return {**score._asdict(), 'examples': len(labels),
           'labels': len(np.unique(labels))}

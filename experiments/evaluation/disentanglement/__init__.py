@@ -1,0 +1,10 @@
+"""MIG and DCI, dimension by dimension."""
+
+from experiments.evaluation.disentanglement import rows, tables
+from experiments.evaluation.section import Section
+
+SECTION = Section(
+    name='disentanglement',
+    rows=rows.disentanglement_rows,
+    tables=tables.report,
+)

@@ -1,0 +1,41 @@
+"""Tables of the ELBO and its terms."""
+
+from __future__ import annotations
+
+from experiments.evaluation import web
+from experiments.evaluation.formatting import number
+from experiments.evaluation.section import Evaluation, Pairs, Results
+
+
+def key_numbers(results: Results) -> Pairs:
+  """The ELBO of the test images."""
+  if 'test' not in results.evaluation.get('elbo', {}):
+    return []
+  value = results.evaluation['elbo']['test']['elbo_per_image']
+  return [('test ELBO per image', number(value, 1))]
+
+
+def report(results: Results) -> str:
+  """The ELBO and its terms per split; '' without numbers."""
+  elbos = results.evaluation.get('elbo')
+  if not elbos:
+    return ''
+  names = list(next(iter(elbos.values()))['kl'])
+  rows = [
+      [split, *(number(v, 2) for v in (
+          e['elbo_per_image'], e['elbo'], e['log_lik'],
+          *(e['kl'][name] for name in names)))] for split, e in elbos.items()]
+  return (
+      '<h2>ELBO</h2><p>In nats. The last columns are terms of the ELBO per '
+      'group: it is the log likelihood less the KL divergences.</p>'
+      + web.table(
+          ['split', 'ELBO per image', 'ELBO per group', 'log likelihood',
+           *(f'KL of {name}' for name in names)], rows))
+
+
+def summary(evaluation: Evaluation, width: int) -> list[str]:
+  """The ELBO per image of each split, in a line; none without numbers."""
+  del width  # No codes are named.
+  elbos = [f'{split} {value["elbo_per_image"]:.1f}'
+           for split, value in evaluation.get('elbo', {}).items()]
+  return [f'ELBO per image: {", ".join(elbos)}'] if elbos else []

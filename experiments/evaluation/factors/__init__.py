@@ -1,0 +1,12 @@
+"""Which labels each code predicts, where the data have several groupings."""
+
+from experiments.evaluation.factors import chart, rows, tables
+from experiments.evaluation.section import Section
+
+SECTION = Section(
+    name='factors',
+    rows=rows.factor_rows,
+    tables=tables.report,
+    summary=tables.summary,
+    charts={'factors': chart.draw_factors},
+)

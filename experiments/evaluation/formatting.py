@@ -1,0 +1,32 @@
+"""Numbers and values as text, for the tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number(value: float | None, digits: int, scale: float = 1,
+           missing: str = '–') -> str:
+  """A number as text.
+
+  Args:
+    value: the number; None where there is none.
+    digits: decimals.
+    scale: what to multiply by, 100 for %.
+    missing: what stands for None.
+
+  Returns:
+    '1,234.5', say.
+  """
+  return missing if value is None else f'{scale * value:,.{digits}f}'
+
+
+def plain(value: Any) -> str:
+  """A JSON value as text."""
+  if value is None or value == '':
+    return '–'
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, list):
+    return ', '.join(map(plain, value))
+  return f'{value:.5g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,13 @@
+"""What classifiers predict from each code, for k images of evidence."""
+
+from experiments.evaluation.probes import chart, rows, tables
+from experiments.evaluation.section import Section
+
+SECTION = Section(
+    name='probes',
+    rows=rows.probe_rows,
+    tables=tables.report,
+    summary=tables.summary,
+    key_numbers=tables.key_numbers,
+    charts={'evidence': chart.draw_evidence},
+)

@@ -1,0 +1,155 @@
+"""Tables of what classifiers predict from the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from experiments.evaluation import meaning, web
+from experiments.evaluation.codes import by_code, chance_by
+from experiments.evaluation.formatting import number, plain
+from experiments.evaluation.probes.rows import Rows, by_label
+from experiments.evaluation.section import Evaluation, Pairs, Results
+
+_SUMMARY_KS = (1, 2, 5, 10)
+
+
+def key_numbers(results: Results) -> Pairs:
+  """The accuracies from posterior means, for the least and the most evidence.
+
+  Args:
+    results: of a run.
+
+  Returns:
+    Accuracies of the model's factors, each for its own label or the first,
+    and chance.
+  """
+  model, labels = results.model, by_label(results.evaluation)
+  keys = []
+  for factor in model.factors:
+    found = labels.get(factor.grouping) or next(iter(labels.values()), [])
+    values = by_code(found, 'accuracy', 'k').get((factor.name, 'mean'), {})
+    # Another image says nothing about the code of an ungrouped factor.
+    ks = [min(values), max(values)] if values else []
+    if factor.grouping is None and model.grouped:
+      ks = ks[:1]
+    caveats = meaning.caveats(found, 'k')
+    for k in dict.fromkeys(ks):
+      said = f' ({caveats[k].partition(",")[0]})' if k in caveats else ''
+      keys.append((f'{factor.name} accuracy, k\xa0=\xa0{k}{said}',
+                   f'{number(values[k], 1, 100)}\xa0%'))
+  for label, found in labels.items():
+    chance = chance_by(found, 'k')
+    keys.append((f'chance{_of(label, labels)}',
+                 f'{number(chance[min(chance)], 1, 100)}\xa0%'))
+  return keys
+
+
+def report(results: Results) -> str:
+  """What classifiers predict from the codes, for every k.
+
+  Args:
+    results: of a run. Where nothing was evaluated, or there was nothing to
+      score, the report says so.
+
+  Returns:
+    HTML with a heading.
+  """
+  evaluation = results.evaluation
+  if evaluation.get('probes') is None:
+    tables = [web.missing('There is no evaluation of this run', 'evaluate',
+                          results.workdir)]
+  elif not evaluation['probes']:
+    tables = [_nothing_to_score(evaluation)]
+  else:
+    tables = [_introduction(results), *_tables(results), _protocol(evaluation)]
+  return web.lines('<h2>What each code predicts</h2>', *tables,
+                   results.figures.get('evidence'))
+
+
+def _introduction(results: Results) -> str:
+  wish = ('A factor that groups share should predict the label (towards '
+          '100&nbsp;%, 0 nats), the others should not (chance). '
+          if results.model.grouped else '')
+  return (
+      '<p>A classifier predicts the label from each code; k images of a label '
+      'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
+      f'{wish}The rows in bold are the model\'s factors, the others are '
+      'controls.</p>')
+
+
+def _tables(results: Results) -> Iterator[str]:
+  """Accuracy and conditional entropy, by label."""
+  labels = by_label(results.evaluation)
+  own = [f.name for f in results.model.factors]
+  for label, found in labels.items():
+    for heading, key, scale, digits in (
+        ('Test accuracy in %', 'accuracy', 100, 1),
+        ('Conditional entropy in nats', 'conditional_entropy', 1, 3)):
+      table = by_code(found, key, 'k')
+      ks = sorted({k for values in table.values() for k in values})
+      caveats = meaning.caveats(found, 'k')
+      if key == 'accuracy':
+        table['chance', ''] = chance_by(found, 'k')
+      yield (
+          f'<h3>{web.escape(heading + _of(label, labels))}</h3>' + web.table(
+              ['code', 'source', *(f'k={k}{_mark(k, caveats)}' for k in ks)],
+              [[code, source,
+                *(number(values.get(k), digits, scale) for k in ks)]
+               for (code, source), values in table.items()], bold=own)
+          + web.footnotes(_footnotes(caveats)))
+
+
+def _protocol(evaluation: Evaluation) -> str:
+  protocol = '; '.join(
+      f'{name.replace("_", " ")}: {plain(value)}'
+      for name, value in evaluation.get('protocol', {}).items())
+  return protocol and f'<p class="soft">{web.escape(protocol)}</p>'
+
+
+def _nothing_to_score(evaluation: Evaluation) -> str:
+  why = '; '.join(evaluation.get('warnings') or [
+      'no split has enough images with labels'])
+  return ('<p class="missing">This run was evaluated, but no probe could be '
+          f'scored: {web.escape(why)}.</p>')
+
+
+def summary(evaluation: Evaluation, width: int) -> list[str]:
+  """What the probes say, for the terminal: accuracies in %, by label.
+
+  Args:
+    evaluation: the contents of evaluation.json.
+    width: characters for a code, 24 to 36.
+
+  Returns:
+    Lines of at most 79 characters.
+  """
+  labels = by_label(evaluation)
+  lines = (['no probe could be scored'] if evaluation.get('probes') == []
+           else [])
+  for label, found in labels.items():
+    present = {row['k'] for row in found}
+    ks = [k for k in _SUMMARY_KS if k in present]
+    caveats = meaning.caveats(found, 'k')
+    title = f'test accuracy in %{_of(label, labels)}'[:width + 7]
+    lines.append(title.ljust(width + 7)
+                 + ''.join(f'{f"k={k}{_mark(k, caveats)}":>8}' for k in ks))
+    rows = [*by_code(found, 'accuracy', 'k').items(),
+            (('chance', ''), chance_by(found, 'k'))]
+    for (code, source), values in rows:
+      lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
+          f'{number(values.get(k), 1, 100, "-"):>8}' for k in ks))
+    lines += _footnotes({k: caveats[k] for k in ks if k in caveats})
+  return lines
+
+
+def _mark(k: int, caveats: Mapping[int, str]) -> str:
+  return '*' if k in caveats else ''
+
+
+def _footnotes(caveats: Mapping[int, str]) -> list[str]:
+  return meaning.footnotes({f'k={k}': why for k, why in caveats.items()})
+
+
+def _of(label: str | None, labels: Mapping[str | None, Rows]) -> str:
+  """What to add to a heading where there are several labels."""
+  return f' of {label}' if len(labels) > 1 else ''

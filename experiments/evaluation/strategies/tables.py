@@ -1,0 +1,35 @@
+"""The table that compares the two strategies of encoding."""
+
+from __future__ import annotations
+
+from experiments.evaluation import web
+from experiments.evaluation.formatting import number
+from experiments.evaluation.section import Results
+
+_STRATEGIES = {1: '1: each image alone', 2: '2: evidence of its group'}
+_TEXT = (
+    '<p>When test images are encoded, strategy 1 disregards how they are '
+    'grouped: each image is a group. Strategy 2 takes several images of a '
+    'group, here up to {size}, and accumulates their evidence into the codes '
+    'that they share, whose KL counts once for all of them. {images:,} test '
+    'images, in nats per image; the squared error is per pixel, of pixels '
+    'from 0 to 1.</p>')
+
+
+def report(results: Results) -> str:
+  """The ELBO and its terms under each strategy; '' without numbers."""
+  rows = results.evaluation.get('strategies')
+  if not rows:
+    return ''
+  factors = list(rows[0]['kl'])
+  cells = [
+      [_STRATEGIES.get(row['strategy'], str(row['strategy'])),
+       number(row['elbo_per_image'], 2), number(row['log_lik'], 2),
+       *(number(row['kl'].get(name), 2) for name in factors),
+       number(row['log_lik_of_means'], 2), number(row['squared_error'], 5)]
+      for row in rows]
+  text = _TEXT.format(
+      size=max(row['set_size'] for row in rows), images=rows[0]['images'])
+  return '<h2>Two strategies of encoding</h2>' + text + web.table(
+      ['strategy', 'ELBO', 'log likelihood', *(f'KL of {n}' for n in factors),
+       'log likelihood of means', 'squared error'], cells)
