@@ -13,7 +13,7 @@ from experiments.evaluation.section import Evaluation
 from experiments.pictures.sheets import BLUE, Drawing, shorten
 from mlvae_jax.model.model import Model
 
-_COLOURS = LinearSegmentedColormap.from_list('told', ['#ffffff', BLUE])
+_COLOURS = LinearSegmentedColormap.from_list('predicted', ['#ffffff', BLUE])
 _CAPTION = (
     'Label accuracy by code: the test accuracy in % of a classifier that '
     'predicts the labels of each grouping (columns) from the posterior mean '
@@ -65,12 +65,12 @@ def draw_factors(evaluation: Evaluation, model: Model) -> Drawing | None:
 def _draw_cells(ax: Axes, accuracy: np.ndarray, chance: np.ndarray) -> None:
   """Colours and numbers of accuracies `[codes, labels]`."""
   # Where chance is 1 there is nothing to predict.
-  told = (accuracy - chance) / np.maximum(1 - chance, 1e-9)
-  ax.imshow(np.clip(told, 0, 1), cmap=_COLOURS, vmin=0, vmax=1, aspect='auto')
+  gain = (accuracy - chance) / np.maximum(1 - chance, 1e-9)
+  ax.imshow(np.clip(gain, 0, 1), cmap=_COLOURS, vmin=0, vmax=1, aspect='auto')
   for (row, column), value in np.ndenumerate(accuracy):
     if not np.isnan(value):
       ax.text(column, row, f'{100 * value:.1f}', ha='center', va='center',
-              color='white' if told[row, column] > 0.6 else 'black')
+              color='white' if gain[row, column] > 0.6 else 'black')
 
 
 def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:

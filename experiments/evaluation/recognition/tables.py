@@ -21,6 +21,7 @@ from experiments.evaluation.section import Evaluation, Pairs, Results
 
 _SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
 
+
 def key_numbers(results: Results) -> Pairs:
   """The AUC of the model's factors."""
   auc = by_score(results.evaluation.get('verification'), 'auc')
