@@ -33,7 +33,7 @@ from experiments.evaluation.registry import CHARTS
 from experiments.evaluation.results import read_evaluation
 from experiments.pictures.registry import PICTURES
 from experiments.pictures.sheets import STYLE, Drawing, save
-from experiments.pictures.shown import Subject
+from experiments.pictures.subject import Subject
 from experiments.runs.log import read_metrics
 from experiments.runs.workdir import (
     load_data,

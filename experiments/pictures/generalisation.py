@@ -21,13 +21,12 @@ from experiments.pictures.sheets import (
     Sheet,
     shorten,
 )
-from experiments.pictures.shown import (
+from experiments.pictures.shown import encode, group_codes
+from experiments.pictures.subject import (
     NUM_EVIDENCE,
     NUM_SETS,
     Groups,
     Subject,
-    encode,
-    group_codes,
     groups_of,
     in_words,
 )

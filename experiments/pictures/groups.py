@@ -17,14 +17,16 @@ from experiments.pictures.sheets import (
     shorten,
 )
 from experiments.pictures.shown import (
-    MAX_MEMBERS,
-    NUM_SETS,
-    SEED,
-    Subject,
     choose_images,
     choose_members,
     encode,
     group_codes,
+)
+from experiments.pictures.subject import (
+    MAX_MEMBERS,
+    NUM_SETS,
+    SEED,
+    Subject,
     variants,
 )
 from experiments.pictures.swaps import can_swap

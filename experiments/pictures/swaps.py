@@ -8,14 +8,8 @@ import jax
 import numpy as np
 
 from experiments.pictures.sheets import BLUE, GREEN, LIGHT, RED, Drawing, Sheet
-from experiments.pictures.shown import (
-    NUM_SETS,
-    SEED,
-    Subject,
-    choose_images,
-    infer_codes,
-    variants,
-)
+from experiments.pictures.shown import choose_images, infer_codes
+from experiments.pictures.subject import NUM_SETS, SEED, Subject, variants
 import mlvae_jax
 from mlvae_jax.model.model import Model
 

@@ -65,7 +65,7 @@ def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
       kl[factor.name] = float(np.sum(kl_divergence(q))) / len(rows)
       posteriors[factor.name] = Normal(*map(np.asarray, q)).take(ids)
     found.append({
-        'strategy': strategy, 'split': 'test', 'images': len(rows),
+        'strategy': strategy, 'split': split, 'images': len(rows),
         'set_size': 1 if strategy == 1 else SET_SIZE,
         **_likelihoods(model, params, images.images, rows, posteriors, kl)})
   return {'strategies': found}

@@ -12,6 +12,7 @@ from experiments.cli import UserError
 from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.pictures import generalisation, groups, shown, swaps
+from experiments.pictures.subject import Subject, groups_of, variants
 import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages, Labels
 from mlvae_jax.model.factors import parse_factors
@@ -45,7 +46,7 @@ def _subject(factors=_FACTORS, data=None, **fields):
       data.train.images.shape[1:])
   values = {'model': model, 'params': pictures.init(model), 'data': data,
             'factor': model.grouped[0].name if model.grouped else None}
-  return shown.Subject(**values | fields)
+  return Subject(**values | fields)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -129,7 +130,7 @@ def test_strategy_1_takes_each_image_alone():
 
 def test_an_image_of_no_known_group_is_its_own():
   data = _splits(test=_images([0, 0, 1, 1], [-1, 0, -1, 0]))
-  groups = shown.groups_of(data.test, 'lamp')
+  groups = groups_of(data.test, 'lamp')
   assert groups.ids.tolist() == [2, 0, 4, 0]
   assert groups.name(4) == '?' and groups.name(0) == 'red'
   rows = np.array([0, 2])
@@ -163,7 +164,7 @@ def test_generation_says_how_far_codes_are_from_the_prior():
 
 
 def test_variants_name_what_is_not_the_first():
-  found = dict(shown.variants(_subject(), ['who', 'lamp']))
+  found = dict(variants(_subject(), ['who', 'lamp']))
   assert list(found) == ['', '_lamp', '_strategy_1', '_lamp_strategy_1']
   assert found['_lamp_strategy_1'].factor == 'lamp'
   assert found['_lamp_strategy_1'].strategy == 1

@@ -15,6 +15,7 @@ from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets.splits import Splits
 from experiments.pictures import sheets, shown
+from experiments.pictures.subject import Subject
 from experiments.runs import loop
 from experiments.runs.build import make_model
 from experiments.runs.workdir import datasets, open_workdir
@@ -205,7 +206,7 @@ def _subject(sizes=(30, 12, 1), **fields):
   data = _data(sizes)
   model, params = _model(data)
   values = {'model': model, 'params': params, 'data': data, 'factor': 'who'}
-  return shown.Subject(**values | fields)
+  return Subject(**values | fields)
 
 
 @pytest.mark.parametrize('strategy, count', [(1, 1), (2, 11)])

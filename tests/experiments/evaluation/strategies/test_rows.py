@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.datasets.splits import Splits
+from experiments.datasets.splits import Splits, split_images
 from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import encode_rows
 from experiments.evaluation.strategies import rows as strategies
@@ -77,3 +77,11 @@ def test_a_vae_has_one_strategy(params):
   vae = Model(parse_factors('z:2'), (4, 4, 1), network=MLP((8,)))
   assert _rows(vae, vae.init(jax.random.key(0)), random_images()) == []
   assert _rows(MODEL, params, random_images().take([])) == []
+
+
+def test_rows_name_the_split_they_are_of(params):
+  data = split_images(random_images(60), (0.5, 0.25))
+  rows = strategies.strategy_rows(Context(
+      {'trained': (MODEL, params)}, data, split='validation'))['strategies']
+  assert [(row['split'], row['images']) for row in rows] == 2 * [
+      ('validation', len(data.validation))]
