@@ -108,15 +108,15 @@ def evaluate(
   """Evaluates a run and writes its evaluation.json.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
     data: the run's data set.
-    vae_workdir: of a VAE on the same data, or None.
+    vae_workdir: folder of a run of a VAE on the same data, or None.
     ks: numbers of images of evidence per group; None for 1 to 10, or for 1, 2
       and 5 of an SVI model.
     probe_steps: optimisation steps of a probe.
-    split: to score on: 'test', or 'validation', of which probes are then
+    split: split to score on: 'test', or 'validation', of which probes are then
       chosen by one half and scored on the other.
-    step: of which checkpoint, as `mlvae_jax.load` takes it.
+    step: step of the checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
     What evaluation.json holds, or evaluation_validation.json.

@@ -81,10 +81,10 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
   """Draws every figure that the model and the files of a run allow.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
     data: the run's data set.
     only: which figures, of `NAMES`; by default all.
-    step: of which checkpoint, as `mlvae_jax.load` takes it.
+    step: step of the checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
     The paths of the figures.

@@ -52,7 +52,7 @@ def write(workdir: str) -> str:
   """Writes a run's report.html, whole or not at all.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
 
   Returns:
     The path of the report.

@@ -36,8 +36,8 @@ def by_code(rows: Iterable[Mapping[str, Any]], key: str, column: str
   """A number of a section's rows: {(code, source): {column: number}}.
 
   Args:
-    rows: of probes; those of one label where the column is 'k'.
-    key: of the number.
+    rows: rows of probes; those of one label where the column is 'k'.
+    key: key of the number.
     column: the key whose values are the columns, 'k' or 'label'.
 
   Returns:
@@ -59,7 +59,8 @@ def looks(codes: Sequence[str], model: Model) -> dict[str, dict[str, Any]]:
   """How to plot each code: controls thin, in the colour of their factor.
 
   Args:
-    codes: in an order that settles markers and the controls' own colours.
+    codes: names of the codes, in an order that settles
+      markers and the controls' own colours.
     model: its factors are drawn thick.
 
   Returns:

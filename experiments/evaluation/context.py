@@ -79,8 +79,9 @@ class Context:
     """The posteriors of a model.
 
     Args:
-      name: of the model, in `models`.
-      rows: by split `[M]`, sorted and distinct: all that will be asked for.
+      name: name of the model in `models`.
+      rows: rows by split, `[M]`, sorted and distinct: all that will be asked
+        for.
 
     Returns:
       The posteriors; each is inferred when it is first asked for.

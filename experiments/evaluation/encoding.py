@@ -2,7 +2,7 @@
 
 All that the evaluation knows of posteriors goes through `Encoded`. A model
 without an encoder (SVI) infers them by optimisation instead. Pixels,
-the control beside every code, are here too.
+the control next to every code, are here too.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Encoded:
       model: static.
       params: its parameters.
       images: `[N, H, W, C]` uint8 by split.
-      rows: by split `[M]`, sorted and distinct: all that will be asked for;
-        None for all rows.
+      rows: rows by split, `[M]`, sorted and distinct: all that will be asked
+        for; None for all rows.
       cache: posteriors of this model that were inferred before, and will be.
     """
     self.model = model
@@ -59,7 +59,7 @@ class Encoded:
     """Strategy 1: each image its own group.
 
     Args:
-      split: of the rows.
+      split: split of the rows.
       factor: name of the factor.
       rows: `[R]`.
 
@@ -93,7 +93,7 @@ class Encoded:
     """Strategy 2: the images of a set accumulate their evidence.
 
     Args:
-      split: of the rows.
+      split: split of the rows.
       factor: name of the factor.
       rows: `[R]`; a row may be in several sets.
       set_ids: `[R]` ints in `[0, num_sets)`.

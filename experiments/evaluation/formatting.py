@@ -12,8 +12,8 @@ def number(value: float | None, digits: int, scale: float = 1,
   Args:
     value: the number; None where there is none.
     digits: decimals.
-    scale: what to multiply by, 100 for %.
-    missing: what stands for None.
+    scale: factor of the number, 100 for %.
+    missing: text for None.
 
   Returns:
     '1,234.5', say.

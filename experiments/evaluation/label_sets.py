@@ -29,7 +29,7 @@ class Part(NamedTuple):
   """Images with their labels.
 
   Attributes:
-    split: where the images are.
+    split: name of the split that has the images.
     rows: `[N]` distinct rows of the split.
     labels: `[N]` ints in `[0, num_classes)`.
   """
@@ -59,7 +59,7 @@ class LabelSet(NamedTuple):
   Attributes:
     grouping: name of the grouping.
     num_classes: number of its labels that take part.
-    parts: to train, choose and score on.
+    parts: images to train, to choose and to score on.
   """
 
   grouping: str
@@ -84,7 +84,8 @@ def first(data: Splits, scored: str = 'test',
   Args:
     data: the splits.
     scored: split to score on, 'test' or 'validation'.
-    limits: of each part at most this many images, at random; None for all.
+    limits: largest number of images of each part, which are then chosen at
+      random; None for all.
 
   Returns:
     The images.

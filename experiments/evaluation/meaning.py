@@ -30,8 +30,8 @@ def find_warnings(config: Config, model: Model, data: Splits,
   """Why a run, or its evaluation, will mean nothing, or little.
 
   Args:
-    config: of the run.
-    model: of the run.
+    config: configuration of the run.
+    model: model of the run.
     data: the splits.
     scored: split that the evaluation scores on, 'test' or 'validation'.
 
@@ -63,8 +63,8 @@ def caveat(examples: int, labels: int) -> str | None:
   """What is to be said next to a score of so few examples or labels.
 
   Args:
-    examples: how many the score is an average over.
-    labels: how many different ones they have.
+    examples: number of examples that the score is an average over.
+    labels: number of different labels they have.
 
   Returns:
     'only 1 label, so these scores mean nothing', 'only 7 examples, so ...';
@@ -81,8 +81,8 @@ def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
   """What is to be said next to the scores of a table, column by column.
 
   Args:
-    rows: of a section of evaluation.json. Those without "examples" are of an
-      older version, and nothing is said of them.
+    rows: rows of a section of evaluation.json. Those without "examples"
+      are of an older version, and nothing is said of them.
     column: the key whose values are the columns, 'k', 'label' or 'shots'.
 
   Returns:

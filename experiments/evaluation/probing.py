@@ -29,9 +29,10 @@ class Code(NamedTuple):
   """Something that a probe is to read.
 
   Attributes:
-    name: as evaluation.json has it.
+    name: name in evaluation.json.
     source: 'mean' or 'sample'.
-    features: of a split and rows `[M, k]` of it, codes `[M, D]`.
+    features: function of a split and rows `[M, k]` of it that gives codes
+      `[M, D]`.
     ks: images of evidence to accumulate.
     repeat_ks: further k for which the first result stands, because the code
       does not depend on k.
@@ -90,7 +91,7 @@ def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
 
   Args:
     chosen: the labels to predict, and from which images.
-    codes: from which codes.
+    codes: the codes to predict them from.
     num_steps: optimisation steps of a probe.
 
   Yields:

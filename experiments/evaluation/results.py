@@ -18,7 +18,7 @@ def read_evaluation(workdir: str) -> dict[str, Any]:
   """The contents of evaluation.json; {} where there is none.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run.
 
   Returns:
     The JSON object.

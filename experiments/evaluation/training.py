@@ -42,7 +42,7 @@ def draw_curves(records: Records, model: Model) -> Drawing | None:
 
   Args:
     records: the lines of metrics.jsonl.
-    model: whose factors' KL is drawn.
+    model: the model whose factors' KL is drawn.
 
   Returns:
     The chart; None without records.

@@ -20,7 +20,7 @@ def save(path: str) -> None:
   """Writes a picture of all shapes in all colours, at random in the rest.
 
   Args:
-    path: of the PNG. What the preset holds out is framed in red.
+    path: path of the PNG. What the preset holds out is framed in red.
   """
   grid = np.indices((len(OUTLINES), len(COLOURS))).reshape(2, -1).T
   scenes = sample(len(grid))

@@ -93,9 +93,9 @@ def group_codes(subject: Subject, members: Sequence[np.ndarray],
   Args:
     subject: its model is used.
     members: rows of each set, all of which are evidence.
-    grouping: of the factors.
+    grouping: grouping of the factors.
     key: optional, for samples in place of means; consumed.
-    images: of the rows; by default the test images.
+    images: images that have the rows; by default the test images.
 
   Returns:
     `[len(members), D]` per factor of that grouping.
@@ -115,9 +115,9 @@ def encode(subject: Subject, members: Sequence[np.ndarray],
     subject: its model is used.
     members: rows of each set.
     key: optional, for samples in place of means; consumed.
-    grouping: whose factors accumulate the evidence of a set's rows; all
-      others, and without a grouping all, are of each row alone.
-    images: of the rows; by default the test images.
+    grouping: grouping whose factors accumulate the evidence of a set's
+      rows; all others, and without a grouping all, are of each row alone.
+    images: images that have the rows; by default the test images.
 
   Returns:
     `[N, D]` per factor, N rows in all.

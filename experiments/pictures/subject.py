@@ -23,7 +23,7 @@ class Groups(NamedTuple):
 
   Attributes:
     ids: `[N]` ints; an image of no known group has one of its own.
-    names: of the known groups.
+    names: names of the known groups.
   """
 
   ids: np.ndarray
@@ -56,7 +56,7 @@ class Subject(NamedTuple):
   Attributes:
     model: static.
     params: its parameters.
-    data: whose test images are shown.
+    data: splits whose test images are shown.
     factor: name of the factor that is shown, None in a VAE.
     strategy: 1 infers all codes from each image alone; 2 accumulates the
       evidence of groups in the codes that they share (paper section 4).
@@ -116,8 +116,8 @@ def variants(subject: Subject, names: Sequence[str | None],
   """The subject with each factor and strategy, and how its file name ends.
 
   Args:
-    subject: of any factor.
-    names: of the factors; the first is not named in the file's name.
+    subject: a subject of any factor.
+    names: names of the factors; the first is not named in the file's name.
     strategies: strategy 2 is not named in the file's name. There is but one
       where nothing is grouped.
 

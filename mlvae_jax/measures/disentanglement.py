@@ -30,7 +30,7 @@ class Gap(NamedTuple):
   Attributes:
     gap: MIG of the factor, in [0, 1].
     mutual_information: `[D]` in nats, of each dimension and the factor.
-    entropy: of the factor, in nats.
+    entropy: entropy of the factor, in nats.
   """
 
   gap: float
@@ -94,9 +94,9 @@ def importance(train: tuple[np.ndarray, np.ndarray],
   As in Eastwood & Williams, the trees are as deep as is best on validation.
 
   Args:
-    train: codes `[N, D]` and labels `[N]`; so are the next two.
-    validation: to choose by.
-    test: held out.
+    train: codes `[N, D]` and labels `[N]` to learn from.
+    validation: codes and labels to choose by.
+    test: codes and labels to score on.
 
   Returns:
     The forest's importances, and its error on test.

@@ -28,8 +28,8 @@ class FewShot(NamedTuple):
 
   Attributes:
     accuracy: share of an episode's queries, mean over episodes.
-    standard_error: of that mean; NaN after a single episode. Episodes share
-      their images, so it does not cover the choice of those.
+    standard_error: standard error of that mean; NaN after a single episode.
+      Episodes share their images, so it does not cover the choice of those.
     chance: 1 / ways.
     num_episodes: random splits.
     ways: groups to choose from in each.
@@ -64,7 +64,7 @@ def few_shot(
       False leaves it to the nearest single image.
     num_episodes: random splits.
     max_queries: per group and episode, at random.
-    seed: of the splits.
+    seed: seed of the splits.
 
   Returns:
     The accuracy.

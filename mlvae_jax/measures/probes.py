@@ -1,7 +1,7 @@
 """Probes: how much a code says about a label (paper section 4, fig. 6c).
 
 A probe is a classifier with two hidden layers of 256 units. Its test accuracy
-says how often the label can be read off the code; its test cross-entropy
+says how often the label can be predicted from the code; its test cross-entropy
 bounds the conditional entropy H(label | code) from above.
 """
 
@@ -70,7 +70,7 @@ def evidence_windows(
   Args:
     offsets: `[G + 1]`; label g has the rows offsets[g]:offsets[g + 1].
     k: images of evidence per group. Labels of fewer images are left out.
-    seed: of the circles.
+    seed: seed of the circles.
 
   Returns:
     rows `[M, k]` and labels `[M]`.
@@ -106,14 +106,14 @@ def probe(
   scored.
 
   Args:
-    train: to learn from.
-    validation: to choose from.
-    test: to score on.
+    train: examples to learn from.
+    validation: examples to choose the best parameters by.
+    test: examples to score on.
     num_classes: labels are in `[0, num_classes)`.
-    seed: of initialisation and minibatches.
-    num_steps: of Adam, with a cosine decay of the learning rate.
+    seed: seed of initialisation and minibatches.
+    num_steps: steps of Adam, with a cosine decay of the learning rate.
     batch_size: examples per step.
-    learning_rate: at the start.
+    learning_rate: learning rate at the start.
 
   Returns:
     The score.

@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
 
 
 class Verification(NamedTuple):
-  """How well a score tells same from different.
+  """How well a score separates pairs of one group from pairs of two.
 
   Attributes:
     auc: area under the ROC curve, that is how often a pair of the same group
@@ -64,7 +64,7 @@ def verification_pairs(
     max_per_group: rows drawn of each group; all their pairs are listed.
     num_different: random pairs of different groups among the rows drawn,
       without repeats; all there are, if there are fewer.
-    seed: of rows and pairs.
+    seed: seed of rows and pairs.
 
   Returns:
     The pairs.

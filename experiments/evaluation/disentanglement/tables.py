@@ -23,7 +23,7 @@ def report(results: Results) -> str:
   """MIG and DCI per known factor, under the heading of "factors".
 
   Args:
-    results: of a run.
+    results: what the report has of a run.
 
   Returns:
     HTML; '' where nothing was measured.

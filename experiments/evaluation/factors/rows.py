@@ -40,7 +40,7 @@ def label_accuracy(codes: Mapping[str, Encoded],
 
   Args:
     codes: 'trained', 'untrained' and perhaps 'vae'.
-    images: by split, for the control of pixels.
+    images: images by split, for the control of pixels.
     groupings: the labels to predict.
     num_steps: optimisation steps of a probe.
 

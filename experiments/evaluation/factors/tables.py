@@ -24,7 +24,7 @@ def report(results: Results) -> str:
   """The matrix of codes and labels.
 
   Args:
-    results: of a run; its figure "factors" goes first.
+    results: what the report has; its figure "factors" goes first.
 
   Returns:
     HTML with a heading; '' where nothing was measured.

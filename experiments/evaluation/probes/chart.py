@@ -35,7 +35,7 @@ _EVIDENCE_CAPTION = (
 
 
 def draw_evidence(evaluation: Evaluation, model: Model) -> Drawing | None:
-  """Fig. 6c: what probes read off each code, against k.
+  """Fig. 6c: what probes predict from each code, against k.
 
   Args:
     evaluation: the contents of evaluation.json.

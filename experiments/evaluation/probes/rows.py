@@ -61,7 +61,7 @@ def first_codes(codes: Mapping[str, Encoded], images: Mapping[str, np.ndarray],
 
   Args:
     codes: 'trained', 'untrained' and perhaps 'vae'.
-    images: by split.
+    images: images by split.
     grouping: the first grouping.
     ks: images of evidence.
 

@@ -17,7 +17,7 @@ def key_numbers(results: Results) -> Pairs:
   """The accuracies from posterior means, for the least and the most evidence.
 
   Args:
-    results: of a run.
+    results: what the report has of a run.
 
   Returns:
     Accuracies of the model's factors, each for its own label or the first,
@@ -48,8 +48,8 @@ def report(results: Results) -> str:
   """What classifiers predict from the codes, for every k.
 
   Args:
-    results: of a run. Where nothing was evaluated, or there was nothing to
-      score, the report says so.
+    results: what the report has of a run. Where nothing was evaluated, or
+      there was nothing to score, the tables say so.
 
   Returns:
     HTML with a heading.

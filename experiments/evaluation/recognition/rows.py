@@ -100,7 +100,7 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> Rows:
   """Accuracy of the nearest neighbour, per code, ways, shots and fusion.
 
   Args:
-    codes: as in `verification_rows`.
+    codes: codes as in `verification_rows`.
     offsets: `[G + 1]` of the groups.
 
   Returns:
@@ -153,8 +153,8 @@ def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
   """A number of "verification": {(code, score): value}.
 
   Args:
-    rows: of the section; None where there is none.
-    key: of the number.
+    rows: rows of the section; None where there is none.
+    key: key of the number.
 
   Returns:
     The numbers that are there: neither None nor NaN.
@@ -168,7 +168,7 @@ def by_gallery(rows: Rows | None
   """The rows of "few_shot": {(code, many, fused): {shots: row}}.
 
   Args:
-    rows: of the section; None where there is none.
+    rows: rows of the section; None where there is none.
 
   Returns:
     Sorted by many and fused under each code. `many` is False for the fewest

@@ -33,7 +33,7 @@ def report(results: Results) -> str:
   """What is shown on groups never seen.
 
   Args:
-    results: of a run; its figure "recognition" goes first.
+    results: what the report has; its figure "recognition" goes first.
 
   Returns:
     HTML with a heading; '' where nothing was measured.

@@ -76,8 +76,8 @@ def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:
 
   Args:
     ids: `[N]` ints, the groups; of -1 each row is a group of its own.
-    size: of a set, at most.
-    seed: of the division.
+    size: largest size of a set.
+    seed: seed of the division.
 
   Returns:
     `[N]` ints: the set of each row, counted from 0.
