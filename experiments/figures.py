@@ -28,10 +28,10 @@ from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Setting, define
 from experiments.datasets.splits import Splits
-from experiments.evaluation import training
-from experiments.evaluation.registry import CHARTS
+from experiments.evaluation import curves
+from experiments.evaluation.registry import CHARTS, draw_chart
 from experiments.evaluation.results import read_evaluation
-from experiments.pictures.registry import PICTURES
+from experiments.pictures.registry import PICTURES, draw_pictures
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.subject import Subject
 from experiments.runs.log import read_metrics
@@ -118,7 +118,7 @@ def _draw(workdir: str, subject: Subject, names: Sequence[str]
   for name in names:
     if name in PICTURES:
       if len(subject.images):
-        yield from PICTURES[name](subject)
+        yield from draw_pictures(name, subject)
     elif (drawing := _draw_chart(workdir, subject.model, name)) is not None:
       yield name, drawing
 
@@ -126,8 +126,8 @@ def _draw(workdir: str, subject: Subject, names: Sequence[str]
 def _draw_chart(workdir: str, model: Model, name: str) -> Drawing | None:
   """A chart of the run's files; None where they do not have its numbers."""
   if name == _CURVES:
-    return training.draw_curves(read_metrics(workdir), model)
-  return CHARTS[name](read_evaluation(workdir), model)
+    return curves.draw_curves(read_metrics(workdir), model)
+  return draw_chart(name, read_evaluation(workdir), model)
 
 
 def _check_data(workdir: str, model: Model, data: Splits) -> None:

@@ -13,6 +13,7 @@ from importlib import metadata
 import json
 import os
 import platform
+import statistics
 import textwrap
 from typing import Any
 
@@ -21,11 +22,11 @@ from absl import flags
 from experiments import cli
 from experiments.config import options
 from experiments.config.settings import Config, to_json
-from experiments.evaluation import training, web
+from experiments.evaluation import web
 from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
-from experiments.evaluation.section import Evaluation, Results
+from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.pictures.registry import PICTURES
 from experiments.runs.log import read_metrics
 from experiments.runs.workdir import read_run, require_workdir
@@ -69,7 +70,7 @@ def write(workdir: str) -> str:
       f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
       web.key_numbers([
           *(pair for section in SHOWN for pair in section.key_numbers(results)),
-          *training.key_numbers(records)]),
+          *_key_numbers(records)]),
       _warnings(results.evaluation),
       *(section.tables(results) for section in SHOWN if section.tables),
       _plain_tables(results.evaluation),
@@ -142,6 +143,17 @@ def _plain_tables(evaluation: Evaluation) -> str:
           [c.replace('_', ' ') for c in columns],
           [[plain(row.get(c)) for c in columns] for row in rows]))
   return '\n'.join(parts)
+
+
+def _key_numbers(records: list[dict[str, Any]]) -> Pairs:
+  """Names and values of the speed and the steps of training."""
+  keys = []
+  rates = [r['images_per_second'] for r in records if 'images_per_second' in r]
+  if rates:
+    keys.append(('median images/s', f'{statistics.median(rates):,.0f}'))
+  if records:
+    keys.append(('steps', f'{records[-1]["step"]:,}'))
+  return keys
 
 
 def _training(workdir: str, records: list[dict[str, Any]],

@@ -13,7 +13,6 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from experiments.evaluation.context import Context
-from experiments.pictures.sheets import Drawing
 from mlvae_jax.model.model import Model
 
 Evaluation = Mapping[str, Any]  # The contents of evaluation.json.
@@ -50,8 +49,9 @@ class Section:
     summary: Lines of at most 79 characters for the terminal. It is given how
       many characters a code's name may have, 24 to 36.
     key_numbers: Names and values to look at first.
-    charts: By name of the figure, what draws it from an evaluation; None
-      where nothing was measured.
+    charts: By name of the figure, the name of the function in its `chart.py`
+      that draws it from an evaluation and the model, or gives None. It is
+      imported to be called: matplotlib is slow to import.
     shown_last: Whether the report shows it after the sections that are not.
   """
 
@@ -61,8 +61,7 @@ class Section:
   tables: Callable[[Results], str] | None = None
   summary: Callable[[Evaluation, int], list[str]] = lambda *_: []
   key_numbers: Callable[[Results], Pairs] = lambda _: []
-  charts: Mapping[str, Callable[[Evaluation, Model], Drawing | None]] = (
-      dataclasses.field(default_factory=dict))
+  charts: Mapping[str, str] = dataclasses.field(default_factory=dict)
   shown_last: bool = False
 
   def __post_init__(self):

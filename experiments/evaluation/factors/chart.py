@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
-from experiments.evaluation.codes import by_code, chance_by, in_words
+from experiments.evaluation.codes import by_code, chance_by
+from experiments.evaluation.looks import in_words
 from experiments.evaluation.section import Evaluation
 from experiments.pictures.sheets import BLUE, Drawing, shorten
 from mlvae_jax.model.model import Model

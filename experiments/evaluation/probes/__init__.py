@@ -1,6 +1,6 @@
 """What classifiers predict from each code, for k images of evidence."""
 
-from experiments.evaluation.probes import chart, rows, tables
+from experiments.evaluation.probes import rows, tables
 from experiments.evaluation.section import Section
 
 SECTION = Section(
@@ -9,5 +9,5 @@ SECTION = Section(
     tables=tables.report,
     summary=tables.summary,
     key_numbers=tables.key_numbers,
-    charts={'evidence': chart.draw_evidence},
+    charts={'evidence': 'draw_evidence'},
 )

@@ -11,13 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from experiments.evaluation.codes import (
-    CHANCE,
-    as_they_are,
-    chance_by,
-    in_words,
-    looks,
-)
+from experiments.evaluation.codes import chance_by
+from experiments.evaluation.looks import CHANCE, as_they_are, in_words, looks
 from experiments.evaluation.probes.rows import by_label
 from experiments.evaluation.section import Evaluation
 from experiments.pictures.sheets import GREY, Drawing

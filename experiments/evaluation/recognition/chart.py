@@ -10,12 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator, NullLocator
 
-from experiments.evaluation.codes import (
-    CHANCE,
-    as_they_are,
-    in_words,
-    looks,
-)
+from experiments.evaluation.looks import CHANCE, as_they_are, in_words, looks
 from experiments.evaluation.recognition.rows import (
     by_gallery,
     by_score,

@@ -2,9 +2,16 @@
 
 import importlib
 
-from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
+from experiments.evaluation.registry import (
+    CHARTS,
+    SECTIONS,
+    SHOWN,
+    draw_chart,
+)
 from experiments.evaluation.section import Section
+from experiments.pictures.registry import PICTURES
 from tests.helpers import ROOT
+from tests.helpers.lit_people import MODEL
 
 _FOLDERS = sorted(
     path.parent.name for path in
@@ -23,6 +30,14 @@ def test_keys_and_charts_are_claimed_once():
   assert len(set(keys)) == len(keys)
   assert not {'warnings', 'protocol'} & set(keys)
   assert len(CHARTS) == sum(len(section.charts) for section in SECTIONS)
+
+
+def test_every_chart_and_picture_can_be_drawn():
+  for name in CHARTS:
+    assert draw_chart(name, {}, MODEL) is None
+  for file, function in PICTURES.values():
+    module = importlib.import_module(f'experiments.pictures.{file}')
+    assert callable(getattr(module, function))
 
 
 def test_the_report_shows_every_section_once():

@@ -3,7 +3,7 @@
 import matplotlib
 import pytest
 
-from experiments.evaluation.codes import looks
+from experiments.evaluation.looks import looks
 from experiments.evaluation.recognition.chart import draw_recognition
 from experiments.pictures import sheets
 from mlvae_jax.model.factors import parse_factors

@@ -1,8 +1,7 @@
-"""How training went: its curves, and its key numbers, from metrics.jsonl."""
+"""The chart of how training went, from metrics.jsonl."""
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 import numpy as np
 
-from experiments.evaluation.codes import CHANCE
+from experiments.evaluation.looks import CHANCE
 from experiments.pictures.sheets import BLUE, COLOURS, GREY, RED, Drawing
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model
@@ -24,17 +23,6 @@ _CURVES_CAPTION = (
     'throughput. The axes leave out the extremes of the first steps.')
 
 Records = list[dict[str, Any]]
-
-
-def key_numbers(records: Records) -> list[tuple[str, str]]:
-  """Speed and steps of training, of the lines of metrics.jsonl."""
-  keys = []
-  rates = [r['images_per_second'] for r in records if 'images_per_second' in r]
-  if rates:
-    keys.append(('median images/s', f'{statistics.median(rates):,.0f}'))
-  if records:
-    keys.append(('steps', f'{records[-1]["step"]:,}'))
-  return keys
 
 
 def draw_curves(records: Records, model: Model) -> Drawing | None:
