@@ -30,9 +30,9 @@ def make_config(values: Mapping[str, Any]) -> Config:
   """
   preset = PRESETS[values['dataset']]
   given = given_settings(values)
-  for name in ('hidden_sizes', 'channels'):
-    if name in given:
-      given[name] = _numbers(name, given[name], int)
+  for name, value in given.items():
+    if SETTINGS[name].type == tuple[int, ...]:
+      given[name] = _numbers(name, value, int)
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):

@@ -55,8 +55,10 @@ def _values(name: str, setting: Setting) -> str:
   choices = PRESETS if name == 'dataset' else setting.choices
   if choices:
     return ', '.join(map(_code, choices))
-  kind = {str: 'text', int: 'integer', float: 'number', Path: 'path',
-          tuple[int, ...]: 'integers', tuple[float, float]: 'two numbers'}
+  kind = {
+      str: 'text', int: 'integer', float: 'number', bool: '`true`, `false`',
+      Path: 'path', tuple[int, ...]: 'integers',
+      tuple[float, float]: 'two numbers'}
   what = kind[setting.type]
   if setting.upper is not None:
     return f'{what} from {setting.lower:g} to {setting.upper:g}'
