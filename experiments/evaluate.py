@@ -32,6 +32,7 @@ from experiments.evaluation import meaning
 from experiments.evaluation.context import Context, Models
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
+from experiments.runs.budget import budget_of
 from experiments.runs.workdir import (
     check_vae,
     load_data,
@@ -40,14 +41,8 @@ from experiments.runs.workdir import (
     read_run,
     require_workdir,
 )
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading
 
-KS = tuple(range(1, 11))  # As in fig. 6c.
-_MAX_ELBO_IMAGES = 50_000  # Enough of a large data set.
-# Each image takes an optimisation: fewer have to be enough.
-_SVI_KS = (1, 2, 5)
-_SVI_PROBE_IMAGES = (4000, 1000, 1000)
-_SVI_ELBO_IMAGES = 5000
 _SEED = 0  # Of everything random in the evaluation.
 
 _FLAGS = {
@@ -123,20 +118,17 @@ def evaluate(
   """
   config, _ = read_run(workdir)
   models = _load_models(workdir, vae_workdir, step)
-  is_slow = models['trained'][0].inference == 'svi'
-  if ks is None:
-    ks = _SVI_KS if is_slow else KS
+  budget = budget_of(models['trained'][0])
   context = Context(
-      models, data, config, split, ks, probe_steps,
-      probe_images=_SVI_PROBE_IMAGES if is_slow else (None,) * 3,
-      elbo_images=_SVI_ELBO_IMAGES if is_slow else _MAX_ELBO_IMAGES)
+      models, data, config, split, ks or budget.ks, probe_steps,
+      probe_images=budget.probe_images, elbo_images=budget.elbo_images)
   result = {
       'warnings': meaning.find_warnings(
           config, models['trained'][0], data, split)}
   for section in SECTIONS:
     result |= section.rows(context)
   result['protocol'] = {
-      'step': checkpoint.find_step(workdir, step),
+      'step': loading.find_step(workdir, step),
       'classifier': 'two hidden layers of 256 units',
       'probe_steps': probe_steps, 'seed': _SEED,
       'examples': [len(part.rows) for part in context.first_labels.parts],
@@ -163,7 +155,7 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   """The trained model, the same untrained, and the VAE if there is one."""
   model, params = load_model(workdir, step)
   models = {'trained': (model, params)}
-  if model.inference == 'encoder':  # SVI infers codes from a trained decoder.
+  if budget_of(model).has_untrained:
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
     check_vae(vae_workdir, model.image_shape)

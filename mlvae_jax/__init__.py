@@ -6,14 +6,11 @@ Autoencoder", arXiv 1705.08841, as pure functions on JAX arrays.
 
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.grouping.evidence import (
-    Evidence,
-    evidence,
-    merge,
-    product_of_normals,
-    remove,
-)
+from mlvae_jax.grouping.evidence import Evidence, evidence, merge, remove
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.mixture import Mixture
 from mlvae_jax.grouping.normal import Normal, kl_divergence, standard_normal
+from mlvae_jax.grouping.product import Product, product_of_normals
 from mlvae_jax.inference.encode import encode_group, infer, posteriors
 from mlvae_jax.inference.latents import (
     decode,
@@ -28,7 +25,7 @@ from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP, Conv
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
-from mlvae_jax.training.checkpoint import load
+from mlvae_jax.training.loading import load
 
 __all__ = [
     'Batch',
@@ -36,14 +33,17 @@ __all__ = [
     'Conv',
     'Evidence',
     'Factor',
+    'Free',
     'Gaussian',
     'GroupedImages',
     'IndexStream',
     'LearnedGaussian',
     'MLP',
+    'Mixture',
     'Model',
     'Normal',
     'Penalty',
+    'Product',
     'decode',
     'elbo_terms',
     'encode_group',

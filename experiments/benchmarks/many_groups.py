@@ -18,6 +18,7 @@ from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.data.mixed_stream import MixedStream
+from mlvae_jax.grouping.free import Free
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
@@ -117,7 +118,8 @@ def _tables(offsets: np.ndarray, num_rows: int) -> tuple[float, float]:
   images = np.random.default_rng(_SEED).integers(
       0, 256, (num_rows, 2, 2, 1), np.uint8)
   data = GroupedImages(images, offsets, ('',) * (len(offsets) - 1))
-  model = Model(ml_vae(10, 10), (2, 2, 1), network=MLP((16,)), inference='svi')
+  model = Model(
+      ml_vae(10, 10), (2, 2, 1), network=MLP((16,)), group_posterior=Free())
   stream = IndexStream(
       offsets, whole_shares=True, row_multiple=jax.local_device_count(),
       **_SETTINGS)

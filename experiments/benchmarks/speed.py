@@ -20,8 +20,8 @@ from experiments.config.flags import Path, Setting, define
 from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.grouping.evidence import product_of_normals
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.likelihoods import Gaussian
 from mlvae_jax.model.model import Model

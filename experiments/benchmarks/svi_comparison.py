@@ -31,7 +31,7 @@ from experiments.runs.workdir import (
 )
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.grouping.normal import Normal
-from mlvae_jax.inference import svi
+from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
@@ -90,8 +90,8 @@ def compare(mlvae_workdir: str, svi_workdir: str,
   """
   models = {'mlvae': load_model(mlvae_workdir),
             'svi': load_model(svi_workdir)}
-  for name, wanted in (('mlvae', 'encoder'), ('svi', 'svi')):
-    if models[name][0].inference != wanted:
+  for name, has_encoder in (('mlvae', True), ('svi', False)):
+    if models[name][0].has_encoder != has_encoder:
       raise UserError(f'--{name}_workdir is not a run of --model={name}')
   data = load_data(
       svi_workdir, data_changed=data_changed, data_dir=data_dir)
@@ -147,7 +147,7 @@ def _costs(models: dict[str, tuple[Model, Params]], batch: Batch,
   model, params = models['svi']
   for count in tqdm.tqdm(steps, desc='SVI', unit='setting'):
     def infer(count=count):
-      return svi.fit(model, params, jax.random.key(0), batch, sizes,
+      return free.fit(model, params, jax.random.key(0), batch, sizes,
                      num_steps=count)
     rows.append({
         'model': 'svi', 'steps': count, 'milliseconds': _time(infer, batch),

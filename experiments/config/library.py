@@ -5,6 +5,9 @@ from __future__ import annotations
 from experiments.config.settings import Config
 from experiments.config.weights import parse_penalties, parse_weights
 from mlvae_jax.data.augment import parse_augment
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
+from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.model import factors as factors_lib
 from mlvae_jax.model.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from mlvae_jax.model.model import Model
@@ -31,8 +34,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   if config.subsampling == 'unbiased':
     _check_unbiased(config, {f.grouping for f in factors} - {None})
   return Model(factors, image_shape, _likelihood(config), _network(config),
-               config.group_posterior,
-               'svi' if config.model == 'svi' else 'encoder', config.dtype)
+               _group_posterior(config), config.dtype)
 
 
 def _check_unbiased(config: Config, groupings: set[str]) -> None:
@@ -77,6 +79,12 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
       augment=parse_augment(config.augment),
       table_learning_rate=config.table_learning_rate,
       num_steps=config.steps, decay_fraction=config.decay_fraction)
+
+
+def _group_posterior(config: Config) -> GroupPosterior:
+  if config.model == 'svi':
+    return Free()
+  return GROUP_POSTERIORS[config.group_posterior]()
 
 
 def _network(config: Config) -> Network:

@@ -15,7 +15,8 @@ from typing import Any
 from experiments.config import flags
 from experiments.config.flags import Path, setting
 from mlvae_jax.data.index_stream import SUBSAMPLING, VISIT
-from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS, SAMPLE_PER
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
+from mlvae_jax.grouping.posterior import SAMPLE_PER
 from mlvae_jax.model.likelihoods import LIKELIHOODS
 from mlvae_jax.model.model import DTYPES
 from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
@@ -119,7 +120,9 @@ class Config:
       'paper\'s, or one without bias.', BATCHES, choices=SUBSAMPLING)
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '
-      'product of Normals, or their mixture.', MODEL, choices=GROUP_POSTERIORS)
+      'product of Normals, or their mixture.', MODEL, choices=tuple(
+          name for name, kind in GROUP_POSTERIORS.items()
+          if kind.has_encoder))
   batch_size: int = setting(
       256, 'Number of images in a step of a VAE; for grouped models it sets '
       '--groups_per_batch to this divided by --max_group_size.', BATCHES,

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 import mlvae_jax
-from mlvae_jax.grouping.group_posteriors import combine
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
@@ -102,11 +101,11 @@ class Encoded:
     Returns:
       Normal of `[S, D]` (paper eqs. 6-7); of a mixture its mean and variance.
     """
-    if (self.model.inference == 'encoder'
+    if (self.model.has_encoder
         or self.model.factor(factor).grouping is None
         or np.array_equal(set_ids, np.arange(num_sets))):  # Each its own set.
-      return combine(self.model.group_posterior,
-                     self.alone(split, factor, rows), set_ids, num_sets)
+      return self.model.group_posterior.combine(
+          self.alone(split, factor, rows), set_ids, num_sets)
     # Probes of means and of samples ask for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
     if asked not in self._cache:
@@ -130,7 +129,7 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     Per factor a Normal of `[M, D]` NumPy arrays.
   """
   encode = jax.jit(model.encode)
-  if model.inference == 'svi':
+  if not model.has_encoder:
     encode = functools.partial(mlvae_jax.posteriors, model)
   count = len(images if rows is None else rows)
   parts = []

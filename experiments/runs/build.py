@@ -67,7 +67,7 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
         'min_group_size': config.min_group_size, 'visit': config.visit}
   groupings = model.groupings
   if shuffle:
-    settings['whole_shares'] = model.inference == 'svi'
+    settings['whole_shares'] = not model.has_encoder
   try:
     if groupings != (images.grouping,):
       return MixedStream(

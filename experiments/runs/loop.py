@@ -18,21 +18,18 @@ from experiments.config import library
 from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.runs import processes
+from experiments.runs.budget import budget_of
 from experiments.runs.build import make_feed
 from experiments.runs.interrupts import Interrupts
 from experiments.runs.log import MetricsLog, read_metrics
 from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.training import checkpoint, evaluation
+from mlvae_jax.training import checkpoint, evaluation, run_files
 from mlvae_jax.training.checkpoint import Checkpoints
 from mlvae_jax.training.loop import DivergedError, make_chunk
 from mlvae_jax.training.loop import train as train_in_chunks
 from mlvae_jax.training.step import TrainState, init_state
-
-# Enough to see a curve; the evaluation takes more.
-_MAX_VALIDATION_IMAGES = 10_000
-_MAX_VALIDATION_IMAGES_SVI = 1000  # Each takes an optimisation.
 
 
 def train(workdir: str, config: Config, model: Model, data: Splits,
@@ -216,7 +213,7 @@ class _Record:
     step = int(state.step)
     for damaged, why in self._checkpoints.damaged.items():
       print(f'the checkpoint of step {damaged} is damaged ({why}); it is set '
-            f'aside in {os.path.join(self._workdir, checkpoint.DAMAGED_DIR)}')
+            f'aside in {os.path.join(self._workdir, run_files.DAMAGED_DIR)}')
     if step > self._config.steps:
       print(f'{self._workdir} has {step} steps already; nothing to train')
     elif step:
@@ -236,9 +233,7 @@ def _validator(model: Model, images: GroupedImages, config: Config
     return None
   feed = make_feed(model, images, config, shuffle=False)
   evaluate = evaluation.make_evaluate(model, feed.num_groups)
-  limit = _MAX_VALIDATION_IMAGES
-  if model.inference == 'svi':
-    limit = _MAX_VALIDATION_IMAGES_SVI
+  limit = budget_of(model).validation_images
   return lambda params: evaluation.evaluate_elbo(
       model, params, feed, evaluate=evaluate, max_images=limit)
 

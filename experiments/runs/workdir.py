@@ -17,7 +17,7 @@ from experiments.config.settings import Config, from_json, to_json
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading, run_files
 
 _DATA = 'data'  # Of config.json: what the data are, see `Splits.content`.
 # What may differ when a run is resumed.
@@ -50,7 +50,7 @@ def open_workdir(workdir: str, config: Config, model: Model,
     UserError: when the workdir is in use, holds a run of another
       configuration or other data, or one that is not to be resumed.
   """
-  path = os.path.join(workdir, checkpoint.CONFIG_FILE)
+  path = os.path.join(workdir, run_files.CONFIG_FILE)
   os.makedirs(workdir, exist_ok=True)
   with _locked(workdir):
     if os.path.exists(path):
@@ -61,7 +61,7 @@ def open_workdir(workdir: str, config: Config, model: Model,
       _check_same_run(workdir, config, model)
       if content is not None and data_changed != 'accept':
         check_data(workdir, config, content)
-      if config.steps < (checkpoint.find_step(workdir, 'latest') or 0):
+      if config.steps < (loading.find_step(workdir, 'latest') or 0):
         yield  # Nothing is trained: config.json says what was.
         return
     cli.write_atomically(path, json.dumps(
@@ -102,7 +102,7 @@ def read_run(workdir: str) -> tuple[Config, dict[str, Any]]:
     UserError: when there is no run, or no readable configuration.
   """
   try:
-    values = checkpoint.read_config(workdir)
+    values = run_files.read_config(workdir)
     return from_json(values['config']), values
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(
@@ -113,7 +113,7 @@ def load_model(workdir: str, step: int | str = 'latest'
                ) -> tuple[Model, Params]:
   """The trained model of a run; a UserError where it cannot be loaded."""
   try:
-    return checkpoint.load(workdir, step)
+    return loading.load(workdir, step)
   except ValueError as error:
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
@@ -167,7 +167,7 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
     check_data(workdir, config, data.content)
   elif values.get(_DATA) != data.content:
     cli.write_atomically(
-        os.path.join(workdir, checkpoint.CONFIG_FILE),
+        os.path.join(workdir, run_files.CONFIG_FILE),
         json.dumps(values | {_DATA: data.content}, indent=2) + '\n')
   return data
 
@@ -237,7 +237,7 @@ def parse_step(text: str) -> int | str:
 def _check_same_run(workdir: str, config: Config, model: Model
                     ) -> None:
   try:
-    old = checkpoint.read_config(workdir)
+    old = run_files.read_config(workdir)
   except ValueError as error:
     raise UserError(f'{error}; choose another --workdir') from error
   # What an older version did not know yet, it did as the defaults say.

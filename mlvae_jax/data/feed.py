@@ -62,7 +62,7 @@ class Feed:
           f'{stream.rows_per_batch} rows per batch do not divide over '
           f'{len(self.devices)} devices; pass row_multiple to the stream')
     self._images = data.images
-    self._keeps_groups = model.inference == 'svi'
+    self._keeps_groups = not model.has_encoder
     self.table_sizes = {
         f.name: len(data) if f.grouping is None
         else int(fill_unknown(data.labels_of(f.grouping).ids).max()) + 1

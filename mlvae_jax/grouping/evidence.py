@@ -1,4 +1,4 @@
-"""Evidence about groups: products of Normals over ragged group ids.
+"""Evidence about groups: natural parameters, added over ragged group ids.
 
 A product of Normal densities adds natural parameters (paper eqs. 6-7):
 precisions add, and so does eta = precision * mean. Evidence is therefore
@@ -7,32 +7,26 @@ across devices. No prior enters.
 
 Two things keep it exact in float32. Every entry carries its own scale
 (`log_scale`), so that logvar from -80 to 80 neither overflows nor vanishes
-when a million rows meet; and long groups are summed in a tree of short
-chains, because adding a million similar numbers one after the other loses
-up to a percent.
+when a million rows meet; and long groups are summed by `segment_sum`.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax import export
 import jax.numpy as jnp
 import numpy as np
 
+from mlvae_jax.grouping.checks import check_group_ids, is_traced
 from mlvae_jax.grouping.normal import Normal, at_least_float32
+from mlvae_jax.grouping.segment_sum import segment_sum
 
-# About the longest run of additions into one accumulator: rounding errors
-# stay near 128 * 2**-24 = 8e-6 even where they all have the same sign.
-_CHAIN = 128
-# Where the number of rows is a symbol, this many rounds: for 128 ** 4 rows.
-_ROUNDS = 3
 # Rounding errors of sums, in units of their last place, and which share of
 # what is left they may make up: three significant digits.
 _ULPS, _MAX_ERROR = 16, 1e-3
-_HASH_MULTIPLIER = 2654435769  # 2**32 / golden ratio, spreads row numbers.
 
 
 class Evidence(NamedTuple):
@@ -112,32 +106,6 @@ def evidence(
   return _accumulate(q, group_ids, num_groups, mask)
 
 
-def product_of_normals(
-    q: Normal,
-    group_ids: jax.Array,
-    num_groups: int,
-    mask: jax.Array | None = None,
-) -> Normal:
-  """Multiplies the Normals of each group (paper eqs. 6-7).
-
-  Precisions add; no prior enters. A group without rows is N(0, I), so its KL
-  is 0.
-
-  Args:
-    q: Normal of `[N, D]`.
-    group_ids: `[N]` integers in `[0, num_groups)`, in any order.
-    num_groups: static int, G.
-    mask: optional `[N]` bool; False drops a row.
-
-  Returns:
-    Normal of `[G, D]`.
-
-  Raises:
-    ValueError: as `evidence` does.
-  """
-  return evidence(q, group_ids, num_groups, mask).to_normal()
-
-
 def merge(first: Evidence, second: Evidence) -> Evidence:
   """Adds two pieces of evidence about the same G groups."""
   _check_same_groups(first, second)
@@ -171,110 +139,9 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
   """
   _check_same_groups(whole, part)
   left, is_lost = _subtract(whole, part)
-  if not any(map(_is_traced, (*whole, *part))):
+  if not any(map(is_traced, (*whole, *part))):
     _check_left(np.asarray(left.count), np.asarray(is_lost))
   return left
-
-
-def segment_sum(values: jax.Array, group_ids: jax.Array, num_groups: int
-                ) -> jax.Array:
-  """Sums rows by group, exact to float32 for groups of any length.
-
-  A group of n rows gets ceil(n / 128) accumulators, its rows are spread over
-  them, and the accumulators are summed in the same way. The first one is the
-  group's own; only the others (at most N / 128) need that second round.
-
-  Args:
-    values: `[N, ...]` float; low precisions are summed in float32.
-    group_ids: `[N]` int in `[0, num_groups)`.
-    num_groups: static int, G.
-
-  Returns:
-    `[G, ...]`.
-  """
-  return _sum_in_chains(
-      at_least_float32(values), group_ids, num_groups, _ROUNDS)
-
-
-def _sum_in_chains(values, group_ids, num_groups, rounds):
-  num_rows = values.shape[0]
-  max_extra = num_rows // _CHAIN
-  if isinstance(max_extra, int):
-    is_short = max_extra <= 4
-  else:  # Of a symbol, in `jax.export`, it is not known whether it is 0.
-    is_short = rounds == 0
-    max_extra += 1
-  if is_short:
-    return jax.ops.segment_sum(values, group_ids, num_groups)
-  count = _count(group_ids, num_groups)
-  extra = jnp.maximum(count - 1, 0) // _CHAIN
-  first_extra = num_groups + jnp.cumsum(extra) - extra
-  # A row's accumulator comes from its hashed number: rows of a group may lie
-  # at regular distances, which would crowd a plain remainder.
-  row_hash = jnp.arange(num_rows, dtype=jnp.uint32) * jnp.uint32(
-      _HASH_MULTIPLIER)
-  row_hash = row_hash ^ (row_hash >> 15)
-  choice = (row_hash % (extra[group_ids] + 1).astype(jnp.uint32)).astype(
-      jnp.int32)
-  slot = jnp.where(
-      choice == 0, group_ids, first_extra[group_ids] + choice - 1)
-  table = jax.ops.segment_sum(values, slot, num_groups + max_extra)
-  owner = jnp.repeat(
-      jnp.arange(num_groups), extra, total_repeat_length=max_extra)
-  return table[:num_groups] + _sum_in_chains(
-      table[num_groups:], owner, num_groups, rounds - 1)
-
-
-def check_group_ids(
-    group_ids: Any, num_rows: int, num_groups: int, mask: Any = None
-) -> tuple[jax.Array, jax.Array]:
-  """Checks which rows belong to which groups.
-
-  Args:
-    group_ids: `[N]` integers, an array or a list.
-    num_rows: N.
-    num_groups: static int, G.
-    mask: optional `[N]` bool, an array or a list.
-
-  Returns:
-    ids `[N]` int32 in `[0, num_groups)`, and a mask `[N]` bool: False also
-    where a traced id is out of range.
-
-  Raises:
-    ValueError: as `evidence` does.
-  """
-  ids = _as_array(group_ids, np.int32)
-  if ids.shape != (num_rows,) or not np.issubdtype(ids.dtype, np.integer):
-    raise ValueError(
-        f'expected group_ids of [{num_rows}] integers, one per row, got '
-        f'{ids.dtype} of {list(ids.shape)}')
-  if num_groups < 1:
-    raise ValueError(f'expected num_groups >= 1, got {num_groups}')
-  if ids.dtype.itemsize < 4:  # It may not hold num_groups.
-    ids = ids.astype(np.int32)
-  is_inside = (ids >= 0) & (ids < num_groups)
-  if mask is None:
-    mask = (jnp if _is_traced(ids) else np).ones(ids.shape, bool)
-  mask = check_mask(mask, num_rows)
-  if not _is_traced(ids) and not _is_traced(mask):
-    real = ids[mask]
-    if len(real) and not 0 <= real.min() <= real.max() < num_groups:
-      raise ValueError(
-          f'expected group ids in [0, {num_groups}), got ids from '
-          f'{real.min()} to {real.max()}; raise num_groups or mask the rows')
-  # Before JAX cuts int64 ids to 32 bits, where one of 2**32 would be 0.
-  ids = (ids * is_inside).astype(np.int32)
-  return jnp.asarray(ids), jnp.asarray(mask & is_inside)
-
-
-def check_mask(mask: Any, num_rows: int) -> np.ndarray | jax.Array:
-  """A mask as an array; a ValueError if it is not `[N]` bool."""
-  mask = _as_array(mask, bool)
-  if mask.shape != (num_rows,) or mask.dtype != bool:
-    raise ValueError(
-        f'expected a mask of [{num_rows}] bool, got {mask.dtype} of '
-        f'{list(mask.shape)}')
-  return mask
 
 
 @functools.partial(jax.jit, static_argnames='num_groups')
@@ -302,11 +169,6 @@ def _accumulate(
   count = jax.ops.segment_sum(
       mask.astype(jnp.int32), group_ids, num_groups)
   return Evidence(precision, eta, log_scale, count)
-
-
-def _count(group_ids: jax.Array, num_groups: int) -> jax.Array:
-  return jax.ops.segment_sum(
-      jnp.ones_like(group_ids), group_ids, num_groups)
 
 
 @jax.jit
@@ -363,20 +225,3 @@ def _check_same_groups(first: Evidence, second: Evidence) -> None:
     raise ValueError(
         'expected evidence about the same groups, got [G, D] of '
         f'{list(first.eta.shape)} and {list(second.eta.shape)}')
-
-
-def _is_traced(value) -> bool:
-  return isinstance(value, jax.core.Tracer)
-
-
-def _as_array(values: Any, empty_dtype: Any) -> np.ndarray | jax.Array:
-  """An array, or a list as one: of NumPy, where the values are known.
-
-  JAX would cut int64 to 32 bits. An empty list has no type of its own.
-  """
-  if any(map(_is_traced, jax.tree.leaves(values))):
-    return jnp.asarray(values)
-  array = np.asarray(values)
-  if isinstance(values, (list, tuple)) and not array.size:
-    return array.astype(empty_dtype)
-  return array

@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.grouping.evidence import check_group_ids, check_mask
-from mlvae_jax.grouping.group_posteriors import Members, combine, sample_codes
+from mlvae_jax.grouping.checks import check_group_ids, check_mask
 from mlvae_jax.grouping.normal import Normal, standard_normal
-from mlvae_jax.inference import svi
+from mlvae_jax.grouping.posterior import Members
+from mlvae_jax.inference import free
 from mlvae_jax.model.model import Model, Params
 
 Codes = dict[str, jax.Array]
@@ -39,8 +39,8 @@ def encode_group(
 ) -> Normal:
   """Encodes groups of images: q(C | X_G), the product of the members' Normals.
 
-  Of a model with group_posterior='mixture' the Normal of the mixture's mean
-  and variance; of an SVI model what optimisation finds.
+  Of a model with another group posterior, such as a mixture, the Normal of its
+  mean and variance; of an SVI model what optimisation finds.
 
   Args:
     model: static.
@@ -66,13 +66,12 @@ def encode_group(
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _encode_group(model, params, images, group_ids, num_groups, name, mask):
-  if model.inference == 'svi':
-    return _infer_by_svi(
+  if not model.has_encoder:
+    return _infer_free(
         model, params, images, {name: group_ids}, {name: num_groups}, mask
     )[name]
   q = model.encode(params, images)[name]
-  return combine(
-      model.group_posterior, q, group_ids, num_groups, mask)
+  return model.group_posterior.combine(q, group_ids, num_groups, mask)
 
 
 def posteriors(
@@ -144,8 +143,7 @@ def infer(
     return {name: q.mean for name, q in found.items()}
   keys = dict(zip(found, jax.random.split(key, len(found))))
   codes = {name: q.sample(keys[name]) for name, q in found.items()}
-  if (model.group_posterior == 'mixture' and model.inference == 'encoder'
-      and images.shape[0] != 0):
+  if not model.group_posterior.is_normal and images.shape[0] != 0:
     codes |= _sample_members(
         model, params, images, mask, members, num_groups, keys)
   is_real = {name: mask & members[name][1] if name in members else mask
@@ -170,7 +168,7 @@ def _check(model: Model, images: jax.Array, group_ids: Ids | None,
       for name, ids in group_ids.items()}
   mask = (jnp.ones(num_rows, bool) if mask is None
           else jnp.asarray(check_mask(mask, num_rows)))
-  if model.inference == 'svi':  # All codes of a row are found together.
+  if not model.has_encoder:  # All codes of a row are found together.
     for _, is_member in members.values():
       mask &= is_member
     members = {name: (ids, mask) for name, (ids, _) in members.items()}
@@ -199,25 +197,24 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
 def _posteriors(model, params, images, mask, members, num_groups):
-  if model.inference == 'svi':
-    found = _infer_by_svi(
+  if not model.has_encoder:
+    found = _infer_free(
         model, params, images,
         {name: ids for name, (ids, _) in members.items()}, dict(num_groups),
         mask)
   else:
     found = model.encode(params, images)
     for name, size in num_groups:
-      found[name] = combine(
-          model.group_posterior, found[name], members[name][0], size,
-          members[name][1])
+      found[name] = model.group_posterior.combine(
+          found[name], members[name][0], size, members[name][1])
   by_row = {name: q.take(members[name][0]) if name in members else q
             for name, q in found.items()}
   return {name: _drop(q, members.get(name, (None, mask))[1])
           for name, q in by_row.items()}
 
 
-def _infer_by_svi(model, params, images, group_ids, num_groups, mask):
-  """As `svi.infer`; an image is its own group where no ids are given."""
+def _infer_free(model, params, images, group_ids, num_groups, mask):
+  """As `free.infer`; an image is its own group where no ids are given."""
   num_rows = images.shape[0]
   alone = [f.name for f in model.grouped if f.name not in group_ids]
   ids = group_ids | {name: jnp.arange(num_rows) for name in alone}
@@ -225,7 +222,7 @@ def _infer_by_svi(model, params, images, group_ids, num_groups, mask):
   if num_rows == 0:  # Nothing to optimise.
     return {f.name: standard_normal((sizes.get(f.name, 0), f.dim))
             for f in model.factors}
-  return svi.infer(model, params, images, ids, sizes, mask=mask)
+  return free.infer(model, params, images, ids, sizes, mask=mask)
 
 
 def _drop(q: Normal, mask: jax.Array) -> Normal:
@@ -234,11 +231,11 @@ def _drop(q: Normal, mask: jax.Array) -> Normal:
 
 
 def _sample_members(model, params, images, mask, members, num_groups, keys):
-  """Codes of the groups' mixtures, whose Normals only share their moments."""
+  """Codes of the groups' posteriors, where their Normals are not exact."""
   alone = _posteriors(model, params, images, mask, {}, ())
   return {
-      name: sample_codes(
-          model.group_posterior, keys[name], Members(
+      name: model.group_posterior.sample(
+          keys[name], Members(
               alone[name], ids, is_member, is_member,
               jnp.arange(images.shape[0])),
           num_groups[name]).codes

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
       are made of; by default all.
     weights: optional `[N]`, how many rows the likelihood (and the code of
       an ungrouped factor) of a row stands for; by default one.
-    shares: optional, per grouped factor `[N]`: which part of its group's KL a
+    kl_share: optional, per grouped factor `[N]`: which part of its group's KL a
       row stands for; by default the rows present share one KL. Only for
       free posteriors (SVI): a posterior encoded from the rows of a batch
       pays its whole KL.
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
   rows: jax.Array
   evidence: jax.Array | None = None
   weights: jax.Array | None = None
-  shares: dict[str, jax.Array] | None = None
+  kl_share: dict[str, jax.Array] | None = None
 
 
 export.register_namedtuple_serialization(

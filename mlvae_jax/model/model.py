@@ -8,23 +8,23 @@ through `jit`, `vmap`, `grad` and `pmap` with the model closed over or static.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mlvae_jax.grouping.evidence import check_mask
+from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
-from mlvae_jax.grouping.normal import Normal, at_least_float32
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.posterior import GroupPosterior
+from mlvae_jax.grouping.product import Product
+from mlvae_jax.model import checks, registry
 from mlvae_jax.model import factors as factors_lib
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
 from mlvae_jax.model.networks import MLP, NETWORKS, Network
 
-INFERENCE = ('encoder', 'svi')
 DTYPES = ('float32', 'bfloat16')
 Params = dict[str, Any]
 
@@ -38,10 +38,9 @@ class Model:
     image_shape: (height, width, channels).
     likelihood: p(x | z).
     network: what encoder and decoder look like.
-    group_posterior: how members make up their group's posterior, one of
-      `group_posteriors.GROUP_POSTERIORS`.
-    inference: 'encoder', or 'svi' for a model without one, whose posteriors
-      are found by optimisation (see `svi`).
+    group_posterior: how members make up their group's posterior. With `Free`
+      the model has no encoder: posteriors are parameters in training, and
+      found by optimisation for new images.
     dtype: in which the networks compute, one of `DTYPES`. Parameters, what
       comes out of the networks, evidence and losses are float32 in any case.
   """
@@ -50,8 +49,7 @@ class Model:
   image_shape: tuple[int, int, int]
   likelihood: Likelihood = LearnedGaussian()
   network: Network = MLP()
-  group_posterior: str = 'product'
-  inference: str = 'encoder'
+  group_posterior: GroupPosterior = Product()
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -60,11 +58,13 @@ class Model:
       raise ValueError(
           'expected image_shape (height, width, channels), got '
           f'{self.image_shape}')
-    for name, known in (('group_posterior', GROUP_POSTERIORS),
-                        ('inference', INFERENCE), ('dtype', DTYPES)):
-      if getattr(self, name) not in known:
-        raise ValueError(
-            f'expected {name} of {known}, got {getattr(self, name)!r}')
+    if not isinstance(self.group_posterior, GroupPosterior):
+      kinds = ', '.join(f'{kind.__name__}()'
+                        for kind in GROUP_POSTERIORS.values())
+      raise ValueError(f'expected group_posterior of {kinds}, got '
+                       f'{self.group_posterior!r}')
+    if self.dtype not in DTYPES:
+      raise ValueError(f'expected dtype of {DTYPES}, got {self.dtype!r}')
     _ = self._decoder  # Raises where the network cannot draw such images.
 
   @property
@@ -80,7 +80,7 @@ class Model:
   @property
   def has_encoder(self) -> bool:
     """Whether an encoder gives the posteriors; otherwise they are free."""
-    return self.inference == 'encoder'
+    return self.group_posterior.has_encoder
 
   def factor(self, name: str | None = None) -> Factor:
     """The factor of that name; without one, the only grouped factor.
@@ -123,7 +123,7 @@ class Model:
     x = jnp.zeros((1, *self.image_shape))
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
     params = {'decoder': self._decoder.init(decoder_key, z)['params']}
-    if self.inference == 'encoder':
+    if self.has_encoder:
       params['encoder'] = self._encoder.init(encoder_key, x)['params']
     return params
 
@@ -141,7 +141,7 @@ class Model:
       ValueError: on a wrong shape, dtype or (where concrete) range, or where
         the model has no encoder.
     """
-    if self.inference != 'encoder':
+    if not self.has_encoder:
       raise ValueError(
           'the model has no encoder; infer its posteriors, as '
           'mlvae_jax.posteriors does')
@@ -164,93 +164,46 @@ class Model:
   def check_codes(self, codes: dict[str, jax.Array], *,
                   leading: tuple[str, ...] | None = None, some: bool = False
                   ) -> dict[str, jax.Array]:
-    """Checks names and shapes of codes.
-
-    Args:
-      codes: `[..., D_f]` per factor.
-      leading: names of the axes before the last; None for any.
-      some: whether factors may be left out.
-
-    Returns:
-      The codes as float arrays.
-
-    Raises:
-      ValueError: on other names or sizes, or axes `...` that differ.
-    """
-    sizes = {f.name: f.dim for f in self.factors}
-    if not set(codes) <= set(sizes) or not (some or len(codes) == len(sizes)):
-      raise ValueError(
-          f'expected codes of {"some of " if some else ""}the factors '
-          f'{list(sizes)}, got {list(codes)}')
-    codes = {name: at_least_float32(code) for name, code in codes.items()}
-    for name, code in codes.items():
-      if code.shape[-1:] != (sizes[name],) or (
-          leading is not None and code.ndim != len(leading) + 1):
-        axes = ', '.join((*(('...',) if leading is None else leading),
-                          str(sizes[name])))
-        raise ValueError(
-            f'expected codes of [{axes}] of factor {name!r}, got '
-            f'{list(code.shape)}')
-    if len({code.shape[:-1] for code in codes.values()}) > 1:
-      raise ValueError(
-          'expected the same number of codes for every factor, got '
-          + ', '.join(f'{name} {list(code.shape)}'
-                      for name, code in codes.items()))
-    return codes
+    """`checks.check_codes` for the model's factors."""
+    return checks.check_codes(self.factors, codes, leading=leading, some=some)
 
   def to_float(self, images: jax.Array, mask: jax.Array | None = None
                ) -> jax.Array:
-    """Checks images.
-
-    Args:
-      images: `[N, H, W, C]`, uint8 or float in [0, 1].
-      mask: optional `[N]` bool; False drops a row, whatever it holds.
-
-    Returns:
-      The images as float32 (or float64) in [0, 1], dropped rows as 0.
-
-    Raises:
-      ValueError: on a wrong shape, dtype or (where concrete) range.
-    """
-    images = jnp.asarray(images)
-    if images.ndim != 4 or images.shape[1:] != self.image_shape:
-      raise ValueError(
-          f'expected images of [N, {", ".join(map(str, self.image_shape))}], '
-          f'got {list(images.shape)}')
-    if mask is not None:
-      mask = check_mask(mask, images.shape[0])
-      images = jnp.where(mask[:, None, None, None], images, 0)
-    if images.dtype == jnp.uint8:
-      return images.astype(jnp.float32) * np.float32(1.0 / 255.0)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-      raise ValueError(
-          f'expected uint8 images, or float in [0, 1], got {images.dtype}')
-    if not isinstance(images, jax.core.Tracer) and images.size:
-      _check_range(images)
-    return at_least_float32(images)
+    """`checks.to_float` for images of the model's shape."""
+    return checks.to_float(images, self.image_shape, mask)
 
   def to_dict(self) -> dict[str, Any]:
     """Plain JSON form, read back by `from_dict`."""
     return {
         'factors': [dataclasses.asdict(f) for f in self.factors],
         'image_shape': list(self.image_shape),
-        'likelihood': _named(self.likelihood, LIKELIHOODS),
-        'network': _named(self.network, NETWORKS),
-        'group_posterior': self.group_posterior,
-        'inference': self.inference,
+        'likelihood': registry.to_dict(self.likelihood, LIKELIHOODS),
+        'network': registry.to_dict(self.network, NETWORKS),
+        'group_posterior': registry.to_dict(
+            self.group_posterior, GROUP_POSTERIORS),
         'dtype': self.dtype,
     }
 
   @staticmethod
   def from_dict(config: dict[str, Any]) -> Model:
-    """Builds a model from what `to_dict` gave, or JSON made of it."""
+    """Builds a model from what `to_dict` gave, or JSON made of it.
+
+    Args:
+      config: also that of an older version.
+
+    Returns:
+      The model.
+
+    Raises:
+      KeyError: where something is missing.
+      ValueError: on unknown names, or values that make no model.
+    """
     return Model(
         tuple(Factor(**f) for f in config['factors']),
         tuple(config['image_shape']),
-        _build(config['likelihood'], LIKELIHOODS),
-        _build(config['network'], NETWORKS),
-        config.get('group_posterior', 'product'),
-        config.get('inference', 'encoder'),
+        registry.from_dict(config['likelihood'], LIKELIHOODS),
+        registry.from_dict(config['network'], NETWORKS),
+        _group_posterior(config),
         config.get('dtype', 'float32'))
 
   def _apply(self, network: nn.Module, params: Any, x: jax.Array) -> jax.Array:
@@ -271,27 +224,10 @@ class Model:
         self.likelihood.num_outputs, self.image_shape)
 
 
-def _check_range(images: jax.Array) -> None:
-  """Raises where concrete float images are not in [0, 1]."""
-  with jax.ensure_compile_time_eval():  # Also of constants inside a `jit`.
-    low, high = float(images.min()), float(images.max())
-  if math.isnan(low):
-    raise ValueError(
-        'expected float images in [0, 1], got NaN; mask these rows')
-  if low < 0.0 or high > 1.0:
-    raise ValueError(
-        'expected float images in [0, 1], got values from '
-        f'{low:g} to {high:g}; divide by 255, or pass uint8')
-
-
-def _named(value: Any, registry: dict[str, type]) -> dict[str, Any]:
-  names = {cls: name for name, cls in registry.items()}
-  return {'name': names[type(value)], **dataclasses.asdict(value)}
-
-
-def _build(config: dict[str, Any], registry: dict[str, type]) -> Any:
-  fields = {
-      key: tuple(value) if isinstance(value, list) else value
-      for key, value in config.items() if key != 'name'
-  }
-  return registry[config['name']](**fields)
+def _group_posterior(config: dict[str, Any]) -> GroupPosterior:
+  """Its group posterior; older versions wrote a name, and 'svi' elsewhere."""
+  if config.get('inference') == 'svi':
+    return Free()
+  found = config.get('group_posterior', 'product')
+  return registry.from_dict(
+      {'name': found} if isinstance(found, str) else found, GROUP_POSTERIORS)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.grouping import group_posteriors
+from mlvae_jax.grouping import posterior
 from mlvae_jax.grouping.normal import Normal, kl_divergence
 from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.model import Model, Params
@@ -74,13 +74,10 @@ def draw_codes(
 
   Raises:
     ValueError: on another `sample_per`, images that do not fit the model, or
-      shares of KLs where an encoder gives the posteriors.
+      free posteriors or shares of KLs where an encoder gives the posteriors.
   """
-  group_posteriors.check_sample_per(sample_per)
-  if free is None and batch.shares is not None:
-    raise ValueError(
-        'batch.shares is only for free posteriors (SVI): a posterior encoded '
-        'from the rows of a batch pays its whole KL; leave batch.shares out')
+  posterior.check_sample_per(sample_per)
+  _check_free(model, batch, free)
   mask = batch.mask
   # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
@@ -92,36 +89,44 @@ def draw_codes(
       model.factors, jax.random.split(key, len(model.factors)))}
   for factor in model.factors:
     name = factor.name
-    if factor.grouping is None:
+    if factor.grouping is None or model.has_encoder:
       q[name] = _mask_rows(q[name], mask)
-      codes[name] = q[name].reparameterize(group_posteriors.row_noise(
+    if factor.grouping is None:
+      codes[name] = q[name].reparameterize(posterior.row_noise(
           keys[name], batch.rows, factor.dim))
       kl[name] = weights * kl_divergence(q[name])
       continue
-    if free is None:
-      q[name] = _mask_rows(q[name], mask)
-      sampled = group_posteriors.sample_codes(
-          model.group_posterior, keys[name], _members(batch, factor, q[name]),
-          num_groups[name], sample_per=sample_per, axis_name=axis_name)
-    else:
-      sampled = group_posteriors.sample_from(
-          keys[name], q[name], _members(batch, factor, None), sample_per,
-          axis_name)
+    sampled = model.group_posterior.sample(
+        keys[name], _members(batch, factor, q[name]), num_groups[name],
+        sample_per=sample_per, axis_name=axis_name)
     codes[name], kl[name] = sampled.codes, sampled.kl
     if factor == model.grouped[0]:
-      group_share = sampled.share
+      group_share = sampled.kl_share
   return Drawn(
       batch._replace(x=x), weights, encoded, q, codes, kl, group_share,
       keys)
 
 
-def _members(batch: Batch, factor: Factor, q: Normal | None
-             ) -> group_posteriors.Members:
+def _check_free(model: Model, batch: Batch, free: Mapping[str, Normal] | None
+                ) -> None:
+  if not model.has_encoder:
+    return
+  if free is not None:
+    raise ValueError(
+        'free posteriors are for a model without an encoder, one with '
+        'group_posterior=Free()')
+  if batch.kl_share is not None:
+    raise ValueError(
+        'batch.kl_share is only for free posteriors (SVI): a posterior encoded '
+        'from the rows of a batch pays its whole KL; leave batch.kl_share out')
+
+
+def _members(batch: Batch, factor: Factor, q: Normal) -> posterior.Members:
   """The rows as members of a factor's groups."""
   evidence = batch.mask if batch.evidence is None else batch.evidence
-  return group_posteriors.Members(
+  return posterior.Members(
       q, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
-      None if batch.shares is None else batch.shares[factor.name])
+      None if batch.kl_share is None else batch.kl_share[factor.name])
 
 
 def _mask_rows(q: Normal, mask: jax.Array) -> Normal:

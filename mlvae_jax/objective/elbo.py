@@ -29,7 +29,7 @@ class ElboTerms(NamedTuple):
     log_lik: `[N]`, log p(x_i | z_i) for one sample z_i; 0 for padding.
     kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
     num_groups: how many groups of the first grouped factor are present (rows
-      where no factor is grouped); with `batch.shares` the sum of shares.
+      where no factor is grouped); with `batch.kl_share` the sum of shares.
     num_rows: how many rows are real or, with `batch.weights`, how many rows
       they represent.
     penalties: what training adds besides, keyed 'kind/factor', each `[N]`
@@ -99,7 +99,7 @@ def elbo_terms(
 
   Raises:
     ValueError: on another `sample_per`, images that do not fit the model, or
-      shares of KLs where an encoder gives the posteriors.
+      free posteriors or shares of KLs where an encoder gives the posteriors.
   """
   return elbo_of_codes(model, params, draw_codes(
       model, params, key, batch, num_groups, sample_per=sample_per, free=free,

@@ -3,8 +3,8 @@
 Orbax restores wrong numbers without a word where a byte of a file has
 flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
 arrays; what does not match is damaged, and the newest good one is restored.
-(Checkpoints without a seal are accepted unchecked.) The newest
-are kept, and of all the one of the highest validation ELBO.
+(Checkpoints without a seal are accepted unchecked.) The newest are kept, and
+of all the one of the highest validation ELBO.
 
 Of several processes one alone writes and reads: the state is the same in all.
 """
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import json
-import operator
 import os
 from typing import Any
 
@@ -22,14 +20,16 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from mlvae_jax.model.model import Model, Params
+from mlvae_jax.model.model import Params
 from mlvae_jax.training import checksums
 from mlvae_jax.training.checksums import DamagedError
+from mlvae_jax.training.run_files import (
+    CHECKPOINT_DIR,
+    DAMAGED_DIR,
+    as_step,
+    expand_path,
+)
 from mlvae_jax.training.step import TrainState
-
-CONFIG_FILE = 'config.json'
-CHECKPOINT_DIR = 'checkpoints'
-DAMAGED_DIR = 'damaged'  # Where damaged checkpoints are set aside.
 
 _SEAL = 'seal'
 _METRIC = 'elbo'  # By which the best checkpoint is chosen.
@@ -247,107 +247,3 @@ def _items(state: TrainState) -> dict[str, Any]:
   """What a checkpoint holds of a state, apart from its step."""
   return {name: value for name, value in state._asdict().items()
           if name != 'step' and value is not None}
-
-
-def expand_path(path: str | os.PathLike) -> str:
-  """A path whose ~ and $VARIABLES are filled in."""
-  return os.path.expandvars(os.path.expanduser(os.fspath(path)))
-
-
-def as_step(step: int | str) -> int | str:
-  """A step with its number as an int; 'latest' and 'best' stay.
-
-  Args:
-    step: 'latest', 'best', or a number, which may be a string of digits.
-
-  Returns:
-    The step.
-
-  Raises:
-    ValueError: on anything else.
-  """
-  if step in ('latest', 'best'):
-    return step
-  try:
-    return int(step) if isinstance(step, str) else operator.index(step)
-  except (TypeError, ValueError):
-    raise ValueError(
-        f"expected a step of 'latest', 'best' or a number, got {step!r}"
-    ) from None
-
-
-def load(workdir: str | os.PathLike, step: int | str = 'latest'
-         ) -> tuple[Model, Params]:
-  """Loads the trained model of a workdir.
-
-  Args:
-    workdir: as `python -m experiments.train` leaves it: config.json and
-      checkpoints. ~ and $VARIABLES are expanded.
-    step: whose parameters: 'latest', 'best' by the ELBO of the validation
-      images, or the number of a step that was kept, as an int or in digits.
-
-  Returns:
-    The model and its parameters.
-
-  Raises:
-    FileNotFoundError: when there is no run, or no checkpoint yet.
-    ValueError: when its configuration cannot be read, or is not that of the
-      checkpoint, or there is no checkpoint of that step.
-  """
-  workdir, step = expand_path(workdir), as_step(step)
-  config = read_config(workdir)
-  try:
-    model = Model.from_dict(config['model'])
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(
-        f'{os.path.join(workdir, CONFIG_FILE)} describes no model: {error!r}'
-    ) from error
-  folder = os.path.join(workdir, CHECKPOINT_DIR)
-  opened = (
-      Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
-  if opened is None or opened.latest_step is None:
-    raise FileNotFoundError(
-        f'no checkpoint in {folder}; train first, or wait for one')
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  params = opened.restore_params(
-      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
-  opened.close()
-  return model, jax.tree.map(jax.numpy.asarray, params)
-
-
-def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
-  """Number of the step that `load` loads: 'latest', 'best' or itself."""
-  step = as_step(step)
-  opened = Checkpoints(workdir, read_only=True)
-  found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
-      step, step)
-  opened.close()
-  return found
-
-
-def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
-  """Reads the configuration that a run left in its workdir.
-
-  Args:
-    workdir: of the run.
-
-  Returns:
-    The JSON object.
-
-  Raises:
-    FileNotFoundError: when there is none.
-    ValueError: when it is not a run's JSON.
-  """
-  workdir = expand_path(workdir)
-  path = os.path.join(workdir, CONFIG_FILE)
-  if not os.path.isfile(path):
-    raise FileNotFoundError(
-        f'no {CONFIG_FILE} in {workdir}; name the workdir of a run')
-  with open(path, encoding='utf-8') as file:
-    try:
-      config = json.load(file)
-    except ValueError as error:  # Neither JSON nor UTF-8.
-      raise ValueError(f'{path} is not JSON: {error}') from error
-  if not isinstance(config, dict) or 'model' not in config:
-    raise ValueError(f'{path} is not the configuration of a run')
-  return config

@@ -16,7 +16,7 @@ from mlvae_jax.data.feed import (
     chunk_bounds,
     local_batch,
 )
-from mlvae_jax.inference import svi
+from mlvae_jax.inference import free as free_lib
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
 
@@ -46,8 +46,8 @@ def make_evaluate(
     def step(number, inputs):
       batch = local_batch(model, images, *inputs)
       step_key, free = jax.random.fold_in(key, number), None
-      if model.inference == 'svi':
-        free = svi.fit(
+      if not model.has_encoder:
+        free = free_lib.fit(
             model, params, jax.random.fold_in(step_key, _INFER), batch,
             tuple(num_groups.items()), axis_name=DEVICES)
       terms = elbo_terms(

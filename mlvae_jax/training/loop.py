@@ -38,11 +38,11 @@ def make_chunk(
   def run(state, images, index, pixels):
     def step(state, inputs):
       batch = local_batch(model, images, *inputs)
-      places = None
+      table_rows = None
       if state.tables is not None:
-        places = _places(model, inputs[0])
+        table_rows = _table_rows(model, inputs[0])
       return train_step(
-          model, config, num_groups, state, batch, DEVICES, places)
+          model, config, num_groups, state, batch, DEVICES, table_rows)
 
     return jax.lax.scan(step, state, (index, pixels))
 
@@ -94,8 +94,8 @@ def train(
     yield state, metrics
 
 
-def _places(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
-  """Where the posteriors of a step are in the tables."""
+def _table_rows(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
+  """Which rows of the tables are the posteriors of a step."""
   rows = jnp.where(index.mask, index.rows, -1)
   return {
       f.name: rows if f.grouping is None else (

@@ -17,7 +17,7 @@ import optax
 
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.devices import own_copies
-from mlvae_jax.inference import svi
+from mlvae_jax.inference.free import as_normals
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.draws import draw_codes
@@ -28,6 +28,8 @@ from mlvae_jax.objective.elbo import (
     warm_up,
 )
 from mlvae_jax.objective.penalties.registry import Penalty, penalty_terms
+from mlvae_jax.training import tables as tables_lib
+from mlvae_jax.training.tables import Table
 
 # What a run's seed is folded with, per use.
 _INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
@@ -46,7 +48,7 @@ class TrainState(NamedTuple):
   step: jax.Array
   params: Params
   opt_state: Any
-  tables: dict[str, svi.Table] | None = None
+  tables: dict[str, Table] | None = None
 
 
 class Metrics(NamedTuple):
@@ -110,8 +112,8 @@ def init_state(model: Model, config: TrainConfig,
       for use in (_INIT, _TABLES))
   params = jax.jit(model.init)(init_key)
   tables = None
-  if model.inference == 'svi':
-    tables = svi.init_tables(model, table_key, table_sizes)
+  if not model.has_encoder:
+    tables = tables_lib.init_tables(model, table_key, table_sizes)
   return TrainState(
       jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
       tables)
@@ -124,7 +126,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     axis_name: str | None = None,
-    places: Mapping[str, jax.Array] | None = None,
+    table_rows: Mapping[str, jax.Array] | None = None,
 ) -> tuple[TrainState, Metrics]:
   """One step of Adam up the average group ELBO (paper eq. 5).
 
@@ -135,8 +137,8 @@ def train_step(
     state: before the step.
     batch: the rows, or this device's share of them.
     axis_name: mapped axis over which the batch is spread, if any.
-    places: of an SVI model, where in `state.tables` the batch's posteriors
-      are, as `svi.gather` takes it.
+    table_rows: of an SVI model, which rows of `state.tables` are the batch's
+      posteriors, as `tables.gather` takes them.
 
   Returns:
     The state after the step, and the metrics of the whole batch before it.
@@ -156,7 +158,7 @@ def train_step(
   def total_loss(params, free):
     drawn = draw_codes(
         model, params, key, batch, num_groups, sample_per=config.sample_per,
-        free=None if free is None else svi.as_normals(free),
+        free=None if free is None else as_normals(free),
         axis_name=axis_name)
     # The penalties first: gradients are added up in the reverse order, which
     # sets their last bits.
@@ -168,7 +170,7 @@ def train_step(
     return penalty - sums.elbo(kl_weights), sums
 
   tables = state.tables
-  free = None if tables is None else svi.gather(tables, places)
+  free = None if tables is None else tables_lib.gather(tables, table_rows)
   # Of a device's own copies, so that the gradients are its own too.
   (_, sums), (grads, free_grads) = jax.value_and_grad(
       total_loss, argnums=(0, 1), has_aux=True)(
@@ -181,8 +183,9 @@ def train_step(
   grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
   decay = _decay(state.step, config)
   if tables is not None:
-    tables = svi.update(model, tables, places, free_grads,
-                        config.table_learning_rate * decay, axis_name)
+    tables = tables_lib.update(
+        model, tables, table_rows, free_grads,
+        config.table_learning_rate * decay, axis_name)
   updates, opt_state = make_optimizer(config).update(
       grads, state.opt_state, state.params)
   params = optax.apply_updates(

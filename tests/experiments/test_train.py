@@ -22,7 +22,7 @@ from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.model.networks import Conv
 from mlvae_jax.objective.penalties.registry import Penalty
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='content:3:group,style:2',
@@ -44,7 +44,7 @@ def _train(workdir, **changes):
   model = make_model(config, data)
   with open_workdir(str(workdir), config, model, resume=True):
     loop.train(str(workdir), config, model, data)
-  return checkpoint.load(workdir)
+  return loading.load(workdir)
 
 
 def _assert_equal(first, second):
@@ -189,7 +189,7 @@ def test_divergence_keeps_the_last_checkpoint(tmp_path):
       '"learning_rate": 0.001', '"learning_rate": 1e+30'))
   with pytest.raises(UserError, match='step 2 is kept'):
     _train(tmp_path, learning_rate=1e30)
-  _, after = checkpoint.load(tmp_path)
+  _, after = loading.load(tmp_path)
   _assert_equal(before, after)
 
 
@@ -426,7 +426,7 @@ def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
   record = read_metrics(str(tmp_path))[-1]
   assert set(record['kl']) == {'shape', 'colour', 'style'}
   assert all(np.isfinite(v) for v in record['kl'].values())
-  model, params = checkpoint.load(tmp_path)
+  model, params = loading.load(tmp_path)
   for factor, dim in (('shape', 3), ('colour', 2)):
     labels = data.test.labels_of(factor)
     q = mlvae_jax.encode_group(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 
-from mlvae_jax.grouping.group_posteriors import row_noise
+from mlvae_jax.grouping.posterior import row_noise
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model
 from mlvae_jax.objective.draws import Drawn

@@ -15,9 +15,9 @@ import pytest
 
 from experiments.benchmarks import speed
 from experiments.benchmarks.speed import Row
-from mlvae_jax.grouping import group_posteriors
-from mlvae_jax.grouping.evidence import product_of_normals
+from mlvae_jax.grouping import posterior
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.model.factors import Batch, Factor, ml_vae
 from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
@@ -104,7 +104,7 @@ def test_the_twin_encodes_and_decodes_the_same(torch_twin, name):
 
 def _zero_noise(monkeypatch):
   monkeypatch.setattr(
-      group_posteriors, 'row_noise', lambda key, rows, dim: jnp.zeros(
+      posterior, 'row_noise', lambda key, rows, dim: jnp.zeros(
           (len(rows), dim)))
 
 

@@ -37,7 +37,7 @@ def test_sets_accumulate_the_evidence_of_their_images(params):
 
 
 def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
-  model = dataclasses.replace(MODEL, inference='svi')
+  model = dataclasses.replace(MODEL, group_posterior=mlvae_jax.Free())
   images = {'train': random_images().images[:3],
             'test': random_images().images[3:6]}
   encoded = Encoded(model, model.init(jax.random.key(0)), images)

@@ -114,7 +114,7 @@ def test_each_code_has_the_evidence_of_its_own_grouping(factor, seen):
 def test_mixture_posteriors_are_drawn(draw, monkeypatch):
   make_model = library.make_model
   monkeypatch.setattr(library, 'make_model', lambda *args: dataclasses.replace(
-      make_model(*args), group_posterior='mixture'))
+      make_model(*args), group_posterior=mlvae_jax.Mixture()))
   only = ['swap', 'reconstruction', 'generalisation']
   assert 'swap_lamp' in draw(only=only)
 

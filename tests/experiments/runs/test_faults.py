@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mlvae_jax
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading
 from tests.helpers import processes
 
 
@@ -49,12 +49,12 @@ needs_prlimit = pytest.mark.skipif(
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   run = tmp_path / 'run'
   assert _run(_args(run, images, steps=20)).returncode == 0
-  _, before = checkpoint.load(run)
+  _, before = loading.load(run)
   args = _args(run, images, steps=60)
   line = _error(_run(args, _limit_files(3000)))
   assert 'cannot write a checkpoint' in line and 'free space in' in line
   assert 'The checkpoint of step 20 is kept.' in line
-  _, after = checkpoint.load(run)
+  _, after = loading.load(run)
   np.testing.assert_array_equal(
       before['encoder']['heads']['kernel'], after['encoder']['heads']['kernel'])
   assert 'at step 20 of 60' in _run(args).stdout  # It goes on from there.
@@ -139,7 +139,7 @@ def test_a_clock_that_jumps_changes_nothing(images, tmp_path):
     assert 'at step 20 of 40' in done.stdout
     records = processes.curve(tmp_path / name, value='images_per_second')
     assert np.all(records > 0)
-  a, b = (checkpoint.load(tmp_path / name)[1] for name in ('jumps', 'runs'))
+  a, b = (loading.load(tmp_path / name)[1] for name in ('jumps', 'runs'))
   np.testing.assert_array_equal(
       a['encoder']['heads']['kernel'], b['encoder']['heads']['kernel'])
 
@@ -174,7 +174,7 @@ def test_a_workdir_of_an_older_version_goes_on(images, tmp_path):
   def older(values):
     for name in ('dtype', 'group_posterior', 'subsampling'):
       del values['config'][name]
-    for name in ('dtype', 'group_posterior', 'inference'):
+    for name in ('dtype', 'group_posterior'):
       del values['model'][name]
 
   _edit(run, older)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.runs import interrupts, log
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading
 from tests.helpers import processes
 
 
@@ -33,8 +33,8 @@ def _records(workdir):
 
 
 def _assert_same(workdir, expected):
-  jax.tree.map(np.testing.assert_array_equal, checkpoint.load(workdir)[1],
-               checkpoint.load(expected)[1])
+  jax.tree.map(np.testing.assert_array_equal, loading.load(workdir)[1],
+               loading.load(expected)[1])
   assert _records(workdir) == _records(expected)
 
 

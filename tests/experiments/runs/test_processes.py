@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import loading
 from tests.helpers import processes
 
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_goes_on_on_another_layout(images, alone, tmp_path):
   assert 'at step 60 of 100' in output
   np.testing.assert_allclose(
       processes.curve(run), processes.curve(alone), rtol=1e-3)
-  a, b = (checkpoint.load(workdir)[1] for workdir in (run, alone))
+  a, b = (loading.load(workdir)[1] for workdir in (run, alone))
   np.testing.assert_allclose(
       a['encoder']['heads']['kernel'], b['encoder']['heads']['kernel'],
       atol=1e-3)
@@ -145,7 +145,7 @@ def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
     assert both[0].wait(60) == -signal.SIGABRT
     assert time.monotonic() - start < 15
     assert 'another task died' in both[0].output
-  checkpoint.load(run)  # What was saved is whole.
+  loading.load(run)  # What was saved is whole.
 
 
 @pytest.mark.parametrize('which', [0, 1])

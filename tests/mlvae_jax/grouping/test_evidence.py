@@ -10,15 +10,10 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.evidence import (
-    Evidence,
-    evidence,
-    merge,
-    product_of_normals,
-    remove,
-    segment_sum,
-)
+from mlvae_jax.grouping.evidence import Evidence, evidence, merge, remove
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.product import product_of_normals
+from mlvae_jax.grouping.segment_sum import segment_sum
 
 RTOL = 1e-5
 product = jax.jit(product_of_normals, static_argnums=2)

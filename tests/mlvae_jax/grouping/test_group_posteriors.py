@@ -5,13 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping import group_posteriors
-from mlvae_jax.grouping.evidence import product_of_normals
-from mlvae_jax.grouping.group_posteriors import Members, combine, sample_codes
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
+from mlvae_jax.grouping.mixture import Mixture
 from mlvae_jax.grouping.normal import Normal, kl_divergence
+from mlvae_jax.grouping.posterior import SAMPLE_PER, GroupPosterior, Members
+from mlvae_jax.grouping.product import Product, product_of_normals
 
 _MEAN = np.array([[-1.0], [0.4], [1.5]], np.float32)
 _LOGVAR = np.array([[-1.0], [-2.5], [0.3]], np.float32)
+_ENCODED = [Product(), Mixture()]
 _KEYS = jax.random.split(jax.random.key(0), 4000)
 
 
@@ -44,8 +47,7 @@ def _mean_kl(mean, logvar, sample_per='row'):
   """The estimated KL of one group, averaged over many keys."""
   def one(key):
     members = _members(Normal(mean, logvar), [0] * len(mean))
-    return sample_codes('mixture', key, members, 1,
-                        sample_per=sample_per).kl[0]
+    return Mixture().sample(key, members, 1, sample_per=sample_per).kl[0]
   return jnp.mean(jax.vmap(one)(_KEYS))
 
 
@@ -74,8 +76,8 @@ def test_members_draw_from_every_component_once():
   q = Normal(np.arange(6, dtype=np.float32)[:, None],
              np.full((6, 1), -18, np.float32))
   ids = [0, 1, 0, 0, 1, 2]
-  draw = jax.jit(lambda key: sample_codes(
-      'mixture', key, _members(q, ids), 3).codes[:, 0])
+  draw = jax.jit(lambda key: Mixture().sample(
+      key, _members(q, ids), 3).codes[:, 0])
   first = []
   for key in _KEYS[:60]:
     component = np.round(np.asarray(draw(key))).astype(int)
@@ -88,27 +90,27 @@ def test_members_draw_from_every_component_once():
 
 
 def test_codes_are_distributed_as_the_mixture():
-  draw = jax.vmap(lambda key: sample_codes(
-      'mixture', key, _members(Normal(_MEAN, _LOGVAR), [0] * 3), 1
+  draw = jax.vmap(lambda key: Mixture().sample(
+      key, _members(Normal(_MEAN, _LOGVAR), [0] * 3), 1
   ).codes[1, 0])
   codes = np.asarray(jax.jit(draw)(_KEYS))
-  q = combine('mixture', Normal(_MEAN, _LOGVAR), np.zeros(3, int), 1)
+  q = Mixture().combine(Normal(_MEAN, _LOGVAR), np.zeros(3, int), 1)
   np.testing.assert_allclose(codes.mean(), q.mean[0, 0], atol=0.08)
   np.testing.assert_allclose(
       codes.var(), np.exp(q.logvar[0, 0]), rtol=0.1)
 
 
-@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_a_group_of_one_is_its_members_normal(kind):
   q = _random(4, 3)
-  group = combine(kind, q, np.array([2, 0, 3, 1]), 4)
+  group = kind.combine(q, np.array([2, 0, 3, 1]), 4)
   for ours, own in zip(group.take(jnp.array([2, 0, 3, 1])), q):
     np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
 
 
 def test_the_mixture_has_the_moments_of_its_members():
   q = _random(5, 2)
-  group = combine('mixture', q, np.array([1, 1, 0, 1, 0]), 3,
+  group = Mixture().combine(q, np.array([1, 1, 0, 1, 0]), 3,
                   np.array([True, True, True, False, True]))
   for g, rows in ((1, [0, 1]), (0, [2, 4])):
     mean = q.mean[rows].mean(0)
@@ -120,7 +122,7 @@ def test_the_mixture_has_the_moments_of_its_members():
   np.testing.assert_array_equal(group.logvar[2], 0)
 
 
-@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_padding_changes_nothing_even_where_it_is_nan(kind):
   q, ids = _random(6, 2), np.array([0, 1, 0, 1, 1, 0])
   mask = np.array([True] * 4 + [False] * 2)
@@ -128,9 +130,9 @@ def test_padding_changes_nothing_even_where_it_is_nan(kind):
   def total(mean, logvar, rows):
     members = _members(Normal(mean[:rows], logvar[:rows]), ids[:rows],
                        mask[:rows])
-    found = sample_codes(kind, _KEYS[0], members, 2)
+    found = kind.sample(_KEYS[0], members, 2)
     return jnp.sum(jnp.where(mask[:rows, None], found.codes, 0)) + jnp.sum(
-        found.kl), found.share
+        found.kl), found.kl_share
 
   short, long = (
       jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True),
@@ -142,8 +144,8 @@ def test_padding_changes_nothing_even_where_it_is_nan(kind):
     np.testing.assert_array_equal(theirs[4:], 0)
 
 
-@pytest.mark.parametrize('sample_per', group_posteriors.SAMPLE_PER)
-@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+@pytest.mark.parametrize('sample_per', SAMPLE_PER)
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_devices_draw_what_one_device_draws(kind, sample_per):
   num_devices = min(4, jax.local_device_count())
   num_rows = 4 * num_devices
@@ -152,8 +154,8 @@ def test_devices_draw_what_one_device_draws(kind, sample_per):
   mask = np.arange(num_rows) < num_rows - 2
 
   def run(axis_name, mean, logvar, ids, mask, rows):
-    return sample_codes(
-        kind, _KEYS[1], _members(Normal(mean, logvar), ids, mask, rows), 3,
+    return kind.sample(
+        _KEYS[1], _members(Normal(mean, logvar), ids, mask, rows), 3,
         sample_per=sample_per, axis_name=axis_name)
 
   inputs = (*q, ids, mask, np.arange(num_rows))
@@ -164,34 +166,34 @@ def test_devices_draw_what_one_device_draws(kind, sample_per):
       many.codes.reshape(num_rows, 2)[mask], one.codes[mask], rtol=1e-4,
       atol=1e-5)
   np.testing.assert_allclose(many.kl.sum(0), one.kl, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(many.share.sum(0), one.share, rtol=1e-5)
+  np.testing.assert_allclose(many.kl_share.sum(0), one.kl_share, rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', group_posteriors.GROUP_POSTERIORS)
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_only_evidence_makes_up_the_posterior(kind):
   q, ids = _random(5, 2), np.array([0, 0, 0, 1, 1])
   evidence = jnp.array([True, False, True, True, False])
   moved = Normal(np.where(evidence[:, None], q.mean, 50.0), q.logvar)
   first, second = (
-      sample_codes(kind, _KEYS[2], _members(v, ids, evidence=evidence), 2)
+      kind.sample(_KEYS[2], _members(v, ids, evidence=evidence), 2)
       for v in (q, moved))
   np.testing.assert_allclose(first.codes, second.codes, rtol=1e-5)
   np.testing.assert_allclose(first.kl, second.kl, rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['product', 'mixture'])
+@pytest.mark.parametrize('kind', _ENCODED)
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 def test_a_group_without_evidence_has_the_prior(kind, sample_per):
   q = Normal(*(jnp.asarray(v + 7.0) for v in _random(5, 2)))
   ids, evidence = np.array([0, 0, 1, 1, 2]), np.array([1, 1, 0, 0, 0], bool)
 
   def draw(q, key):
-    return sample_codes(kind, key, _members(q, ids, evidence=evidence), 4,
+    return kind.sample(key, _members(q, ids, evidence=evidence), 4,
                         sample_per=sample_per)
 
   found = jax.jit(jax.vmap(draw, (None, 0)))(q, _KEYS)
   np.testing.assert_array_equal(found.kl[:, 1:], 0)
-  np.testing.assert_array_equal(found.share[0], [1, 1, 1, 0])
+  np.testing.assert_array_equal(found.kl_share[0], [1, 1, 1, 0])
   codes = np.asarray(found.codes[:, 2:])
   np.testing.assert_allclose(codes.mean((0, 1)), 0, atol=0.05)
   np.testing.assert_allclose(codes.std((0, 1)), 1, atol=0.03)
@@ -204,52 +206,72 @@ def test_many_members_of_low_precision_are_all_counted():
   q = Normal(jnp.full((600, 1), 2.0, jnp.bfloat16),
              jnp.zeros((600, 1), jnp.bfloat16))
   ids = np.zeros(600, int)
-  found = combine('mixture', q, ids, 1)
+  found = Mixture().combine(q, ids, 1)
   np.testing.assert_allclose(found.mean, 2.0, rtol=1e-3)
   np.testing.assert_allclose(found.logvar, 0.0, atol=1e-3)
   np.testing.assert_allclose(
-      combine('product', q, ids, 1).logvar, -np.log(600), rtol=1e-3)
+      Product().combine(q, ids, 1).logvar, -np.log(600), rtol=1e-3)
 
 
 def test_shares_weigh_the_kl_and_the_count():
   q, ids = _random(3, 2), np.array([0, 0, 1])
   shares = jnp.array([0.25, 0.25, 0.125])
-  found = sample_codes('product', _KEYS[0], _members(q, ids, shares=shares), 2)
+  found = Product().sample(_KEYS[0], _members(q, ids, kl_share=shares), 2)
   kl = kl_divergence(product_of_normals(q, ids, 2))
-  np.testing.assert_allclose(found.share, [0.5, 0.125])
+  np.testing.assert_allclose(found.kl_share, [0.5, 0.125])
   np.testing.assert_allclose(found.kl, kl * np.array([0.5, 0.125]), rtol=1e-5)
 
 
-def test_unknown_kinds_are_refused():
+@pytest.mark.parametrize('kind', GROUP_POSTERIORS)
+def test_another_sample_per_is_refused(kind):
   members = _members(_random(2, 1), [0, 0])
-  with pytest.raises(ValueError, match='product'):
-    sample_codes('sum', _KEYS[0], members, 1)
   with pytest.raises(ValueError, match='row'):
-    sample_codes('product', _KEYS[0], members, 1, sample_per='pixel')
+    GROUP_POSTERIORS[kind]().sample(_KEYS[0], members, 1, sample_per='pixel')
+
+
+def test_every_group_posterior_is_static_and_one_of_a_kind():
+  kinds = [kind() for kind in GROUP_POSTERIORS.values()]
+  assert all(isinstance(kind, GroupPosterior) for kind in kinds)
+  assert len(set(kinds)) == len(kinds)
+  assert kinds == [kind() for kind in GROUP_POSTERIORS.values()]
+
+
+def test_free_posteriors_are_those_of_the_groups_given():
+  q_group, ids = _random(3, 2), np.array([2, 0, 2, 0])
+  members = _members(q_group, ids, kl_share=jnp.array([1.0, 0.5, 0.0, 0.5]))
+  draw = jax.vmap(lambda key: Free().sample(key, members, 3))
+  found = jax.jit(draw)(_KEYS)
+  np.testing.assert_allclose(found.kl_share[0], [1.0, 0.0, 1.0])
+  np.testing.assert_allclose(
+      found.kl[0], kl_divergence(q_group) * np.array([1.0, 0.0, 1.0]),
+      rtol=1e-6)
+  own = q_group.take(ids)
+  np.testing.assert_allclose(found.codes.mean(0), own.mean, atol=0.1)
+  np.testing.assert_allclose(found.codes.std(0), own.std, rtol=0.05)
 
 
 def test_wide_members_are_averaged_without_overflow():
   q = Normal(jnp.zeros((20_000, 1)), jnp.full((20_000, 1), 80.0))
   np.testing.assert_allclose(
-      combine('mixture', q, np.zeros(20_000, int), 1).logvar, 80.0, rtol=1e-5)
+      Mixture().combine(q, np.zeros(20_000, int), 1).logvar, 80.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['product', 'mixture'])
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_ids_out_of_range_are_refused(kind):
   q = _random(3, 2)
   with pytest.raises(ValueError, match='ids from 0 to 7'):
-    combine(kind, q, np.array([0, 1, 7]), 2)
+    kind.combine(q, np.array([0, 1, 7]), 2)
   with pytest.raises(ValueError, match='ids from 0 to 7'):
-    sample_codes(kind, _KEYS[0], _members(q, [0, 1, 7]), 2)
+    kind.sample(_KEYS[0], _members(q, [0, 1, 7]), 2)
 
 
-@pytest.mark.parametrize('kind', ['product', 'mixture'])
+@pytest.mark.parametrize('kind', _ENCODED)
 def test_nan_in_padding_reaches_no_gradient(kind):
   q = Normal(*(jnp.asarray(v).at[3:].set(jnp.nan) for v in _random(5, 2)))
   members = _members(q, [0, 0, 1, 1, 0], mask=np.arange(5) < 3)
 
   def total(q):
-    found = sample_codes(kind, _KEYS[0], members._replace(q=q), 2)
+    found = kind.sample(_KEYS[0], members._replace(q=q), 2)
     return jnp.sum(found.kl) + jnp.sum(found.codes[:3] ** 2)
 
   for grad in jax.grad(total)(q):

@@ -10,7 +10,7 @@ import pytest
 
 import mlvae_jax
 from mlvae_jax import MLP, Batch, Conv, Model
-from mlvae_jax.grouping.evidence import segment_sum
+from mlvae_jax.grouping.segment_sum import segment_sum
 
 _SHAPE, _NUM_GROUPS = (8, 8, 1), 4
 _MODELS = {
@@ -19,7 +19,7 @@ _MODELS = {
                   network=Conv((4,), (8,), norm_groups=2)),
 }
 _MODELS['mixture'] = dataclasses.replace(
-    _MODELS['mlp'], group_posterior='mixture')
+    _MODELS['mlp'], group_posterior=mlvae_jax.Mixture())
 each_model = pytest.mark.parametrize('name', _MODELS)
 
 
@@ -80,7 +80,7 @@ def test_groups_of_any_number_of_images(name):
 
 
 def test_groups_of_any_number_of_images_by_optimisation():
-  model = dataclasses.replace(_MODELS['mlp'], inference='svi')
+  model = dataclasses.replace(_MODELS['mlp'], group_posterior=mlvae_jax.Free())
   params = jax.jit(model.init)(jax.random.key(0))
   images, ids, _ = _rows()
   _assert_any_size(

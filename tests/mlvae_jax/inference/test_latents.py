@@ -228,7 +228,7 @@ def test_ids_of_other_factors_are_refused(ids, sizes):
 
 
 def test_a_mixture_is_sampled_member_by_member():
-  model = dataclasses.replace(_MODEL, group_posterior='mixture')
+  model = dataclasses.replace(_MODEL, group_posterior=mlvae_jax.Mixture())
   alone = mlvae_jax.posteriors(model, _PARAMS, _IMAGES)['content']
   both = mlvae_jax.posteriors(model, _PARAMS, _IMAGES, _IDS, 3)['content']
   for group in range(3):
@@ -246,7 +246,7 @@ def test_a_mixture_is_sampled_member_by_member():
 
 
 def test_a_mixture_is_not_sampled_as_the_normal_of_its_moments():
-  model = dataclasses.replace(_MODEL, group_posterior='mixture')
+  model = dataclasses.replace(_MODEL, group_posterior=mlvae_jax.Mixture())
   heads = _PARAMS['encoder']['heads']
   # Means that are far apart, and hardly any noise around them.
   narrow = _PARAMS | {'encoder': _PARAMS['encoder'] | {'heads': {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.evidence import product_of_normals
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.measures import few_shot as module
 from mlvae_jax.measures.few_shot import few_shot
 from tests.helpers.codes import noisy_people

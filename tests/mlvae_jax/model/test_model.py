@@ -10,7 +10,10 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.evidence import product_of_normals
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
+from mlvae_jax.grouping.mixture import Mixture
+from mlvae_jax.grouping.product import Product, product_of_normals
 from mlvae_jax.inference.encode import encode_group, infer, posteriors
 from mlvae_jax.inference.latents import reconstruct
 from mlvae_jax.model.factors import Batch, Factor, ml_vae, vae
@@ -270,9 +273,9 @@ def test_600_images_of_low_precision_count_as_600():
 # No images at all, lists, ids out of range.
 
 
-_SVI = dataclasses.replace(MODEL, inference='svi')
+_SVI = dataclasses.replace(MODEL, group_posterior=Free())
 _EMPTY = [
-    MODEL, dataclasses.replace(MODEL, group_posterior='mixture'), _SVI,
+    MODEL, dataclasses.replace(MODEL, group_posterior=Mixture()), _SVI,
     dataclasses.replace(MODEL, network=Conv((4,), (8,)))]
 
 
@@ -294,7 +297,7 @@ def test_no_images_give_empty_results_and_the_prior(model):
           model, params, images, *groups)['style'].logvar.shape == (0, 2)
       assert reconstruct(
           model, params, images, *groups, mask=mask).shape == (0, 8, 8, 1)
-  if model.inference == 'encoder':
+  if model.has_encoder:
     assert model.encode(params, IMAGES[:0])['style'].mean.shape == (0, 2)
   codes = {'content': jnp.zeros((0, 3)), 'style': jnp.zeros((0, 2))}
   assert model.decode(params, codes).shape == (0, 2, 8, 8, 1)
@@ -328,11 +331,10 @@ def test_traced_ids_out_of_range_drop_the_row():
 _KEY = jax.random.key(3)
 
 
-@pytest.mark.parametrize('kind', ['product', 'mixture', 'svi'])
+@pytest.mark.parametrize('kind', GROUP_POSTERIORS)
 @pytest.mark.parametrize('grouped', [False, True])
 def test_masked_images_change_nothing_and_are_the_prior(kind, grouped):
-  model = _SVI if kind == 'svi' else dataclasses.replace(
-      MODEL, group_posterior=kind)
+  model = dataclasses.replace(MODEL, group_posterior=GROUP_POSTERIORS[kind]())
   params = jax.jit(model.init)(jax.random.key(0))
   mask = np.arange(12) % 4 != 1
   images = np.float32(IMAGES / 255.0)
@@ -355,7 +357,7 @@ def test_masked_images_change_nothing_and_are_the_prior(kind, grouped):
     if function is not reconstruct:
       for leaf in jax.tree.leaves(found):
         np.testing.assert_array_equal(leaf[~mask], 0.0)
-  if kind != 'svi':  # Whose noise names rows by their place.
+  if model.has_encoder:  # Free ones have noise that names rows by place.
     some = clean and (IDS[mask], NUM_GROUPS)
     _assert_same(
         jax.tree.map(lambda v: v[mask], posteriors(
@@ -380,6 +382,33 @@ def test_a_model_survives_json(factors, likelihood):
   text = json.dumps(model.to_dict())
   again = Model.from_dict(json.loads(text))
   assert again == model and hash(again) == hash(model)
+
+
+@pytest.mark.parametrize('kind', GROUP_POSTERIORS)
+def test_group_posteriors_survive_json(kind):
+  model = dataclasses.replace(MODEL, group_posterior=GROUP_POSTERIORS[kind]())
+  found = json.loads(json.dumps(model.to_dict()))
+  assert found['group_posterior'] == {'name': kind}
+  assert Model.from_dict(found) == model
+
+
+@pytest.mark.parametrize('group_posterior', ['product', 'mixture'])
+@pytest.mark.parametrize('inference', ['encoder', 'svi'])
+def test_group_posteriors_of_an_older_version_are_read(
+    group_posterior, inference):
+  old = MODEL.to_dict() | {
+      'group_posterior': group_posterior, 'inference': inference}
+  expected = Free() if inference == 'svi' else {
+      'product': Product(), 'mixture': Mixture()}[group_posterior]
+  assert Model.from_dict(old).group_posterior == expected
+
+
+def test_unknown_group_posteriors_are_refused():
+  with pytest.raises(ValueError, match=r"Product\(\), .*, got 'median'"):
+    dataclasses.replace(MODEL, group_posterior='median')
+  for value in ('median', {'name': 'median'}):
+    with pytest.raises(ValueError, match="'median', expected one of product, "):
+      Model.from_dict(MODEL.to_dict() | {'group_posterior': value})
 
 
 def test_equal_models_share_compilations(compilations):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.evidence import product_of_normals
-from mlvae_jax.grouping.group_posteriors import row_noise
+from mlvae_jax.grouping.posterior import row_noise
+from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.model.factors import Batch, Factor, ml_vae, vae
 from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
@@ -17,13 +17,13 @@ from mlvae_jax.model.networks import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms, warm_up
 from mlvae_jax.objective.penalties.registry import Penalty
 from tests.helpers.small_models import (
-    KEY,
-    MODEL,
-    SHAPE,
-    assert_close,
-    init_params,
-    make_batch,
-    penalised_terms,
+  KEY,
+  MODEL,
+  SHAPE,
+  assert_close,
+  init_params,
+  make_batch,
+  penalised_terms,
 )
 
 
@@ -527,9 +527,9 @@ def test_weights_of_unknown_factors_are_refused():
 
 def test_an_encoder_pays_for_whole_pieces():
   batch = make_batch(MODEL, [0, 1])
-  with pytest.raises(ValueError, match='leave batch.shares out'):
+  with pytest.raises(ValueError, match='leave batch.kl_share out'):
     elbo_terms(MODEL, init_params(MODEL), KEY,
-               batch._replace(shares={'content': np.ones(2, 'f')}),
+               batch._replace(kl_share={'content': np.ones(2, 'f')}),
                {'content': 2})
 
 

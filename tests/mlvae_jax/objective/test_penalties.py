@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.group_posteriors import row_noise
+from mlvae_jax.grouping.posterior import row_noise
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.contrast import contrastive_loss

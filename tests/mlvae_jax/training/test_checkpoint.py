@@ -17,7 +17,7 @@ from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
-from mlvae_jax.training import checkpoint
+from mlvae_jax.training import checkpoint, loading
 from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
 
@@ -162,8 +162,8 @@ def test_load_expands_home_and_variables(tmp_path, monkeypatch):
   for workdir in ('~/runs/x', '$RUNS/x', pathlib.Path('~/runs/x'), 'runs/x'):
     _, params = mlvae_jax.load(workdir, '60')
     _assert_same_bits(params, _state(60).params)
-    assert checkpoint.find_step(workdir, '60') == 60
-    assert checkpoint.find_step(workdir, 'latest') == 60
+    assert loading.find_step(workdir, '60') == 60
+    assert loading.find_step(workdir, 'latest') == 60
   for step in ('newest', 6.5, None):
     with pytest.raises(ValueError, match="'latest', 'best' or a number, got"):
       mlvae_jax.load(run, step)

@@ -23,7 +23,9 @@ from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.feed import DEVICES, Feed
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
-from mlvae_jax.inference import svi
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
+from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch, ml_vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP, Conv
@@ -258,24 +260,22 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
 
 
 @pytest.mark.parametrize('check_vma', [True, False])
-@pytest.mark.parametrize('kind', ['product', 'mixture', 'svi'])
+@pytest.mark.parametrize('kind', GROUP_POSTERIORS)
 def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
   """A gradient that is summed over devices twice would be four times that."""
   if jax.local_device_count() < 4:
     pytest.skip('there are no four devices')
-  model, config, sizes, places = MODEL, PENALISED, None, None
-  if kind == 'mixture':
-    model = dataclasses.replace(MODEL, group_posterior=kind)
-  if kind == 'svi':
-    model = dataclasses.replace(MODEL, inference=kind)
+  model = dataclasses.replace(MODEL, group_posterior=GROUP_POSTERIORS[kind]())
+  config, sizes, table_rows = PENALISED, None, None
+  if kind == 'free':
     config = dataclasses.replace(
         CONFIG, penalties=(Penalty('leakage', 'style', 300.0),))
     sizes = {'content': 6, 'style': 40}
   batch = _batch(_PADDED.batch(1))
-  if kind == 'svi':
+  if kind == 'free':
     rows = np.arange(len(batch.mask))
-    places = {'content': np.array([3, 1, 5, 0]),
-              'style': np.where(batch.mask, rows, -1)}
+    table_rows = {'content': np.array([3, 1, 5, 0]),
+                  'style': np.where(batch.mask, rows, -1)}
   state = init_state(model, config, sizes)
 
   def step(state, batch, groups, rows):
@@ -283,7 +283,8 @@ def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
         model, config, {'content': 4}, state, batch, DEVICES,
         None if groups is None else {'content': groups, 'style': rows})
 
-  arguments = (batch, *(places or {'content': None, 'style': None}).values())
+  arguments = (
+      batch, *(table_rows or {'content': None, 'style': None}).values())
   spec = jax.sharding.PartitionSpec
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:4]), (DEVICES,))
   sharded = jax.jit(jax.shard_map(
@@ -305,14 +306,14 @@ def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
 
 
 def test_shard_map_infers_what_one_device_does():
-  model = dataclasses.replace(MODEL, inference='svi')
+  model = dataclasses.replace(MODEL, group_posterior=Free())
   params = jax.jit(model.init)(jax.random.key(0))
   batch = _batch(_PADDED.batch(1))
   spec = jax.sharding.PartitionSpec
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (DEVICES,))
 
   def fit(params, batch, axis_name=None):
-    return svi.fit(model, params, jax.random.key(0), batch, (('content', 4),),
+    return free.fit(model, params, jax.random.key(0), batch, (('content', 4),),
                    num_steps=10, axis_name=axis_name)
 
   sharded = jax.jit(jax.shard_map(

@@ -1,9 +1,9 @@
-"""Stochastic variational inference for groups (paper fig. 3a).
+"""Stochastic variational inference for groups (paper fig. 3a): new images.
 
 The model is that of the ML-VAE, without the encoder: every group and every
 observation has a posterior of its own, free to move. In training these lie in
-tables beside the decoder. The posteriors of new images are found by
-optimisation, with the decoder held fixed.
+tables (`training.tables`). The posteriors of new images are found here, by
+optimisation with the decoder held fixed.
 
 A posterior is a row of 2 D numbers, mean and log-variance.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,118 +24,18 @@ from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 
-_START_LOGVAR = -2.0  # From the prior's 0 on, codes would drown in noise.
-_START_STD = 0.1
-_BLOCK = 1 << 16
-_DECAY, _EPSILON = 0.999, 1e-8  # As optax.adam has.
-# Of inference: enough for MNIST, see `experiments.svi_comparison`.
+START_LOGVAR = -2.0  # From the prior's 0 on, codes would drown in noise.
+# Enough for MNIST, see `experiments.svi_comparison`.
 NUM_STEPS = 300
 LEARNING_RATE = 0.1
 
-Free = dict[str, jax.Array]  # `[G or N, 2 D]` per factor.
-
-
-class Table(NamedTuple):
-  """The free posteriors of a factor, with the state of their optimiser.
-
-  That is Adam without momentum, and with one second moment for all of a
-  posterior's means and one for its log-variances: a tenth of Adam's state, as
-  good here.
-
-  Attributes:
-    value: `[T, 2 D]`, mean and log-variance.
-    square: `[T, 2]`, running means of their squared gradients.
-    count: `[T]` int32, how often a row was updated.
-  """
-
-  value: jax.Array
-  square: jax.Array
-  count: jax.Array
-
-
-def init_tables(model: Model, key: jax.Array, sizes: Mapping[str, int]
-                ) -> dict[str, Table]:
-  """Tables of free posteriors.
-
-  Args:
-    model: static.
-    key: consumed.
-    sizes: rows T per factor: the number of groups, or of images.
-
-  Returns:
-    A table per factor.
-  """
-  keys = jax.random.split(key, len(model.factors))
-  return {f.name: _init_table(factor_key, sizes[f.name], f.dim)
-          for f, factor_key in zip(model.factors, keys)}
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _init_table(key: jax.Array, size: int, dim: int) -> Table:
-  # Block by block: what is drawn at once needs memory beside the table.
-  block = min(size, _BLOCK)
-  value = jnp.full((size, 2 * dim), _START_LOGVAR)
-
-  def fill(i, value):
-    mean = _START_STD * jax.random.normal(
-        jax.random.fold_in(key, i), (block, dim))
-    return jax.lax.dynamic_update_slice(
-        value, mean, (jnp.minimum(i * block, size - block), 0))
-
-  value = jax.lax.fori_loop(0, -(-size // block), fill, value)
-  return Table(value, jnp.zeros((size, 2)), jnp.zeros(size, jnp.int32))
+FreeValues = dict[str, jax.Array]  # `[G or N, 2 D]` per factor.
 
 
 def as_normals(free: Mapping[str, jax.Array]) -> dict[str, Normal]:
   """Rows `[M, 2 D]` per factor as Normals of `[M, D]`."""
   return {name: Normal(*jnp.split(value, 2, axis=-1))
           for name, value in free.items()}
-
-
-def gather(tables: Mapping[str, Table], places: Mapping[str, jax.Array]
-           ) -> Free:
-  """The rows of a batch; zeros, the prior, where there is no place.
-
-  Args:
-    tables: per factor.
-    places: per factor `[G or N]` ints, rows of its table; -1 for none.
-
-  Returns:
-    `[G or N, 2 D]` per factor.
-  """
-  return {
-      name: jnp.where(
-          places[name][:, None] >= 0, table.value[places[name]], 0.0)
-      for name, table in tables.items()}
-
-
-def update(model: Model, tables: Mapping[str, Table],
-           places: Mapping[str, jax.Array], grads: Free, learning_rate: float,
-           axis_name: str | None = None) -> dict[str, Table]:
-  """A step up on the rows of a batch, which leaves the others alone.
-
-  Args:
-    model: static.
-    tables: per factor.
-    places: as in `gather`; no row twice.
-    grads: of the loss, `[G or N, 2 D]` per factor.
-    learning_rate: of the optimiser that `Table` describes.
-    axis_name: mapped axis over which the batch is spread, if any.
-
-  Returns:
-    The new tables, the same on every device.
-  """
-  new = {}
-  for factor in model.factors:
-    name, place, grad = factor.name, places[factor.name], grads[factor.name]
-    if axis_name is not None:
-      if factor.grouping is not None:  # Devices share the batch's groups.
-        grad = jax.lax.psum(grad, axis_name)
-      else:
-        place, grad = jax.lax.all_gather(
-            (place, grad), axis_name, tiled=True, to='invarying')
-    new[name] = _step(tables[name], place, grad, learning_rate)
-  return new
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4),
@@ -172,12 +72,12 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   def start(factor):
     size = (sizes.get(factor.name, rows), factor.dim)
     free = jnp.concatenate(
-        [jnp.zeros(size), jnp.full(size, _START_LOGVAR)], axis=1)
+        [jnp.zeros(size), jnp.full(size, START_LOGVAR)], axis=1)
     return own_copies(
         (free, optimizer.init(free)),
         axes if factor.grouping is None else axes - {axis_name})
 
-  def loss(free: Free, step_key: jax.Array) -> jax.Array:
+  def loss(free: FreeValues, step_key: jax.Array) -> jax.Array:
     return -sum_terms(elbo_terms(
         model, params, step_key, batch, sizes, free=as_normals(free),
         axis_name=axis_name)).elbo()
@@ -232,20 +132,3 @@ def infer(model: Model, params: Params, images: jax.Array,
   return {
       name: Normal(*(jnp.where(present.get(name, mask)[:, None], value, 0.0)
                      for value in q)) for name, q in found.items()}
-
-
-def _step(table: Table, place: jax.Array, grad: jax.Array,
-          learning_rate: float) -> Table:
-  """Updates some rows; each counts its own updates for the bias correction."""
-  target = jnp.where(place >= 0, place, table.count.shape[0])  # Then dropped.
-  halves = grad.reshape(len(grad), 2, -1)  # Of means, and of log-variances.
-  count = table.count[place] + 1
-  square = _DECAY * table.square[place] + (1 - _DECAY) * jnp.mean(
-      jnp.square(halves), axis=-1)
-  correct = 1 - _DECAY ** count.astype(jnp.float32)
-  scale = jnp.sqrt(square / correct[:, None]) + _EPSILON
-  value = table.value[place] - learning_rate * (
-      halves / scale[..., None]).reshape(grad.shape)
-  return Table(*(
-      old.at[target].set(new, mode='drop')
-      for old, new in zip(table, (value, square, count))))

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from experiments import evaluate
@@ -17,7 +16,8 @@ from experiments.runs.workdir import open_workdir
 import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages, Labels
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.inference import svi
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch, ml_vae
 from mlvae_jax.model.likelihoods import Gaussian
 from mlvae_jax.model.model import Model
@@ -30,7 +30,7 @@ from mlvae_jax.training.step import TrainConfig, init_state, train_step
 # x = W'z + 1/2 + noise with orthogonal rows of W: posteriors are diagonal.
 _SIGMA = 0.3
 _LINEAR = Model(ml_vae(1, 1), (2, 2, 1), Gaussian(_SIGMA), MLP(()),
-                inference='svi')
+                group_posterior=Free())
 _W = 0.2 * np.array([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0]])
 _PARAMS = {'decoder': {'pixels': {
     'kernel': jnp.asarray(_W, jnp.float32), 'bias': jnp.full(4, 0.5)}}}
@@ -54,7 +54,7 @@ def _exact(images):
 
 def test_inference_finds_the_exact_posteriors():
   images = _images()
-  found = svi.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
+  found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
                     {'content': 3}, num_steps=2000)
   for name, (mean, var) in zip(('content', 'style'), _exact(images)):
     np.testing.assert_allclose(found[name].mean[:, 0], mean, atol=0.06)
@@ -84,57 +84,6 @@ def test_rows_and_groups_that_are_not_there_are_the_prior():
   for missing in (1, 3):
     assert group.mean[missing, 0] == 0 and group.logvar[missing, 0] == 0
   assert np.all(np.isfinite(group.mean)) and abs(group.mean[0, 0]) > 0.01
-
-
-def _tables(sizes):
-  return svi.init_tables(_LINEAR, jax.random.key(0), sizes)
-
-
-def test_an_update_is_adam_without_momentum_on_its_rows_alone():
-  tables = _tables({'content': 5, 'style': 7})
-  rng = np.random.default_rng(0)
-  places = {'content': jnp.array([3, 0, -1]), 'style': jnp.array([6, -1, 2])}
-  optimizer = optax.adam(0.05, b1=0.0)  # Of one number each, as here.
-  rows = tables['style'].value[jnp.array([6, 2])]
-  opt_state = optimizer.init(rows)
-  new = tables
-  for _ in range(3):
-    grads = {name: jnp.asarray(rng.normal(size=(3, 2)), jnp.float32)
-             for name in tables}
-    new = svi.update(_LINEAR, new, places, grads, 0.05)
-    updates, opt_state = optimizer.update(
-        grads['style'][jnp.array([0, 2])], opt_state)
-    rows = optax.apply_updates(rows, updates)
-  np.testing.assert_allclose(
-      new['style'].value[jnp.array([6, 2])], rows, rtol=1e-5)
-  assert new['style'].count.tolist() == [0, 0, 3, 0, 0, 0, 3]
-  assert new['content'].count.tolist() == [3, 0, 0, 3, 0]
-  for name, kept in (('style', [0, 1, 3, 4, 5]), ('content', [1, 2, 4])):
-    for before, after in zip(tables[name], new[name]):
-      np.testing.assert_array_equal(
-          before[jnp.array(kept)], after[jnp.array(kept)])
-
-
-def test_means_of_a_posterior_move_on_one_scale():
-  """Steps are as long as the learning rate in the root mean square."""
-  model = mlvae_jax.Model(
-      mlvae_jax.parse_factors('style:2'), (1, 2, 1), inference='svi')
-  tables = svi.init_tables(model, jax.random.key(0), {'style': 3})
-  grad = {'style': jnp.array([[3.0, 4.0, 0.0, 1e-3]])}
-  new = svi.update(model, tables, {'style': jnp.array([1])}, grad, 0.1)
-  moved = (new['style'].value - tables['style'].value)[1]
-  rms = np.sqrt(12.5)
-  np.testing.assert_allclose(
-      moved, [-0.3 / rms, -0.4 / rms, 0.0, -0.1 * np.sqrt(2)], rtol=1e-3)
-
-
-def test_large_tables_are_filled_whatever_their_size(monkeypatch):
-  monkeypatch.setattr(svi, '_BLOCK', 4)
-  for size in (1, 3, 4, 7, 8):
-    value = svi._init_table.__wrapped__(jax.random.key(0), size, 2).value
-    assert value.shape == (size, 4)
-    assert len(np.unique(value[:, :2])) == 2 * size
-    np.testing.assert_array_equal(value[:, 2:], -2.0)
 
 
 def test_free_posteriors_give_the_elbo_of_those_posteriors():
@@ -174,13 +123,13 @@ def test_the_learning_rate_of_tables_falls_too():
   state = init_state(_LINEAR, config, {'content': 3, 'style': 6})
   state = state._replace(params=_PARAMS)
   batch = Batch(_images(), {'content': _IDS}, np.ones(6, bool), np.arange(6))
-  places = {'content': jnp.arange(3), 'style': jnp.arange(6)}
+  table_rows = {'content': jnp.arange(3), 'style': jnp.arange(6)}
   moved = []
   for decay_fraction in (0.0, 0.5):
     settings = dataclasses.replace(config, decay_fraction=decay_fraction)
     after, _ = train_step(
         _LINEAR, settings, {'content': 3}, state._replace(step=np.int32(7)),
-        batch, places=places)
+        batch, table_rows=table_rows)
     moved.append(after.tables['style'].value - state.tables['style'].value)
   np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-3, atol=1e-6)
 
@@ -222,7 +171,7 @@ def test_a_run_trains_tables_and_resumes_with_them(tmp_path):
   resumed = _train(tmp_path / 'halves', data)
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   model, params = mlvae_jax.load(tmp_path / 'whole')
-  assert model.inference == 'svi' and list(params) == ['decoder']
+  assert model.group_posterior == Free() and list(params) == ['decoder']
 
 
 def test_a_run_is_evaluated_with_few_numbers_of_images(tmp_path):

@@ -1,0 +1,28 @@
+"""Free posteriors: parameters of each group, for SVI (paper, fig. 3a)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.posterior import Members, Sampled, sample_normal
+from mlvae_jax.grouping.product import Product
+
+
+@dataclasses.dataclass(frozen=True)
+class Free(Product):
+  """q(C | X_G) is a Normal of its own for every group, without an encoder.
+
+  `sample` takes these as `Members.q`. What single rows have found out
+  `combine` multiplies, as evidence that is independent.
+  """
+
+  has_encoder = False
+
+  def _sample(self, key: jax.Array, members: Members, num_groups: int,
+              sample_per: str, axis_name: str | None) -> Sampled:
+    del num_groups  # As many as there are posteriors.
+    q_group: Normal = members.q
+    return sample_normal(key, q_group, members, sample_per, axis_name)

@@ -1,0 +1,174 @@
+"""How the members of a group make up its posterior q(C | X_G): the contract.
+
+The paper multiplies the members' Normals (section 3.3), and names a mixture
+of their densities as an alternative. Each way is a file of its own, with a
+`GroupPosterior` in two forms: `combine` gives a Normal per group, for codes
+and figures; `sample` gives what the ELBO needs, a code for each row and the KL
+of each group.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mlvae_jax.grouping.normal import Normal, kl_divergence
+
+SAMPLE_PER = ('row', 'group')
+
+
+class Members(NamedTuple):
+  """Rows with the groups that they are members of.
+
+  Attributes:
+    q: Normal of `[N, D]`, each row's own posterior; where posteriors are
+      free, Normal of `[G, D]`, those of the groups.
+    group_ids: `[N]` ints.
+    mask: `[N]` bool, False for padding.
+    evidence: `[N]` bool, rows that their group's posterior is made of.
+    rows: `[N]` int32, numbers of the rows, which name their noise.
+    kl_share: `[N]` part of its group's KL that a row stands for, or None: the
+      rows present share one among them.
+  """
+
+  q: Normal
+  group_ids: jax.Array
+  mask: jax.Array
+  evidence: jax.Array
+  rows: jax.Array
+  kl_share: jax.Array | None = None
+
+
+class Sampled(NamedTuple):
+  """Codes of rows, and what their groups pay.
+
+  Attributes:
+    codes: `[N, D]`, of each row from its group's posterior.
+    kl: `[G]` in nats, times `kl_share`.
+    kl_share: `[G]`, the part of each group that this batch stands for; on one
+      of several devices, this device's part of it.
+  """
+
+  codes: jax.Array
+  kl: jax.Array
+  kl_share: jax.Array
+
+
+class GroupPosterior:
+  """A way of making up a group's posterior.
+
+  Each is a frozen dataclass, named in `group_posteriors.GROUP_POSTERIORS`.
+
+  Attributes:
+    has_encoder: whether an encoder gives the posteriors of rows; otherwise
+      the posteriors of groups are parameters, each free to move.
+    is_normal: whether the posterior is the Normal that `combine` gives, and
+      not only of its mean and variance.
+  """
+
+  has_encoder: ClassVar[bool] = True
+  is_normal: ClassVar[bool] = True
+
+  def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
+              mask: jax.Array | None = None) -> Normal:
+    """The groups' posteriors as Normals.
+
+    Args:
+      q: Normal of `[N, D]`, each row's own posterior.
+      group_ids: `[N]` ints in `[0, num_groups)`.
+      num_groups: static int, G.
+      mask: optional `[N]` bool; False drops a row.
+
+    Returns:
+      Normal of `[G, D]`; N(0, I) for a group without rows.
+
+    Raises:
+      ValueError: as `evidence` does.
+    """
+    raise NotImplementedError
+
+  def sample(self, key: jax.Array, members: Members, num_groups: int, *,
+             sample_per: str = 'row', axis_name: str | None = None) -> Sampled:
+    """Draws codes from the groups' posteriors, with their KLs.
+
+    Args:
+      key: consumed. Noise is a function of key and `members.rows` (or of the
+        group) alone.
+      members: the rows, or this device's share of them.
+      num_groups: static int, G.
+      sample_per: 'row' draws one for every member (algorithm 1), 'group' one
+        for all of them.
+      axis_name: mapped axis over which the rows are spread, if any.
+
+    Returns:
+      Codes and KLs: exact ones, or estimates made of the codes.
+
+    Raises:
+      ValueError: on another `sample_per`.
+    """
+    check_sample_per(sample_per)
+    members = jax.tree.map(jnp.asarray, members)
+    return self._sample(key, members, num_groups, sample_per, axis_name)
+
+  def _sample(self, key: jax.Array, members: Members, num_groups: int,
+              sample_per: str, axis_name: str | None) -> Sampled:
+    """As `sample`, with arguments that are checked."""
+    raise NotImplementedError
+
+
+def sample_normal(key: jax.Array, q_group: Normal, members: Members,
+                  sample_per: str, axis_name: str | None) -> Sampled:
+  """Codes and exact KLs of Normals `[G, D]`; arguments as `sample` takes them.
+
+  Args:
+    key: consumed.
+    q_group: the groups' posteriors.
+    members: the rows; of `q` nothing is used.
+    sample_per: 'row' or 'group'.
+    axis_name: mapped axis over which the rows are spread, if any.
+
+  Returns:
+    Codes and KLs.
+  """
+  ids, num_groups = members.group_ids, q_group.mean.shape[0]
+  dim = q_group.mean.shape[1]
+  kl_share = jax.ops.segment_sum(
+      share_of_kl(members, num_groups, axis_name), ids, num_groups)
+  noise = code_noise(key, members, num_groups, dim, sample_per)
+  codes = q_group.take(ids).reparameterize(noise)
+  return Sampled(codes, kl_divergence(q_group) * kl_share, kl_share)
+
+
+def check_sample_per(sample_per: str) -> None:
+  """Raises a ValueError where `sample_per` is not one of `SAMPLE_PER`."""
+  if sample_per not in SAMPLE_PER:
+    raise ValueError(
+        f'expected sample_per of {SAMPLE_PER}, got {sample_per!r}')
+
+
+def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:
+  """Standard Normal noise `[N, dim]`, each row a function of (key, row)."""
+  row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+  return jax.vmap(lambda row_key: jax.random.normal(row_key, (dim,)))(row_keys)
+
+
+def code_noise(key: jax.Array, members: Members, num_groups: int, dim: int,
+               sample_per: str) -> jax.Array:
+  """Standard Normal noise `[N, D]`, by row or the same for a group's rows."""
+  if sample_per == 'group':
+    return row_noise(key, jnp.arange(num_groups), dim)[members.group_ids]
+  return row_noise(key, members.rows, dim)
+
+
+def share_of_kl(members: Members, num_groups: int, axis_name: str | None
+                ) -> jax.Array:
+  """`[N]`: the part of its group's KL that a row stands for; 0 for padding."""
+  if members.kl_share is not None:
+    return jnp.where(members.mask, members.kl_share, 0.0)
+  real = members.mask.astype(jnp.float32)
+  count = jax.ops.segment_sum(real, members.group_ids, num_groups)
+  if axis_name is not None:  # A group may straddle devices.
+    count = jax.lax.psum(count, axis_name)
+  return real / jnp.maximum(count, 1.0)[members.group_ids]

@@ -1,0 +1,66 @@
+"""The trained model of a workdir."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+from mlvae_jax.model.model import Model, Params
+from mlvae_jax.training.checkpoint import Checkpoints
+from mlvae_jax.training.run_files import (
+    CHECKPOINT_DIR,
+    CONFIG_FILE,
+    as_step,
+    expand_path,
+    read_config,
+)
+
+
+def load(workdir: str | os.PathLike, step: int | str = 'latest'
+         ) -> tuple[Model, Params]:
+  """Loads the trained model of a workdir.
+
+  Args:
+    workdir: as `python -m experiments.train` leaves it: config.json and
+      checkpoints. ~ and $VARIABLES are expanded.
+    step: whose parameters: 'latest', 'best' by the ELBO of the validation
+      images, or the number of a step that was kept, as an int or in digits.
+
+  Returns:
+    The model and its parameters.
+
+  Raises:
+    FileNotFoundError: when there is no run, or no checkpoint yet.
+    ValueError: when its configuration cannot be read, or is not that of the
+      checkpoint, or there is no checkpoint of that step.
+  """
+  workdir, step = expand_path(workdir), as_step(step)
+  config = read_config(workdir)
+  try:
+    model = Model.from_dict(config['model'])
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+        f'{os.path.join(workdir, CONFIG_FILE)} describes no model: {error!r}'
+    ) from error
+  folder = os.path.join(workdir, CHECKPOINT_DIR)
+  opened = (
+      Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
+  if opened is None or opened.latest_step is None:
+    raise FileNotFoundError(
+        f'no checkpoint in {folder}; train first, or wait for one')
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = opened.restore_params(
+      jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
+  opened.close()
+  return model, jax.tree.map(jax.numpy.asarray, params)
+
+
+def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
+  """Number of the step that `load` loads: 'latest', 'best' or itself."""
+  step = as_step(step)
+  opened = Checkpoints(workdir, read_only=True)
+  found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
+      step, step)
+  opened.close()
+  return found
