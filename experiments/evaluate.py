@@ -120,7 +120,7 @@ def evaluate(
   models = _load_models(workdir, vae_workdir, step)
   budget = budget_of(models['trained'][0])
   context = Context(
-      models, data, config, split, ks or budget.ks, probe_steps,
+      models, data, config, split, budget.ks if ks is None else ks, probe_steps,
       probe_images=budget.probe_images, elbo_images=budget.elbo_images)
   result = {
       'warnings': meaning.find_warnings(

@@ -14,7 +14,7 @@ from mlvae_jax.grouping.product import Product, product_of_normals
 
 _MEAN = np.array([[-1.0], [0.4], [1.5]], np.float32)
 _LOGVAR = np.array([[-1.0], [-2.5], [0.3]], np.float32)
-_ENCODED = [Product(), Mixture()]
+_ENCODED = [kind() for kind in GROUP_POSTERIORS.values() if kind.has_encoder]
 _KEYS = jax.random.split(jax.random.key(0), 4000)
 
 
