@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import resource
 import statistics
@@ -15,9 +16,9 @@ import numpy as np
 from experiments import cli
 from experiments.config.flags import Setting, define
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
@@ -84,17 +85,19 @@ def measure(part: str, num_groups: int, num_rows: int) -> Cost:
     Its cost.
   """
   rng = np.random.default_rng(_SEED)
-  ids = np.sort(rng.integers(0, num_groups, num_rows, np.int32))
-  offsets = np.concatenate(
-      [[0], np.cumsum(np.bincount(ids, minlength=num_groups))])
+  sizes = np.bincount(
+      rng.integers(0, num_groups, num_rows, np.int32), minlength=num_groups)
+  names = ('',) * num_groups
+  data = GroupedImages(
+      np.zeros((num_rows, 2, 2, 1), np.uint8), offsets_of(sizes), names, 'a')
   if part == 'one grouping':
-    start, each = _stream(lambda: IndexStream(offsets, **_SETTINGS))
+    start, each = _stream(lambda: IndexStream(data, ('a',), **_SETTINGS))
   elif part == 'two groupings':
-    labels = {'a': ids, 'b': rng.integers(0, num_groups, num_rows, np.int32)}
-    start, each = _stream(lambda: MixedStream(labels, **_SETTINGS))
+    ids = rng.integers(0, num_groups, num_rows, np.int32)
+    data = dataclasses.replace(data, others={'b': Labels(ids, names)})
+    start, each = _stream(lambda: IndexStream(data, ('a', 'b'), **_SETTINGS))
   else:
-    del ids
-    start, each = _tables(offsets, num_rows)
+    start, each = _tables(data)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   return Cost(start, each, peak / 1e9)
 
@@ -112,17 +115,14 @@ def _stream(make) -> tuple[float, float]:
   return start, 1000 * statistics.median(times)
 
 
-def _tables(offsets: np.ndarray, num_rows: int) -> tuple[float, float]:
+def _tables(data: GroupedImages) -> tuple[float, float]:
   """Training of an SVI model."""
   begin = time.perf_counter()
-  images = np.random.default_rng(_SEED).integers(
-      0, 256, (num_rows, 2, 2, 1), np.uint8)
-  data = GroupedImages(images, offsets, ('',) * (len(offsets) - 1))
-  model = Model(
-      ml_vae(10, 10), (2, 2, 1), network=MLP((16,)), group_posterior=Free())
+  model = Model(ml_vae(10, 10, 'a'), data.images.shape[1:],
+                network=MLP((16,)), group_posterior=Free())
   stream = IndexStream(
-      offsets, whole_shares=True, row_multiple=jax.local_device_count(),
-      **_SETTINGS)
+      data, model.groupings, share_of_whole_group=True,
+      row_multiple=jax.local_device_count(), **_SETTINGS)
   feed = Feed(model, data, stream)
   settings = TrainConfig()
   state = init_state(model, settings, feed.table_sizes)

@@ -231,8 +231,9 @@ def _noise_images(num_groups: int, group_size: int, shape: tuple[int, ...]
 
 def _feed(model: Model, data: GroupedImages, num_groups: int,
           on_device: bool = True) -> Feed:
-  stream = IndexStream(data.offsets, groups_per_batch=num_groups, seed=_SEED,
-                       row_multiple=jax.local_device_count())
+  stream = IndexStream(
+      data, model.groupings, groups_per_batch=num_groups, seed=_SEED,
+      row_multiple=jax.local_device_count())
   return Feed(model, data, stream, on_device=on_device)
 
 

@@ -112,8 +112,8 @@ class Trainer:
     Args:
       twin: changed in place.
       images: `[N, H, W, C]` uint8.
-      stream: whose batches have as many groups as they can hold.
-      learning_rate: of Adam.
+      stream: draws by one grouping, as many groups as a batch can hold.
+      learning_rate: step size of Adam.
     """
     self._twin, self._stream = twin, stream
     self._images = torch.from_numpy(images)
@@ -122,10 +122,11 @@ class Trainer:
 
   def chunk(self, start: int, stop: int) -> float:
     """Steps start to stop; returns the mean ELBO of a group in the last."""
-    num_groups = self._stream.groups_per_batch
+    num_groups, = self._stream.num_groups.values()
     index = self._stream.batches(start, stop)
+    group_ids, = index.group_ids.values()
     for rows, ids, mask in zip(*map(
-        torch.from_numpy, (index.rows, index.group_ids, index.mask))):
+        torch.from_numpy, (index.rows, group_ids, index.mask))):
       x = to_float(self._images[rows[mask].long()])
       loss = -self._twin.elbo(x, ids[mask].long(), num_groups) / num_groups
       self._adam.zero_grad()

@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.config import flags
 from experiments.config.flags import Path, setting
-from mlvae_jax.data.index_stream import SUBSAMPLING, VISIT
+from mlvae_jax.data.plan import SUBSAMPLING, VISIT
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.posterior import SAMPLE_PER
 from mlvae_jax.model.likelihoods import LIKELIHOODS

@@ -13,7 +13,6 @@ from experiments.datasets.splits import Splits
 from mlvae_jax.data.feed import Feed, all_devices
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.model.model import Model
 
 # Up to this many bytes of images are kept on the devices.
@@ -46,36 +45,36 @@ def make_model(config: Config, data: Splits) -> Model:
 
 def make_stream(model: Model, images: GroupedImages, config: Config,
                 shuffle: bool = True, num_devices: int | None = None
-                ) -> IndexStream | MixedStream:
-  """The index stream of a split; a VAE's groups are single images.
+                ) -> IndexStream:
+  """The index stream of a split.
 
-  Factors of several groupings get a mixed one. Without `shuffle`, for
-  evaluation, it visits all images. Its rows divide over the devices, all of
-  them if None.
+  Args:
+    model: whose groupings rows are drawn by; without any, as in a VAE, a
+      batch is `batch_size` rows.
+    images: the split.
+    config: of the run.
+    shuffle: False visits all images in order, for evaluation.
+    num_devices: over which rows divide; all devices if None.
+
+  Returns:
+    The stream.
+
+  Raises:
+    UserError: where the settings do not fit the data.
   """
-  row_multiple = num_devices or jax.device_count()
-  if not model.grouped:
-    return IndexStream(
-        range(len(images) + 1), groups_per_batch=config.batch_size,
-        seed=config.seed, row_multiple=row_multiple, shuffle=shuffle)
   settings = {
-      'groups_per_batch': config.groups_per_batch,
-      'max_group_size': config.max_group_size, 'seed': config.seed,
-      'row_multiple': row_multiple, 'shuffle': shuffle}
-  if shuffle:
+      'groups_per_batch': config.batch_size, 'seed': config.seed,
+      'row_multiple': num_devices or jax.device_count(), 'shuffle': shuffle}
+  if model.groupings:
+    settings |= {'groups_per_batch': config.groups_per_batch,
+                 'max_group_size': config.max_group_size}
+  if model.groupings and shuffle:
     settings |= {
-        'min_group_size': config.min_group_size, 'visit': config.visit}
-  groupings = model.groupings
-  if shuffle:
-    settings['whole_shares'] = not model.has_encoder
+        'min_group_size': config.min_group_size, 'visit': config.visit,
+        'subsampling': config.subsampling,
+        'share_of_whole_group': not model.has_encoder}
   try:
-    if groupings != (images.grouping,):
-      return MixedStream(
-          {name: images.labels_of(name).ids for name in groupings},
-          **settings)
-    if shuffle:
-      settings['subsampling'] = config.subsampling
-    return IndexStream(images.offsets, **settings)
+    return IndexStream(images, model.groupings, **settings)
   except ValueError as error:
     raise UserError(f'{config.dataset}: {error}') from error
 

@@ -13,7 +13,6 @@ import numpy as np
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
-from mlvae_jax.data.mixed_stream import MixedStream
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model
 
@@ -39,7 +38,7 @@ class Feed:
   """
 
   def __init__(self, model: Model, data: GroupedImages,
-               stream: IndexStream | MixedStream, *, on_device: bool = True,
+               stream: IndexStream, *, on_device: bool = True,
                devices: Sequence[jax.Device] | None = None):
     """Brings images to where a pass over them starts.
 
@@ -56,28 +55,27 @@ class Feed:
     self.stream = stream
     self.devices = tuple(devices or all_devices())
     self.num_groups = {
-        f.name: stream.size_of(f.grouping) for f in model.grouped}
+        f.name: stream.num_groups[f.grouping] for f in model.grouped}
     if stream.rows_per_batch % len(self.devices):
       raise ValueError(
           f'{stream.rows_per_batch} rows per batch do not divide over '
           f'{len(self.devices)} devices; pass row_multiple to the stream')
     self._images = data.images
-    self._keeps_groups = not model.has_encoder
-    self.table_sizes = {
-        f.name: len(data) if f.grouping is None
-        else int(fill_unknown(data.labels_of(f.grouping).ids).max()) + 1
-        for f in model.factors} if self._keeps_groups else {}
+    self.table_sizes = {}
+    if not model.has_encoder:
+      self.table_sizes = {
+          f.name: _num_posteriors(data, f.grouping) for f in model.factors}
     self._on_device = replicate(
         data.images, self.devices) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
     """Steps start to stop as (all images, indices, gathered pixels)."""
     batches = self.stream.batches(start, stop)
-    index = jax.tree.map(self._split, batches._replace(groups=None))
-    if self._keeps_groups:  # Every device has the numbers of all groups.
-      index = index._replace(groups=jax.tree.map(
-          lambda value: np.stack([value] * len(_local(self.devices))),
-          batches.groups))
+    index = jax.tree.map(self._split, batches._replace(groups={}))
+    if self.table_sizes:  # Every device has the numbers of all groups.
+      index = index._replace(groups={
+          name: np.stack([value] * len(_local(self.devices)))
+          for name, value in batches.groups.items()})
     pixels = None if self._on_device is not None else self._images[index.rows]
     index, pixels = jax.device_put(
         (index, pixels), _sharding(self.devices, DEVICES))
@@ -152,15 +150,20 @@ def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
   x = images[index.rows] if pixels is None else pixels
   first = jax.lax.axis_index(DEVICES) * num_rows
 
-  def by_factor(values):
-    """Of a single grouping, or of several by name: to factors."""
-    return {f.name: values[f.grouping] if isinstance(values, dict) else values
-            for f in model.grouped}
+  def by_factor(by_grouping):
+    return {f.name: by_grouping[f.grouping] for f in model.grouped}
 
   return Batch(
       x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
       index.evidence, index.weights,
-      None if index.shares is None else by_factor(index.shares))
+      by_factor(index.kl_share) if index.kl_share else None)
+
+
+def _num_posteriors(data: GroupedImages, grouping: str | None) -> int:
+  """Groups of a grouping, unknown ones too; without one, rows."""
+  if grouping is None:
+    return len(data)
+  return int(fill_unknown(data.labels_of(grouping).ids).max()) + 1
 
 
 def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:

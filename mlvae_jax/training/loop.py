@@ -97,7 +97,5 @@ def train(
 def _table_rows(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
   """Which rows of the tables are the posteriors of a step."""
   rows = jnp.where(index.mask, index.rows, -1)
-  return {
-      f.name: rows if f.grouping is None else (
-          index.groups[f.grouping] if isinstance(index.groups, dict)
-          else index.groups) for f in model.factors}
+  return {f.name: rows if f.grouping is None else index.groups[f.grouping]
+          for f in model.factors}

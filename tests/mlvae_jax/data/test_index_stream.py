@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 from mlvae_jax.data.index_stream import IndexStream
-
-
-def _offsets(sizes):
-  """Offsets of groups of these sizes."""
-  return np.concatenate([[0], np.cumsum(sizes)])
-
+from mlvae_jax.data.plan import Settings, make_plan
+from tests.helpers.groups import sorted_groups
 
 _RNG = np.random.default_rng(0)
 # Sizes of groups, groups per batch, and the size above which groups are cut.
@@ -37,15 +33,15 @@ each_case = pytest.mark.parametrize('name', CASES)
 def _stream(name, **arguments):
   """A stream over the groups of a case."""
   sizes, groups_per_batch, max_group_size = CASES[name]
-  return IndexStream(_offsets(sizes), **{
+  return _stream_of(sizes, **{
       'groups_per_batch': groups_per_batch, 'max_group_size': max_group_size,
-      'seed': 3, **arguments})
+      **arguments})
 
 
 def _stream_of(sizes, **arguments):
   """A stream over groups of these sizes."""
-  return IndexStream(
-      _offsets(sizes), **{'groups_per_batch': 4, 'seed': 3, **arguments})
+  return IndexStream(sorted_groups(sizes), ('group',), **{
+      'groups_per_batch': 4, 'seed': 3, **arguments})
 
 
 def _epoch(stream, epoch=0):
@@ -70,7 +66,7 @@ def _step_of(batches, i):
 
 def _parts(batches):
   """Their rows, group ids and masks."""
-  return batches[:3]
+  return batches.rows, batches.group_ids['group'], batches.mask
 
 
 # What an epoch holds.
@@ -102,8 +98,8 @@ def test_batches_have_one_shape_and_keep_to_their_sizes(name):
   assert all(value.shape == shape for value in batches)
   assert (rows.dtype, ids.dtype, mask.dtype) == (np.int32, np.int32, bool)
   assert np.all(mask.any(axis=1))  # No step without images.
-  assert ids.min() >= 0 and ids.max() < stream.groups_per_batch
-  assert stream.groups_per_batch <= np.count_nonzero(sizes)
+  assert ids.min() >= 0 and ids.max() < stream.num_groups['group']
+  assert stream.num_groups['group'] <= np.count_nonzero(sizes)
 
 
 @each_case
@@ -132,8 +128,7 @@ def test_groups_stay_whole_without_a_maximum(name):
 
 def test_pieces_of_a_group_are_nearly_equal():
   sizes = np.array([1000, 1, 333])
-  stream = IndexStream(
-      _offsets(sizes), groups_per_batch=2, max_group_size=64)
+  stream = _stream_of(sizes, groups_per_batch=2, max_group_size=64, seed=0)
   pieces = {0: [], 1: [], 2: []}
   for rows, ids, mask in zip(*_parts(_epoch(stream))):
     for i in np.unique(ids[mask]):
@@ -146,9 +141,8 @@ def test_pieces_of_a_group_are_nearly_equal():
 
 def test_where_all_groups_fit_every_batch_holds_a_piece_of_each():
   sizes = np.array([57, 60, 2, 41])
-  stream = IndexStream(
-      _offsets(sizes), groups_per_batch=10, max_group_size=12)
-  assert stream.groups_per_batch == 4
+  stream = _stream_of(sizes, groups_per_batch=10, max_group_size=12, seed=0)
+  assert stream.num_groups == {'group': 4}
   counts = np.array([
       np.bincount(_groups_of(sizes, rows[mask]), minlength=4)
       for rows, _, mask in zip(*_parts(_epoch(stream)))])
@@ -158,16 +152,16 @@ def test_where_all_groups_fit_every_batch_holds_a_piece_of_each():
 
 
 def test_a_million_groups_of_one():
-  stream = IndexStream(np.arange(1_000_001), groups_per_batch=4096)
+  stream = _stream_of(np.ones(1_000_000, int), groups_per_batch=4096, seed=0)
   assert (stream.steps_per_epoch, stream.rows_per_batch) == (245, 4096)
   rows, _, mask = _parts(_epoch(stream))
   np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
 
 
 def test_one_group_of_a_million():
-  stream = IndexStream(
-      [0, 1_000_000], groups_per_batch=8, max_group_size=128)
-  assert (stream.groups_per_batch, stream.rows_per_batch) == (1, 128)
+  stream = _stream_of(
+      [1_000_000], groups_per_batch=8, max_group_size=128, seed=0)
+  assert (stream.num_groups, stream.rows_per_batch) == ({'group': 1}, 128)
   rows, ids, mask = _parts(_epoch(stream))
   np.testing.assert_array_equal(np.sort(rows[mask]), np.arange(1_000_000))
   np.testing.assert_array_equal(ids, 0)
@@ -221,7 +215,7 @@ def test_epochs_and_seeds_differ(name):
 
 
 def test_groups_are_cut_anew_in_every_epoch():
-  stream = IndexStream([0, 64, 128], groups_per_batch=2, max_group_size=8)
+  stream = _stream_of([64, 64], groups_per_batch=2, max_group_size=8, seed=0)
   partners = []
   for epoch in range(2):
     rows, ids, mask = _parts(_epoch(stream, epoch))
@@ -284,7 +278,7 @@ def test_an_epoch_over_groups_meets_each_once(name, min_group_size, shuffle):
       # One id per group, and one group per id.
       pairs = np.unique(np.stack([group, ids[mask]]), axis=1)
       assert all(len(np.unique(v)) == pairs.shape[1] for v in pairs)
-      assert pairs.shape[1] <= stream.groups_per_batch
+      assert pairs.shape[1] <= stream.num_groups['group']
       np.testing.assert_array_equal(rows[~mask], 0)
       assert np.all(mask[:-1] >= mask[1:])
     np.testing.assert_array_equal(count, expected)
@@ -356,7 +350,7 @@ def test_epochs_over_groups_are_shorter_where_groups_are_uneven():
     [], [0], [1, 3], [0, 3, 2], [0, 0], [[0, 1], [1, 2]]])
 def test_bad_offsets_are_refused(offsets):
   with pytest.raises(ValueError, match='offsets that grow from 0'):
-    IndexStream(offsets, groups_per_batch=2)
+    make_plan(offsets, Settings(2))
 
 
 @pytest.mark.parametrize('arguments', [
@@ -365,25 +359,25 @@ def test_bad_offsets_are_refused(offsets):
     {'groups_per_batch': 2, 'row_multiple': 0}])
 def test_sizes_below_one_are_refused(arguments):
   with pytest.raises(ValueError, match='of at least 1, got'):
-    IndexStream([0, 3, 5], **arguments)
+    _stream_of([3, 2], **arguments)
 
 
 @pytest.mark.parametrize('visit', ['images', 'groups'])
 def test_a_minimum_that_no_group_has_is_refused(visit):
   with pytest.raises(ValueError, match='no group has the 4 images of min_gro'):
-    IndexStream([0, 3, 5], groups_per_batch=2, min_group_size=4, visit=visit)
+    _stream_of([3, 2], groups_per_batch=2, min_group_size=4, visit=visit)
 
 
 def test_visits_of_something_else_are_refused():
   with pytest.raises(ValueError, match=r"visit of \('images', 'groups'\), got "
                      "'rows'"):
-    IndexStream([0, 3, 5], groups_per_batch=2, visit='rows')
+    _stream_of([3, 2], groups_per_batch=2, visit='rows')
 
 
 def test_rows_of_a_cut_group_are_drawn_alike_and_none_twice():
   """Visiting groups takes no longer where they are large."""
-  stream = IndexStream([0, 12, 15, 40], groups_per_batch=2, max_group_size=4,
-                       visit='groups', seed=3)
+  stream = _stream_of(
+      [12, 3, 25], groups_per_batch=2, max_group_size=4, visit='groups')
   count, steps = np.zeros(40), 3000
   batches = stream.batches(0, steps)
   for rows, mask in zip(batches.rows, batches.mask):

@@ -18,6 +18,7 @@ from mlvae_jax.model.likelihoods import Gaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from tests.helpers.groups import labelled_rows, sorted_groups
 
 _SIGMA, _SIZE, _MAX = 0.3, 8, 4  # Groups of 8 images, of which 4 are visited.
 _MODEL = Model(ml_vae(1, 1), (2, 2, 1), Gaussian(_SIGMA), MLP(()))
@@ -26,6 +27,11 @@ _A = np.square(_W).sum(axis=1) / _SIGMA ** 2  # What an image says of c, s.
 # Content of 2 images, a subset's, has the exact posterior given these.
 _PRECISION = _A + np.array([0.5, 1.0])
 _STEPS = 4000
+
+
+def _stream(sizes, **settings):
+  """A stream over groups of these sizes."""
+  return IndexStream(sorted_groups(sizes), ('group',), **settings)
 
 
 def _params():
@@ -76,15 +82,15 @@ def _bound(x, subset):
 def _estimates(**settings):
   """The ELBO of the group as the stream's batches estimate it."""
   images = _images()
-  stream = IndexStream([0, _SIZE], groups_per_batch=1, max_group_size=_MAX,
-                       **settings)
+  stream = _stream([_SIZE], groups_per_batch=1, max_group_size=_MAX,
+                   **settings)
   index = stream.batches(0, _STEPS)
   keys = jax.random.split(jax.random.key(0), _STEPS)
   params = _params()
 
   def one(key, index):
     batch = Batch(
-        images[index.rows], {'content': index.group_ids}, index.mask,
+        images[index.rows], {'content': index.group_ids['group']}, index.mask,
         jnp.arange(stream.rows_per_batch), index.evidence, index.weights)
     sums = sum_terms(elbo_terms(_MODEL, params, key, batch, {'content': 1}))
     return sums.elbo(), sums.num_rows
@@ -117,8 +123,8 @@ def test_the_papers_estimate_is_biased():
 
 
 def test_whole_groups_are_whole_either_way():
-  stream = IndexStream([0, 3, 5], groups_per_batch=2, max_group_size=4,
-                       visit='groups', subsampling='unbiased')
+  stream = _stream([3, 2], groups_per_batch=2, max_group_size=4,
+                   visit='groups', subsampling='unbiased')
   batch = stream.batch(0)
   assert batch.evidence[batch.mask].all()
   np.testing.assert_array_equal(batch.weights[batch.mask], 1)
@@ -126,13 +132,13 @@ def test_whole_groups_are_whole_either_way():
 
 
 def test_halves_are_independent_and_weighted():
-  stream = IndexStream([0, 10, 17], groups_per_batch=2, max_group_size=5,
-                       visit='groups', subsampling='unbiased', seed=3)
+  stream = _stream([10, 7], groups_per_batch=2, max_group_size=5,
+                   visit='groups', subsampling='unbiased', seed=3)
   overlap = 0
   for step in range(50):
     batch = stream.batch(step)
-    for slot, group in enumerate(batch.groups):
-      here = batch.mask & (batch.group_ids == slot)
+    for slot, group in enumerate(batch.groups['group']):
+      here = batch.mask & (batch.group_ids['group'] == slot)
       size = (10, 7)[group]
       assert batch.evidence[here].sum() == 3
       np.testing.assert_allclose(batch.weights[here].sum(), size)
@@ -144,8 +150,8 @@ def test_halves_are_independent_and_weighted():
 
 
 def test_batches_are_functions_of_seed_and_step():
-  streams = [IndexStream([0, 30, 40], groups_per_batch=2, max_group_size=6,
-                         visit='groups', subsampling='unbiased', seed=seed)
+  streams = [_stream([30, 10], groups_per_batch=2, max_group_size=6,
+                     visit='groups', subsampling='unbiased', seed=seed)
              for seed in (1, 1, 2)]
   first, again, other = (stream.batches(3, 6) for stream in streams)
   jax.tree.map(np.testing.assert_array_equal, first, again)
@@ -159,5 +165,27 @@ def test_batches_are_functions_of_seed_and_step():
     {'visit': 'groups', 'subsampling': 'random'}])
 def test_settings_that_make_no_sense_are_refused(settings):
   with pytest.raises(ValueError, match='subsampling'):
-    IndexStream([0, 5], groups_per_batch=1, **{
+    _stream([5], groups_per_batch=1, **{
         'subsampling': 'unbiased', 'max_group_size': 3, **settings})
+
+
+def test_groups_may_have_their_rows_anywhere():
+  ids = np.array([1, 0, 0, 1, 1, 0, -1, 1, 0, 1, 0, 1])
+  stream = IndexStream(
+      labelled_rows({'light': ids}), ('light',), groups_per_batch=3,
+      max_group_size=4, visit='groups', subsampling='unbiased', seed=1)
+  for step in range(20):
+    batch = stream.batch(step)
+    here = batch.mask
+    real = ids[batch.rows[here]]
+    for group, size in ((0, 5), (1, 6), (-1, 1)):
+      assert batch.weights[here][real == group].sum() == size
+      assert batch.evidence[here][real == group].sum() == min(size, 2)
+    assert len(set(batch.rows[here])) == here.sum()
+
+
+def test_several_groupings_are_refused():
+  data = labelled_rows({'a': np.arange(4) % 2, 'b': np.arange(4) // 2})
+  with pytest.raises(ValueError, match='only one grouping'):
+    IndexStream(data, ('a', 'b'), groups_per_batch=2, max_group_size=2,
+                visit='groups', subsampling='unbiased')

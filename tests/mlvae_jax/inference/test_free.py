@@ -26,6 +26,7 @@ from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.training import checkpoint
 from mlvae_jax.training.loop import make_chunk
 from mlvae_jax.training.step import TrainConfig, init_state, train_step
+from tests.helpers.groups import sorted_groups
 
 # x = W'z + 1/2 + noise with orthogonal rows of W: posteriors are diagonal.
 _SIGMA = 0.3
@@ -216,8 +217,9 @@ def test_free_posteriors_are_not_subsampled():
         presets.PRESETS['folder'], model='svi', subsampling='unbiased',
         visit='groups'), (8, 8, 1))
   with pytest.raises(ValueError, match='whole groups'):
-    IndexStream([0, 9], groups_per_batch=1, max_group_size=4, visit='groups',
-                subsampling='unbiased', whole_shares=True)
+    IndexStream(sorted_groups([9]), ('group',), groups_per_batch=1,
+                max_group_size=4, visit='groups', subsampling='unbiased',
+                share_of_whole_group=True)
 
 
 @pytest.mark.parametrize('factor', ['content', 'all'])

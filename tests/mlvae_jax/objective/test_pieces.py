@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlvae_jax.data.mixed_stream import MixedStream
+from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.likelihoods import Gaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from tests.helpers.groups import labelled_rows
 
 _SIGMA = 0.3
 _W = 0.15 * np.array([
@@ -79,9 +80,9 @@ def _elbos(model, params, batch, seed):
 
 def _batches(labels, num_steps=None, **settings):
   """Batches of a stream; x is that of the model."""
-  stream = MixedStream(labels, **settings)
+  stream = IndexStream(labelled_rows(labels), tuple(labels), **settings)
   index = stream.batches(0, num_steps or stream.steps_per_epoch)
-  assert index.shares is None
+  assert index.kl_share == {}
   images = _images(labels)
   for i in range(len(index.rows)):
     yield Batch(images[index.rows[i]],

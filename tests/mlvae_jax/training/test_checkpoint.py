@@ -107,7 +107,7 @@ def test_a_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
       np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8),
       np.array([0, 4, 5, 14, 24]), tuple('abcd'))
   stream = IndexStream(
-      data.offsets, groups_per_batch=3, max_group_size=4,
+      data, ('group',), groups_per_batch=3, max_group_size=4,
       row_multiple=jax.local_device_count())
   feed = Feed(MODEL, data, stream)
   chunk = make_chunk(MODEL, CONFIG, feed.num_groups)

@@ -27,7 +27,7 @@ DATA = GroupedImages(
 
 def _feed(model=MODEL, on_device=True, **arguments):
   """All the images, in batches of a few groups."""
-  return Feed(model, DATA, IndexStream(DATA.offsets, shuffle=False, **{
+  return Feed(model, DATA, IndexStream(DATA, ('group',), shuffle=False, **{
       'groups_per_batch': 4, 'max_group_size': 4,
       'row_multiple': jax.local_device_count(), **arguments}),
       on_device=on_device)

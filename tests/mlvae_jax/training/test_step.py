@@ -22,7 +22,7 @@ import mlvae_jax
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.feed import DEVICES, Feed
 from mlvae_jax.data.grouped import GroupedImages
-from mlvae_jax.data.index_stream import IndexBatch, IndexStream
+from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.inference import free
@@ -56,7 +56,7 @@ def _data():
 
 def _stream(**arguments):
   """Batches of four groups of at most four of the images."""
-  return IndexStream(_data().offsets, **{
+  return IndexStream(_data(), ('group',), **{
       'groups_per_batch': 4, 'max_group_size': 4,
       'row_multiple': jax.local_device_count(), **arguments})
 
@@ -107,8 +107,8 @@ _PADDED = _stream(row_multiple=32)
 def _batch(index):
   """A step's batch, as one device sees it."""
   return Batch(
-      _data().images[index.rows], {'content': index.group_ids}, index.mask,
-      np.arange(len(index.rows)))
+      _data().images[index.rows], {'content': index.group_ids['group']},
+      index.mask, np.arange(len(index.rows)))
 
 
 def _assert_same_bits(found, expected):
@@ -151,7 +151,8 @@ def _blind_params(model):
 def test_the_gradient_is_that_of_the_average_over_real_groups(config, weights):
   params = _blind_params(MODEL)
   index = _PADDED.batch(0)
-  real = _batch(IndexBatch(*(value[index.mask] for value in index[:3])))
+  real = _batch(jax.tree.map(
+      lambda value: value[index.mask], index._replace(groups={})))
   assert len(real.mask) < len(index.mask)
 
   def loss(params):
@@ -434,9 +435,8 @@ def test_a_nan_stops_training_and_names_the_step(row):
   images[row, 3, 3, 0] = np.nan
   object.__setattr__(data, 'images', images)  # Which a store itself refuses.
   feed = _feed(data)
-  rows, _, mask = feed.stream.batches(
-      0, feed.stream.steps_per_epoch)[:3]
-  step = int(np.argmax(np.any((rows == row) & mask, axis=1)))
+  index = feed.stream.batches(0, feed.stream.steps_per_epoch)
+  step = int(np.argmax(np.any((index.rows == row) & index.mask, axis=1)))
   states = []
   with pytest.raises(
       DivergedError, match=rf'not finite at step {step + 1}$'):

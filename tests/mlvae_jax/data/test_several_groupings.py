@@ -11,10 +11,11 @@ from experiments.datasets.splits import Splits
 from experiments.runs.build import make_feed, make_model
 from mlvae_jax.data.grouped import GroupedImages, Labels
 from mlvae_jax.data.ids import fill_unknown
-from mlvae_jax.data.mixed_stream import MixedStream
+from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.training import evaluation
 from mlvae_jax.training.loop import make_chunk
 from mlvae_jax.training.step import Batch, init_state, train_step
+from tests.helpers.groups import labelled_rows
 
 _RNG = np.random.default_rng(0)
 _WHO = np.repeat(np.arange(30), 6)  # 30 people of six images.
@@ -23,7 +24,8 @@ _LABELS = {'who': _WHO, 'lamp': _LAMP}
 
 
 def _stream(labels=None, **settings):
-  return MixedStream(labels or _LABELS, **{
+  labels = labels or _LABELS
+  return IndexStream(labelled_rows(labels), tuple(labels), **{
       'groups_per_batch': 8, 'max_group_size': 4, **settings})
 
 
@@ -35,7 +37,7 @@ def _present(batch, grouping):
 def _paid(batch, grouping, labels):
   """Sums of shares, by group, over batches."""
   return np.bincount(labels[batch.rows[batch.mask]],
-                     batch.shares[grouping][batch.mask])
+                     batch.kl_share[grouping][batch.mask])
 
 
 def test_a_batch_has_groups_of_several_members_in_every_grouping():
@@ -74,12 +76,12 @@ def test_an_image_that_two_groupings_draw_is_taken_once():
 
 # Lamps of three images, and of nine, which are more than `max_group_size`.
 @pytest.mark.parametrize('size', [3, 9])
-def test_with_whole_shares_an_epoch_pays_each_group_once(size):
+def test_with_shares_of_whole_groups_an_epoch_pays_each_group_once(size):
   lamp = _LAMP % (180 // size)
   np.testing.assert_array_equal(np.bincount(lamp), size)
   labels = {'who': _WHO, 'lamp': lamp}
   # All images are drawn once by each of the two groupings, save repeats.
-  stream = _stream(labels, groups_per_batch=4, whole_shares=True)
+  stream = _stream(labels, groups_per_batch=4, share_of_whole_group=True)
   batch = stream.batches(0, stream.steps_per_epoch)
   seen = np.bincount(batch.rows[batch.mask], minlength=180)
   assert seen.min() >= 1
@@ -87,14 +89,14 @@ def test_with_whole_shares_an_epoch_pays_each_group_once(size):
     np.testing.assert_allclose(
         _paid(batch, name, ids),
         np.bincount(ids, seen) / np.bincount(ids), rtol=1e-5)
-  only = _stream(labels, shuffle=False, whole_shares=True)
+  only = _stream(labels, shuffle=False, share_of_whole_group=True)
   batch = only.batches(0, only.steps_per_epoch)
   for name, ids in labels.items():
     np.testing.assert_allclose(_paid(batch, name, ids), 1, rtol=1e-5)
 
 
 def test_without_them_there_are_no_shares():
-  assert _stream().batches(0, 2).shares is None
+  assert _stream().batches(0, 2).kl_share == {}
 
 
 def test_rows_of_unknown_group_are_alone():
@@ -102,13 +104,13 @@ def test_rows_of_unknown_group_are_alone():
   filled = fill_unknown(lamp)
   assert len(set(filled[:90])) == 90 and filled[:90].min() > 59
   np.testing.assert_array_equal(filled[90:], lamp[90:])
-  stream = _stream({'who': _WHO, 'lamp': lamp}, whole_shares=True)
+  stream = _stream({'who': _WHO, 'lamp': lamp}, share_of_whole_group=True)
   for step in range(5):
     batch = stream.batches(step, step + 1)
     alone = batch.mask & (lamp[batch.rows] < 0)
     sizes = _present(batch, 'lamp')
     assert np.all(sizes[batch.group_ids['lamp'][alone]] == 1)
-    np.testing.assert_array_equal(batch.shares['lamp'][alone], 1)
+    np.testing.assert_array_equal(batch.kl_share['lamp'][alone], 1)
 
 
 def test_nobody_shares_a_group():
