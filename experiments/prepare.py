@@ -20,7 +20,8 @@ from experiments.config.flags import Path, Setting, define
 from experiments.config.from_flags import make_config
 from experiments.config.settings import DATA, SETTINGS, Config
 from experiments.datasets import folder, splits
-from experiments.datasets.store import packed, packing
+from experiments.datasets.store import packed
+from experiments.datasets.store.settings import store_path
 from mlvae_jax.data.grouped import GroupedImages
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     folder.check(config)
   data = folder.open_images(config)
   if values['verify']:
-    packed.verify_store(packing.store_path(**folder.store_settings(config)))
+    packed.verify_store(store_path(**folder.store_settings(config)))
     print('every checksum is right')
   sizes = data.offsets[1:] - data.offsets[:-1]
   print(f'images of {" x ".join(map(str, data.images.shape[1:]))}, '

@@ -29,7 +29,7 @@ from experiments.datasets.celeb_index import Index, Row, fill, split
 from experiments.datasets.sources import records
 from experiments.datasets.sources.records import Source
 from experiments.datasets.store import packed
-from experiments.datasets.store.packing import StoreSettings
+from experiments.datasets.store.settings import StoreSettings
 
 _CHECK_SIZE = 16  # Pixels of a side; large JPEGs decode fastest when small.
 
@@ -76,8 +76,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
         ranks; 0 keeps all, and so does a source without ranks.
       sort_by: of the groupings of a CSV the one that is identity; None is the
         first.
-      reading: read_as, group_level, black and white of
-        `packing.StoreSettings`, as far as they differ from its defaults.
+      reading: read_as, group_level, black and white of `StoreSettings`, as far
+        as they differ from its defaults.
       file_format: None is array_record; most others need TensorFlow.
       **kwargs: of TFDS's builders: data_dir, version.
     """

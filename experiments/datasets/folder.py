@@ -17,7 +17,8 @@ from experiments.config.settings import Config
 from experiments.datasets import splits
 from experiments.datasets.sources import detect
 from experiments.datasets.sources.manifest import ManifestSource
-from experiments.datasets.store import packed, packing
+from experiments.datasets.store import opening, packed
+from experiments.datasets.store.settings import store_path
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.model.factors import Factor, parse_factors
 
@@ -83,7 +84,7 @@ def check(config: Config) -> None:
 
 def open_images(config: Config, show_notes: bool = True) -> GroupedImages:
   """All the images of a configuration, from the packed store."""
-  return packing.open_or_prepare(
+  return opening.open_or_prepare(
       **store_settings(config), on_bad_image=config.on_bad_image,
       grouping=GROUPINGS[config.dataset], show_notes=show_notes)
 
@@ -96,7 +97,7 @@ def bad_images(config: Config) -> str | None:
   if config.dataset not in GROUPINGS:
     return None
   path = os.path.join(
-      packing.store_path(**store_settings(config)), packed.BAD_IMAGES)
+      store_path(**store_settings(config)), packed.BAD_IMAGES)
   return path if os.path.exists(path) and os.path.getsize(path) else None
 
 
@@ -113,7 +114,7 @@ def store_manifest(config: Config) -> dict[str, Any]:
     UserError: when the store is missing.
   """
   return packed.existing_manifest(
-      packing.store_path(**store_settings(config)))
+      store_path(**store_settings(config)))
 
 
 def store_settings(config: Config) -> dict[str, object]:

@@ -1,10 +1,10 @@
 """Streams a source into a packed store: once, in bounded memory, resumable.
 
-Images are decoded in parallel and appended to a spill file in the order of
+Images are decoded in parallel and appended to a partial store in the order of
 the source; where only the best ranks of a group are kept, a better image takes
 the slot of the worst. At the end the slots are written out sorted by group.
 Every half a minute the position in the source and the index of slots are
-saved; what was spilled after that is simply done again after a kill.
+saved; what came after that is simply done again after a kill.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent import futures
 import contextlib
-import dataclasses
 import errno
-import fcntl
-import hashlib
-import json
 import os
 import shutil
 from typing import Any
@@ -25,176 +21,18 @@ from typing import Any
 import tqdm
 
 from experiments.cli import UserError
-from experiments.datasets.sources import detect, unknown
 from experiments.datasets.sources.images import (
-  BadImageError,
-  Pixels,
-  read_image,
+    BadImageError,
+    Pixels,
+    read_image,
 )
-from experiments.datasets.sources.manifest import ManifestSource
-from experiments.datasets.sources.records import Record, Source, readable
+from experiments.datasets.sources.records import Record, Source
 from experiments.datasets.store import bad_images, packed, partial_store
 from experiments.datasets.store.partial_store import PartialStore
-from mlvae_jax.data.grouped import GroupedImages
+from experiments.datasets.store.settings import StoreSettings
 
 # Records read ahead, to be decoded in parallel, and the bytes of a TSV's.
 _IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class StoreSettings:
-  """What determines a packed store, besides its source.
-
-  Attributes:
-    image_size: pixels of a side.
-    top_k: of each group keep the images of the best ranks, where the source
-      has ranks; 0 keeps all.
-    sort_by: grouping to sort by where the source has several; by default,
-      and where there is none so called, its first.
-    resize, black, white: see `images.Pixels`.
-    read_as, group_level: see `sources.detect`.
-  """
-
-  image_size: int
-  top_k: int = 0
-  sort_by: str | None = None
-  resize: str = 'squeeze'
-  black: float | None = None
-  white: float | None = None
-  read_as: str = 'auto'
-  group_level: int = 0
-
-  @property
-  def pixels(self) -> Pixels:
-    """What becomes of each image."""
-    return Pixels(self.image_size, self.resize, self.black, self.white)
-
-  def detect(self, data_dir: str | None) -> Source:
-    """The source at a path, as `sources.detect` gives it."""
-    return detect.detect(
-        data_dir, self.sort_by, self.read_as, self.group_level)
-
-  def to_dict(self) -> dict[str, Any]:
-    """All but `sort_by`: the source says which grouping that is."""
-    values = dataclasses.asdict(self)
-    del values['sort_by']
-    return values
-
-
-def open_or_prepare(
-    data_dir: str | None, *, store_dir: str | None = None,
-    on_bad_image: str = 'skip', grouping: str = 'group',
-    show_notes: bool = True, **settings: Any,
-) -> GroupedImages:
-  """The packed store of a source; prepares it where there is none.
-
-  Args:
-    data_dir: what `sources.detect` takes.
-    store_dir: holds the stores; by default the user's cache folder.
-    on_bad_image: 'skip' passes over them, 'fail' stops at the first.
-    grouping: what the groups are of a source that does not say it.
-    show_notes: whether to print what else is there, and the flags that read
-      it.
-    **settings: see `StoreSettings`.
-
-  Returns:
-    The images, mapped into memory.
-
-  Raises:
-    UserError: when the source or the store cannot be used.
-  """
-  choices = StoreSettings(**settings)
-  source = None
-  if not data_dir or os.path.exists(detect.absolute(data_dir)):
-    source = choices.detect(data_dir)
-  path = store_path(data_dir, store_dir, **settings)
-  manifest = packed.read_manifest(path)
-  if source is None and manifest is not None:
-    print(f'{readable(data_dir)} is not there; using its packed store')
-  else:
-    source = source or choices.detect(data_dir)  # Raises where it is gone.
-    print(f'data: {source.description}')
-    for note in source.notes if show_notes else ():
-      print(f'note: {note}')
-    manifest = _up_to_date(source, path, choices, on_bad_image)
-  print(describe(path, manifest))
-  if manifest['num_bad_images'] and on_bad_image == 'fail':
-    raise UserError(
-        f'{manifest["num_bad_images"]} bad images, the first is '
-        f'{_first_bad(path)}; mend or remove it and delete {path}, or pass '
-        'over bad images with --on_bad_image=skip')
-  data = packed.open_store(path, grouping)
-  if manifest.get('groupings'):  # Groups of a table, not names of folders.
-    for warning in unknown.warnings(data):
-      print(f'warning: {warning}')
-  return data
-
-
-def _up_to_date(source: Source, path: str, choices: StoreSettings,
-                on_bad_image: str) -> dict[str, Any]:
-  """The manifest of a source's store, made where there is none of it."""
-  fingerprint = source.fingerprint()
-  manifest = packed.read_manifest(path)
-  if manifest is not None and manifest.get('fingerprint') == fingerprint:
-    return manifest
-  with _only_one(path):
-    manifest = packed.read_manifest(path)  # Another process may have come.
-    if manifest is None or manifest.get('fingerprint') != fingerprint:
-      prepare(source, path, choices, on_bad_image)
-  return packed.read_manifest(path)
-
-
-def store_path(data_dir: str | None, store_dir: str | None = None,
-               **settings: Any) -> str:
-  """Folder of the store of a source and settings.
-
-  Args:
-    data_dir: what `sources.detect` takes; need not be there any more.
-    store_dir: holds the stores; by default the user's cache folder.
-    **settings: see `StoreSettings`.
-
-  Returns:
-    The path.
-
-  Raises:
-    UserError: without data_dir, or where it has a header of no use.
-  """
-  choices = StoreSettings(**settings)
-  if not data_dir:
-    detect.detect(data_dir)  # Raises.
-  data_dir = detect.absolute(data_dir)
-  if store_dir is None:
-    store_dir = os.path.join(
-        os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
-        'mlvae_jax')
-  name = ''.join(c if c.isalnum() else '-' for c in readable(
-      os.path.basename(data_dir)))[:40]
-
-  def path(*more: str) -> str:
-    key = hashlib.sha256(json.dumps(
-        [data_dir, packed.FORMAT, choices.to_dict(), *more]).encode())
-    return os.path.join(
-        detect.absolute(store_dir),
-        f'{name}-{choices.image_size}-{key.hexdigest()[:12]}')
-
-  sort_by = choices.sort_by
-  csv_path = detect.find_csv(data_dir, choices.read_as)
-  if csv_path:
-    return path(ManifestSource(csv_path, sort_by).groupings[0])
-  # What is gone may have been a .csv.
-  if sort_by and not os.path.exists(data_dir) and os.path.isdir(path(sort_by)):
-    return path(sort_by)
-  return path()
-
-
-def describe(path: str, manifest: dict[str, Any]) -> str:
-  """One line on a store."""
-  bad = manifest['num_bad_images']
-  return (
-      f'packed store: {manifest["num_images"]:,} images of '
-      f'{manifest["num_groups"]:,} groups in {path}'
-      + (f'; {bad:,} bad images passed over, see '
-         f'{os.path.join(path, packed.BAD_IMAGES)}' if bad else ''))
 
 
 def prepare(source: Source, path: str, choices: StoreSettings,
@@ -243,7 +81,7 @@ def _is_complete(partial: str, settings: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _told_when_full(path: str) -> Iterator[None]:
-  """Says what to do where a store has no place."""
+  """Says what to do where the disk is full."""
   try:
     yield
   except OSError as error:
@@ -258,7 +96,7 @@ def _told_when_full(path: str) -> Iterator[None]:
 
 def _read(source: Source, images: PartialStore, pixels: Pixels,
           on_bad_image: str) -> None:
-  """Reads the source from where the spill is to its end."""
+  """Reads the source from where the partial store ends."""
   if images.num_done:
     print(f'resuming with {images.num_rows:,} images already prepared')
   bar = tqdm.tqdm(
@@ -304,28 +142,3 @@ def _decode(source: Source, images: PartialStore, pixels: Pixels,
       yield tuple(ready)
   while ahead:
     yield ahead.popleft()[:2]
-
-
-def _first_bad(path: str) -> str:
-  with open(os.path.join(path, packed.BAD_IMAGES), encoding='utf-8') as file:
-    first = json.loads(file.readline())
-  return f'{first["where"]}: {first["problem"]}'
-
-
-@contextlib.contextmanager
-def _only_one(path: str) -> Iterator[None]:
-  """Lets one process at a time prepare a store."""
-  try:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    file = open(f'{path}.lock', 'w')
-  except OSError as error:
-    raise UserError(
-        f'cannot write to {os.path.dirname(path)}: {error.strerror}; choose '
-        'another folder with --store_dir') from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print('another process prepares this data set; waiting for it')
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield

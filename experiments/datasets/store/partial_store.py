@@ -1,9 +1,9 @@
-"""Decoded images on their way into a packed store.
+"""A partial store: decoded images on their way into a packed store.
 
-A folder with a spill file, to which images are appended in the order of the
+A folder with a file of slots, to which images are appended in the order of the
 source, and with the state that was saved last: the position in the source, and
-an index of whose the images are. Whatever was spilled after that is simply
-done again after a kill.
+an index of the groups that the images belong to. Whatever was appended after
+that is simply done again after a kill.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import time
-from typing import Any, BinaryIO
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -21,28 +21,29 @@ import numpy as np
 from experiments.datasets.sources import records
 from experiments.datasets.sources.records import Record
 from experiments.datasets.store import packed
+from experiments.datasets.store.slots import SlotGroups, SlotRows
 from mlvae_jax.data.grouped import Labels
 
 _SAVE_SECONDS = 30.0
-_SPILL, _STATE = 'spill.bin', 'state.npz'
+_SLOTS, _STATE = 'spill.bin', 'state.npz'
 _OF_SLOTS = ('ranks', 'ages', 'grey', 'name_sizes')
 
 
 class PartialStore:
-  """The images so far, each in a slot, and the index that says whose they are.
+  """The images so far, each in a slot, and the index of their groups.
 
   Where only the best ranks of a group are kept, a better image takes the slot
   of the worst.
 
   Attributes:
-    image_size: pixels of a side.
+    image_size: height and width in pixels.
     position: where to resume reading the source.
     num_done: how much of the source is done, in its units.
     num_bad: images that cannot be used.
   """
 
   def __init__(self, folder: str, settings: dict[str, Any]):
-    """Opens a spill, with what an earlier try saved.
+    """Opens a partial store, with what an earlier try saved.
 
     Args:
       folder: is made where it is missing.
@@ -60,7 +61,7 @@ class PartialStore:
     self.position = None
     self.num_done = self.num_bad = self._num_bad_bytes = 0
     self._groupings = [
-        _Grouping() for _ in settings.get('groupings') or ['group']]
+        SlotGroups() for _ in settings.get('groupings') or ['group']]
     # Of each slot: its image's rank, age, whether it is grey, and its name's
     # length.
     self._ranks, self._ages = array.array('q'), array.array('q')
@@ -72,7 +73,7 @@ class PartialStore:
       for slot in np.argsort(self._ages, kind='stable'):
         self._slots.setdefault(
             self._groupings[0].ids[slot], []).append(int(slot))
-    self._file = open(os.path.join(folder, _SPILL), 'r+b')
+    self._file = open(os.path.join(folder, _SLOTS), 'r+b')
     self._bad_file = open(os.path.join(folder, packed.BAD_IMAGES), 'r+b')
     # What came after the last save is done again.
     self._file.truncate(self.num_rows * self._slot_bytes)
@@ -134,7 +135,7 @@ class PartialStore:
     }).encode() + b'\n')
 
   def done(self, record: Record) -> None:
-    """Goes past a record."""
+    """Marks a record as done; now and then saves."""
     self.position = record.position
     self.num_done += record.size
     if time.monotonic() - self._saved > self._pause:
@@ -168,10 +169,10 @@ class PartialStore:
     """Writes the store of all the images, sorted by group."""
     self.save()
     num_channels = 1 if all(self._grey) else 3
-    images = _SpilledRows(
+    images = SlotRows(
         self._file, self._slot_bytes, 0, np.dtype(np.uint8),
         (self.num_rows, *self._shape), num_channels)
-    names = _SpilledRows(
+    names = SlotRows(
         self._file, self._slot_bytes, self._image_bytes,
         np.dtype(f'S{max(self._name_sizes) or 1}'), (self.num_rows,))
     place = np.empty(self.num_rows, np.int64)
@@ -204,13 +205,13 @@ class PartialStore:
         state = json.loads(saved['state'].tobytes())
         ids = saved['ids']
         slots = [saved[name] for name in _OF_SLOTS]
-      num_bytes = os.path.getsize(os.path.join(self._folder, _SPILL))
+      num_bytes = os.path.getsize(os.path.join(self._folder, _SLOTS))
       is_ours = (state['settings'] == self._settings
                  and 0 < len(slots[0]) * self._slot_bytes <= num_bytes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
       is_ours = False
     if not is_ours:
-      for name in (_SPILL, packed.BAD_IMAGES):
+      for name in (_SLOTS, packed.BAD_IMAGES):
         open(os.path.join(self._folder, name), 'wb').close()
       remove(self._folder, packed.MANIFEST)
       return
@@ -222,65 +223,9 @@ class PartialStore:
       grouping.restore(names, found)
 
 
-class _Grouping:
-  """The groups of a grouping, and whose each slot is.
-
-  Attributes:
-    names: of the groups.
-    ids: of each slot the number of its group; -1 where it is not known.
-  """
-
-  def __init__(self):
-    self.names: list[str] = []
-    self.ids = array.array('i')
-    self._id_of: dict[str, int] = {}
-
-  def find(self, name: str) -> int | None:
-    """The number of a group, if it has one."""
-    return self._id_of.get(name)
-
-  def id_of(self, name: str) -> int:
-    """The number of a group, which gets one where it has none; '' is -1."""
-    if not name:
-      return -1
-    if name not in self._id_of:
-      self._id_of[name] = len(self.names)
-      self.names.append(name)
-    return self._id_of[name]
-
-  def restore(self, names: list[str], ids: np.ndarray) -> None:
-    """Takes over what was saved."""
-    self.names = names
-    self.ids.frombytes(ids.astype(np.int32).tobytes())
-    self._id_of = {name: i for i, name in enumerate(names)}
-
-
-class _SpilledRows:
-  """The images of a spill, or their names, read one by one.
-
-  Mapped into memory, all that was ever read would count as the process's.
-  """
-
-  def __init__(self, file: BinaryIO, slot_bytes: int, start: int,
-               dtype: np.dtype, shape: tuple[int, ...],
-               num_channels: int | None = None):
-    self._file, self._slot_bytes, self._start = file, slot_bytes, start
-    self.dtype, self._row_shape = dtype, shape[1:]
-    # A slot has three channels, also where all images are grey.
-    self.shape = (*shape[:-1], num_channels) if num_channels else shape
-
-  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    values = np.empty((len(rows), *self._row_shape), self.dtype)
-    for target, row in zip(
-        values.view(np.uint8).reshape(len(rows), -1), rows):
-      self._file.seek(int(row) * self._slot_bytes + self._start)
-      self._file.readinto(target)
-    return values[..., :self.shape[-1]] if self._row_shape else values
-
-
 def clean_up(folder: str) -> None:
   """Removes what is not needed once the store is written."""
-  remove(folder, _SPILL, _STATE)
+  remove(folder, _SLOTS, _STATE)
 
 
 def remove(folder: str, *names: str) -> None:

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from experiments.cli import UserError
 from experiments.datasets import celeb_builder, celeb_index, splits
 from experiments.datasets.sources import detect
-from experiments.datasets.store import packed, packing
+from experiments.datasets.store import opening, packed
 from tests.helpers import ROOT
 
 _SPLITS = ('train', 'validation', 'test')
@@ -65,7 +65,7 @@ def _celeb(tmp_path, source_dir, top_k=0):
 
 
 def _packed(tmp_path, source_dir, top_k=0):
-  return packing.open_or_prepare(
+  return opening.open_or_prepare(
       str(source_dir), image_size=_SIZE, top_k=top_k,
       store_dir=str(tmp_path / 'store'))
 
@@ -204,7 +204,7 @@ def test_a_source_is_read_as_the_packed_store_reads_it(tmp_path):
   reading = {'group_level': 2, 'white': 7.0}
   builder = celeb_builder.write(
       str(tmp_path / 'faces'), str(tmp_path / 'tfds'), reading=reading)
-  expected = packing.open_or_prepare(
+  expected = opening.open_or_prepare(
       str(tmp_path / 'faces'), image_size=_SIZE, store_dir=str(tmp_path / 's'),
       **reading)
   assert len(expected) == builder.info.splits.total_num_examples == 7

@@ -13,7 +13,7 @@ from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets.sources import detect, records
 from experiments.datasets.sources.images import read_image
-from experiments.datasets.store import packing
+from experiments.datasets.store import opening
 from tests.helpers.made_up import jpeg, line, write_folder, write_tsv
 
 _NO_GROUP = 'lies in no group\'s folder'
@@ -36,7 +36,7 @@ def _text(root, **contents):
 
 
 def _prepare(root, size=8, **settings):
-  return packing.open_or_prepare(
+  return opening.open_or_prepare(
       str(root), image_size=size, store_dir=f'{root}.stores', **settings)
 
 
@@ -247,7 +247,7 @@ def test_a_csv_beside_one_folder_is_named_with_its_flag(tmp_path, capsys):
   assert ('note: labels.csv also lists images; '
           f'--data_dir=\'{root}/labels.csv\' reads it instead\n') in out
   assert _bad(root) == {'labels.csv': _NO_GROUP}
-  data = packing.open_or_prepare(
+  data = opening.open_or_prepare(
       f'{root}/labels.csv', image_size=8, store_dir=str(tmp_path / 's'))
   assert sorted(data.names) == ['a', 'b']
   assert sorted(_prepare(root, read_as='manifest').names) == ['a', 'b']
@@ -430,7 +430,7 @@ def test_lines_of_six_columns_are_said_to_be_short(tmp_path):
   with pytest.raises(UserError, match=(
       'no usable image in .*x.tsv.*: 15 of 15 have 6 columns, expected 7: MID, '
       'rank, image URL, page URL, face ID, face rectangle, face data; see ')):
-    packing.open_or_prepare(str(path), image_size=8, store_dir=str(tmp_path))
+    opening.open_or_prepare(str(path), image_size=8, store_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize('make, message', [

@@ -14,7 +14,7 @@ from experiments.config import presets
 from experiments.datasets import folder, splits
 from experiments.datasets.sources import detect, records
 from experiments.datasets.sources.images import read_image
-from experiments.datasets.store import packed, packing
+from experiments.datasets.store import opening, packed, packing
 from tests.helpers import ROOT
 from tests.helpers.made_up import jpeg
 
@@ -40,7 +40,7 @@ def _grid(root, people='abcd', lights='xyz'):
 
 
 def _prepare(data_dir, store_dir, **settings):
-  return packing.open_or_prepare(
+  return opening.open_or_prepare(
       str(data_dir), image_size=8, store_dir=str(store_dir), **settings)
 
 
@@ -330,7 +330,7 @@ def test_a_long_manifest_is_not_held(tmp_path):
 
 _KILLED = """
 import os, signal, sys
-from experiments.datasets.store import packing, partial_store
+from experiments.datasets.store import opening, partial_store
 
 done, calls = partial_store.PartialStore.done, []
 def killing(images, record):
@@ -341,7 +341,7 @@ def killing(images, record):
   if len(calls) == 8:
     os.kill(os.getpid(), signal.SIGKILL)
 partial_store.PartialStore.done = killing
-packing.open_or_prepare(sys.argv[1], image_size=8, store_dir=sys.argv[2])
+opening.open_or_prepare(sys.argv[1], image_size=8, store_dir=sys.argv[2])
 """
 
 

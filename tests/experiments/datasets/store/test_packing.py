@@ -19,7 +19,14 @@ from experiments.config import presets
 from experiments.datasets import folder
 from experiments.datasets.sources import detect, records
 from experiments.datasets.sources.images import read_image
-from experiments.datasets.store import packed, packing, partial_store
+from experiments.datasets.store import (
+    opening,
+    packed,
+    packing,
+    partial_store,
+    slots,
+)
+from experiments.datasets.store.settings import store_path
 from tests.helpers import ROOT
 from tests.helpers.made_up import jpeg, line, write_folder, write_tsv
 
@@ -29,7 +36,7 @@ _FILES = ['bad_images.jsonl', 'images.npy', 'manifest.json', 'names.json',
 
 
 def _prepare(data_dir, store_dir, image_size=8, **settings):
-  return packing.open_or_prepare(
+  return opening.open_or_prepare(
       str(data_dir), image_size=image_size, store_dir=str(store_dir),
       **settings)
 
@@ -349,7 +356,7 @@ def _no_space(*_, **__):
   raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize('what', ['spill', 'save', 'sort', 'folder'])
+@pytest.mark.parametrize('what', ['add', 'save', 'sort', 'folder'])
 def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
     tmp_path, monkeypatch, what):
   path = write_tsv(tmp_path / 'x.tsv', {f'm.{i}': 3 for i in range(10)})
@@ -360,9 +367,9 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
       patch.setattr(packed, '_BLOCK_BYTES', 1000)
       # The second block, so that the file is begun.
       blocks = iter([None, _no_space])
-      read = partial_store._SpilledRows.__getitem__
+      read = slots.SlotRows.__getitem__
       patch.setattr(
-          partial_store._SpilledRows, '__getitem__',
+          slots.SlotRows, '__getitem__',
           lambda self, rows: (next(blocks) or read)(self, rows))
     elif what == 'save':
       patch.setattr(np, 'savez', _no_space)
@@ -371,11 +378,11 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
     else:
       add = partial_store.PartialStore.add
 
-      def add_some(spill, record, image):
-        if spill.num_rows == 20:
-          spill.save()
+      def add_some(images, record, image):
+        if images.num_rows == 20:
+          images.save()
           _no_space()
-        add(spill, record, image)
+        add(images, record, image)
       patch.setattr(partial_store.PartialStore, 'add', add_some)
     with pytest.raises(UserError, match='^[^\n]*--store_dir[^\n]*$') as error:
       _prepare(path, tmp_path / 's')
@@ -385,7 +392,7 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
   monkeypatch.setattr(packing, 'read_image', lambda image, pixels: (
       decoded.append(image) or read_image(image, pixels)))
   data = _prepare(path, tmp_path / 's')
-  assert len(decoded) == {'spill': 10, 'sort': 0}.get(what, 30)
+  assert len(decoded) == {'add': 10, 'sort': 0}.get(what, 30)
   np.testing.assert_array_equal(data.images, whole.images)
   assert data.names == whole.names
 
@@ -454,8 +461,8 @@ def test_a_source_that_changed_meanwhile_is_read_anew(tmp_path, monkeypatch):
   path = write_tsv(tmp_path / 'x.tsv', {'m.1': 5})
   with monkeypatch.context() as patch:
     patch.setattr(partial_store.PartialStore, 'write_store', _no_space)
-    patch.setattr(partial_store.PartialStore, 'done', lambda spill, record: (
-        setattr(spill, 'position', record.position), spill.save()))
+    patch.setattr(partial_store.PartialStore, 'done', lambda images, record: (
+        setattr(images, 'position', record.position), images.save()))
     with pytest.raises(UserError):
       _prepare(path, tmp_path / 's')
   write_tsv(path, {'m.2': 4})
@@ -506,18 +513,18 @@ def test_nothing_is_written_into_the_source(tmp_path):
 def test_stores_are_in_the_users_cache_by_default(tmp_path, monkeypatch):
   root = write_folder(tmp_path / 'x', SIZES)
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-  packing.open_or_prepare(str(root), image_size=8)
+  opening.open_or_prepare(str(root), image_size=8)
   assert sorted(_contents(tmp_path / 'cache' / 'mlvae_jax')) == _FILES
 
 
 def test_what_tells_stores_apart_is_in_their_names(tmp_path):
   paths = {
-      packing.store_path(str(tmp_path / name), 's', image_size=size, **more)
+      store_path(str(tmp_path / name), 's', image_size=size, **more)
       for name in 'ab' for size in (8, 9) for more in (
           {}, {'top_k': 1}, {'resize': 'crop'}, {'black': 1.0},
           {'white': 1.0}, {'group_level': 2}, {'read_as': 'folders'})}
   assert len(paths) == 28
-  assert packing.store_path('/x/a', 's', image_size=8) == packing.store_path(
+  assert store_path('/x/a', 's', image_size=8) == store_path(
       '/x/y/../a/', 's', image_size=8)
 
 
@@ -538,8 +545,8 @@ def test_no_more_records_are_in_flight_than_allowed(tmp_path, monkeypatch):
       yield record
   monkeypatch.setattr(detect.TsvSource, 'records', counted)
   monkeypatch.setattr(
-      partial_store.PartialStore, 'done', lambda spill, record: (
-          done.append(record), mark(spill, record)))
+      partial_store.PartialStore, 'done', lambda images, record: (
+          done.append(record), mark(images, record)))
   _prepare(path, tmp_path / 's')
   assert len(done) == 40 and most == 5
 
@@ -559,7 +566,13 @@ def _run(script, *args):
 # then in another child to the end. All saves are made at once.
 _KILLED = """
 import json, os, signal, sys
-from experiments.datasets.store import packed, packing, partial_store
+from experiments.datasets.store import (
+    opening,
+    packed,
+    packing,
+    partial_store,
+    slots,
+)
 
 def child(work, out):
   pid = os.fork()
@@ -581,7 +594,7 @@ def killing(owner, name, call):
   setattr(owner, name, replaced)
 
 def prepare(store_dir):
-  packing.open_or_prepare(
+  opening.open_or_prepare(
       source, image_size=8, top_k=int(top_k), store_dir=store_dir)
 
 def killed(store_dir, owner, name, call):
@@ -597,14 +610,14 @@ source, top_k, root, points = sys.argv[1:]
 packing._IN_FLIGHT = 4
 packed._BLOCK_BYTES = 1000
 real_done, calls = partial_store.PartialStore.done, []
-def done(spill, record):
-  real_done(spill, record)
+def done(images, record):
+  real_done(images, record)
   calls.append(0)
   if len(calls) % 7 == 0:
-    spill.save()
+    images.save()
 partial_store.PartialStore.done = done
 owners = {'PartialStore': partial_store.PartialStore,
-          'Rows': partial_store._SpilledRows, 'os': os, 'packed': packed,
+          'Rows': slots.SlotRows, 'os': os, 'packed': packed,
           'np': packed.np}
 for owner, name, call in json.loads(points):
   store_dir = f'{root}/{owner}.{name}.{call}'
@@ -678,7 +691,7 @@ def test_after_a_kill_the_same_store_is_made_of_what_was_done(killed, point):
 
 _TWICE = """
 import os, sys, time
-from experiments.datasets.store import packing
+from experiments.datasets.store import opening, packing
 
 source, store_dir = sys.argv[1:]
 prepare = packing.prepare
@@ -688,7 +701,7 @@ children = []
 for _ in range(2):
   pid = os.fork()
   if not pid:
-    data = packing.open_or_prepare(source, image_size=8, store_dir=store_dir)
+    data = opening.open_or_prepare(source, image_size=8, store_dir=store_dir)
     os.write(1, f'opened {len(data)}\\n'.encode())
     os._exit(0)
   children.append(pid)
@@ -706,12 +719,12 @@ def test_of_two_processes_one_prepares_and_both_open(tmp_path):
 
 _MEMORY = """
 import os, sys
-from experiments.datasets.store import packing
+from experiments.datasets.store import opening
 
 for source in sys.argv[2:]:
   pid = os.fork()
   if not pid:
-    packing.open_or_prepare(source, image_size=64, store_dir=sys.argv[1])
+    opening.open_or_prepare(source, image_size=64, store_dir=sys.argv[1])
     os._exit(0)
   _, status, usage = os.wait4(pid, 0)
   assert status == 0
