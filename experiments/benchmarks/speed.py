@@ -115,7 +115,7 @@ def train_conv(repeats: int, channels: tuple[int, ...], image_size: int = 64,
   """Training of a convolutional ML-VAE, on groups of four images."""
   model = Model(ml_vae(64, 32), (image_size, image_size, 3), Gaussian(0.15),
                 Conv(channels))
-  data = _noise_images(32 * num_groups, 4, model.image_shape)
+  data = _noise_images(32 * num_groups, 4, model)
   name = f'conv {"-".join(map(str, channels))}'
   return _train(name, model, data, num_groups, steps, repeats)
 
@@ -123,7 +123,7 @@ def train_conv(repeats: int, channels: tuple[int, ...], image_size: int = 64,
 def train_mlp(repeats: int, num_groups: int = 8, steps: int = 50) -> Row:
   """Training of the model of preset mnist5k, on groups of 32 images."""
   model = library.make_model(presets.PRESETS['mnist5k'], (28, 28, 1))
-  data = _noise_images(16 * num_groups, 32, model.image_shape)
+  data = _noise_images(16 * num_groups, 32, model)
   return _train('mlp of mnist5k', model, data, num_groups, steps, repeats)
 
 
@@ -145,7 +145,7 @@ def accumulate(repeats: int, num_rows: int = 10**6, num_groups: int = 10**5
 def gather(repeats: int, num_groups: int = 4096, steps: int = 32) -> Row:
   """Epochs of 64x64 images from a memory-mapped file, in the page cache."""
   model = Model(ml_vae(64, 32), (64, 64, 3), Gaussian(0.15), Conv())
-  data = _noise_images(num_groups, 4, model.image_shape)
+  data = _noise_images(num_groups, 4, model)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'images.npy')
     np.save(path, data.images)
@@ -221,12 +221,14 @@ def _time(what: str, amount: float, unit: str, repeats: int, ours: Callable,
   return Row(what, rates[0], *compared, unit)
 
 
-def _noise_images(num_groups: int, group_size: int, shape: tuple[int, ...]
+def _noise_images(num_groups: int, group_size: int, model: Model
                   ) -> GroupedImages:
+  """Groups of noise, as the model takes them."""
   offsets = np.arange(num_groups + 1) * group_size
   images = np.random.default_rng(_SEED).integers(
-      0, 256, (offsets[-1], *shape), np.uint8)
-  return GroupedImages(images, offsets, tuple(map(str, range(num_groups))))
+      0, 256, (offsets[-1], *model.image_shape), np.uint8)
+  return GroupedImages(
+      images, offsets, tuple(map(str, range(num_groups))), *model.groupings)
 
 
 def _feed(model: Model, data: GroupedImages, num_groups: int,

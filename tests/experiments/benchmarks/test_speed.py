@@ -142,7 +142,7 @@ def test_the_twin_trains_the_same(torch_twin, monkeypatch):
   monkeypatch.setattr(
       torch_twin.Twin.elbo, '__defaults__', (torch_twin.torch.zeros_like,))
   model = _MODELS['mlp']
-  data = speed._noise_images(6, 4, model.image_shape)
+  data = speed._noise_images(6, 4, model)
   feed = speed._feed(model, data, 3)
   config = TrainConfig(learning_rate=1e-2)
   state = init_state(model, config)
