@@ -73,12 +73,12 @@ def compare(mlvae_workdir: str, svi_workdir: str,
   """Compares two runs of the same data.
 
   Args:
-    mlvae_workdir: of a model with an encoder.
-    svi_workdir: of a model without.
+    mlvae_workdir: workdir of a model with an encoder.
+    svi_workdir: workdir of a model without one.
     data_dir: where the data are, if they have moved.
     data_changed: 'refuse', or 'accept' other data than the runs recorded.
-    steps: of inference, to be tried with the SVI model.
-    num_images: of the test split.
+    steps: numbers of steps of inference to try with the SVI model.
+    num_images: number of test images.
 
   Returns:
     {'curves': {run: rows of passes and validation ELBO per image}, 'costs':

@@ -37,9 +37,8 @@ class Twin(nn.Module):
     """Builds the twin.
 
     Args:
-      model: of a likelihood and an activation that are known here, without
-        group norm.
-      params: of the model, or a tree like them, such as their gradient.
+      model: has a likelihood and an activation known here, and no group norm.
+      params: parameters of the model, or a tree like them (their gradient).
 
     Raises:
       ValueError: on a model that has no twin.

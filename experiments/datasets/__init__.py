@@ -39,7 +39,7 @@ def load(config: Config, show_notes: bool = True) -> Splits:
   """Loads the data set that a configuration names.
 
   Args:
-    config: of the run.
+    config: configuration of the run.
     show_notes: as `folder.load` takes it; other data sets have no notes.
 
   Returns:
@@ -66,7 +66,7 @@ def check(config: Config) -> None:
   """Checks the settings that a data set reads, without its data.
 
   Args:
-    config: of a run of a known data set.
+    config: configuration of a run, with a known data set.
 
   Raises:
     ValueError: where they make no sense.
@@ -79,7 +79,7 @@ def check_fit(dataset: str, names: Iterable[str]) -> None:
 
   Args:
     dataset: name of a known data set.
-    names: of the settings that the user has given.
+    names: names of the settings that the user has given.
 
   Raises:
     ValueError: where the data set disregards one of them.

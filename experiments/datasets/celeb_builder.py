@@ -6,7 +6,7 @@
   tfds.data_source('celeb', data_dir=TFDS, split='train')[0]
 
 FACES is what `sources.detect` takes: MS-Celeb-1M's TSV files, a folder per
-identity, or a CSV file, of whose groupings one is kept. The images go into
+identity, or a CSV file, one of whose groupings is kept. The images go into
 array_record as they are, encoded. The splits are those of the packed store of
 the same source, and so is the order: identities by `packed.group_order`, the
 images of each by rank. Reading the source takes two passes: the first finds
@@ -72,14 +72,13 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
 
     Args:
       source_dir: what `sources.detect` takes; None is TFDS's manual_dir.
-      top_k: images kept of an identity of a TSV, those of the best search
-        ranks; 0 keeps all, and so does a source without ranks.
-      sort_by: of the groupings of a CSV the one that is identity; None is the
-        first.
+      top_k: number of images to keep per identity of a TSV, those of the best
+        search ranks; 0 keeps all, and so does a source without ranks.
+      sort_by: grouping of a CSV to use as identity; None is the first.
       reading: read_as, group_level, black and white of `StoreSettings`, as far
         as they differ from its defaults.
       file_format: None is array_record; most others need TensorFlow.
-      **kwargs: of TFDS's builders: data_dir, version.
+      **kwargs: arguments of TFDS's builders: data_dir, version.
     """
     self._source_dir = source_dir and os.fspath(source_dir)
     self._choices = StoreSettings(
@@ -169,8 +168,8 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
   Args:
     source_dir: what `sources.detect` takes.
     tfds_dir: folder of TFDS data sets; `celeb` is put there.
-    top_k: images kept of an identity of a TSV; 0 for all.
-    sort_by: of the groupings of a CSV the one that is identity.
+    top_k: number of images to keep per identity of a TSV; 0 for all.
+    sort_by: grouping of a CSV to use as identity; None is the first.
     reading: see `Celeb`.
 
   Returns:

@@ -95,7 +95,7 @@ def fill(index: Index, source: Source, bad_file: TextIO, pixels: Pixels
 
   Args:
     index: an empty one, to be filled.
-    source: of the images, read once.
+    source: source of the images, read once.
     bad_file: takes a line of JSON for every image that cannot be used.
     pixels: size to decode images to, to see whether they can be used.
   """

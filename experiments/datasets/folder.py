@@ -73,7 +73,7 @@ def check(config: Config) -> None:
   """Checks black, white and factors.
 
   Args:
-    config: of a run.
+    config: configuration of a run.
 
   Raises:
     ValueError: where they make no sense.
@@ -105,7 +105,7 @@ def store_manifest(config: Config) -> dict[str, Any]:
   """The manifest of the packed store of a configuration.
 
   Args:
-    config: of a run, with a prepared store.
+    config: configuration of a run, with a prepared store.
 
   Returns:
     The content of its manifest.json.

@@ -83,7 +83,7 @@ def check(config: Config) -> None:
   """Checks num_images, image_size, hold_out and factors.
 
   Args:
-    config: of a run.
+    config: configuration of a run.
 
   Raises:
     ValueError: where they make no sense, or leave a split without images.
@@ -104,7 +104,7 @@ def parse_hold_out(text: str) -> list[dict[str, int]]:
   """Parses VALUE+VALUE,...: combinations of values of different factors.
 
   Args:
-    text: `triangle+purple,star`, say; spaces do not matter.
+    text: combinations such as `triangle+purple,star`; spaces do not matter.
 
   Returns:
     For each combination the number of the value by factor.

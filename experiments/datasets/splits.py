@@ -91,7 +91,7 @@ def split_groups(
   others come or go.
 
   Args:
-    data: in the order of a packed store, where each split is a slice.
+    data: images in the order of a packed store, where each split is a slice.
     fractions: shares of the groups for validation and test, in expectation.
 
   Returns:

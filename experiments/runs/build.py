@@ -23,7 +23,7 @@ def make_model(config: Config, data: Splits) -> Model:
   """The model of a configuration for a data set's images.
 
   Args:
-    config: of the run.
+    config: configuration of the run.
     data: its data set.
 
   Returns:
@@ -49,12 +49,12 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
   """The index stream of a split.
 
   Args:
-    model: whose groupings rows are drawn by; without any, as in a VAE, a
-      batch is `batch_size` rows.
+    model: rows are drawn by its groupings; without any, as in a VAE, a batch
+      is `batch_size` rows.
     images: the split.
-    config: of the run.
+    config: configuration of the run.
     shuffle: False visits all images in order, for evaluation.
-    num_devices: over which rows divide; all devices if None.
+    num_devices: number of devices over which rows divide; all if None.
 
   Returns:
     The stream.

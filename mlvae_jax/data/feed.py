@@ -33,8 +33,8 @@ class Feed:
   Attributes:
     stream: the index stream.
     num_groups: static number of groups per grouped factor.
-    table_sizes: of an SVI model: per factor how many posteriors there are.
-    devices: over which batches are spread, in this order.
+    table_sizes: number of posteriors per factor of an SVI model; else empty.
+    devices: devices over which batches are spread, in this order.
   """
 
   def __init__(self, model: Model, data: GroupedImages,
@@ -43,10 +43,10 @@ class Feed:
     """Brings images to where a pass over them starts.
 
     Args:
-      model: whose factors say what is grouped.
+      model: its factors say what is grouped.
       data: the images.
-      stream: which of them come when.
-      on_device: whether every device is to hold all of them.
+      stream: says which images come when.
+      on_device: whether every device holds all images.
       devices: `all_devices()` if None.
 
     Raises:
@@ -113,8 +113,8 @@ def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """Copies a tree of arrays to every device of this process.
 
   Args:
-    tree: of arrays.
-    devices: to which of them; all if None.
+    tree: any pytree of arrays.
+    devices: devices to copy to; all of this process if None.
 
   Returns:
     The tree, on them.
@@ -138,13 +138,13 @@ def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
   """This device's rows of one step.
 
   Args:
-    model: whose factors say what is grouped.
-    images: all of them, or None.
-    index: of the rows, as a device has it of one step of a feed's chunk.
-    pixels: of the rows, where there are not all images.
+    model: its factors say what is grouped.
+    images: all images, or None.
+    index: the device's part of one step of a feed's chunk.
+    pixels: images of its rows, where `images` is None.
 
   Returns:
-    The rows, with ids, shares and weights by factor.
+    The rows, with ids and shares by factor.
   """
   num_rows = index.rows.shape[0]
   x = images[index.rows] if pixels is None else pixels

@@ -17,7 +17,7 @@ class Labels(NamedTuple):
   Attributes:
     ids: `[N]` int32, group of each row; -1 where it is unknown, and the row
       is a group of its own.
-    names: of the groups.
+    names: names of the groups.
   """
 
   ids: np.ndarray

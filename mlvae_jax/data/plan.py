@@ -133,7 +133,7 @@ def make_plan(offsets: np.ndarray, settings: Settings) -> Plan:
 
   Args:
     offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
-    settings: of which row_multiple is not looked at.
+    settings: how batches are drawn; row_multiple is ignored.
 
   Returns:
     The plan.
@@ -174,7 +174,7 @@ def plan_epoch(plan: Plan, settings: Settings, epoch: int) -> Epoch:
 
   Args:
     plan: what is the same in every epoch.
-    settings: those of the plan; their seed.
+    settings: the same as for the plan.
     epoch: number of the epoch; without shuffling all epochs are the first.
 
   Returns:

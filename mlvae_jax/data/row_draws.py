@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlvae_jax.data.ids import ranks_of
 from mlvae_jax.data.plan import (
     Pieces,
     Plan,
@@ -42,7 +41,7 @@ class Draw:
   """Rows of groups as a pure function of (seed, step).
 
   Attributes:
-    plan: of its epochs.
+    plan: what is the same in all its epochs.
   """
 
   def __init__(self, offsets: np.ndarray, settings: Settings,
@@ -51,7 +50,7 @@ class Draw:
 
     Args:
       offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
-      settings: of which row_multiple is not looked at.
+      settings: how rows are drawn; row_multiple is ignored.
       order: `[N]` ints, the rows of the data set sorted by group; None where
         they lie in this order.
 
@@ -83,7 +82,10 @@ class Draw:
 
   def _members(self, step: int, pieces: Pieces) -> np.ndarray:
     """All rows of pieces; of groups visited in part, random ones instead."""
-    rows = ranks_of(pieces.size) + np.repeat(pieces.start, pieces.size)
+    # Row i of the batch is row i - before + start of its piece.
+    before = np.cumsum(pieces.size) - pieces.size
+    rows = np.arange(pieces.size.sum()) + np.repeat(
+        pieces.start - before, pieces.size)
     plan, group = self.plan, pieces.group
     if plan.by_group and plan.is_cut:
       in_part = plan.drawn[group] < plan.sizes[group]

@@ -24,10 +24,10 @@ def detect(data_dir: str | None, sort_by: str | None = None,
   """Finds out what a path holds.
 
   Args:
-    data_dir: a folder per group; a manifest.csv beside them, or any other
+    data_dir: a folder per group; a manifest.csv next to them, or any other
       .csv file; a .tsv file, or a folder of them; a data set that TFDS has
       prepared.
-    sort_by: of the groupings of a .csv the one to come first.
+    sort_by: grouping of a .csv that is to come first.
     read_as: as the setting of this name; 'auto' takes the first that is there
       of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, and
       folders.
@@ -205,7 +205,7 @@ def _csv_files(data_dir: str, files: list[str]) -> list[str]:
 
 def _left_out(data_dir: str, names: list[str], used: list[str]
               ) -> tuple[str, ...]:
-  """A note on what lies beside the .tsv files and is not used."""
+  """A note on what lies next to the .tsv files and is not used."""
   left = [name for name in names if name not in used]
   return (f'{len(left):,} other files or folders of {readable(data_dir)} are '
           f'passed over: {_named(left)}',) if left else ()

@@ -174,7 +174,7 @@ def _walk(folder: str, roots: list[str]) -> Iterator[tuple[str, str | None]]:
   """The files below a folder in the order of names, and what is wrong.
 
   Args:
-    folder: whose files are meant.
+    folder: folder to look into.
     roots: real paths of what is read already; links add to it.
 
   Yields:

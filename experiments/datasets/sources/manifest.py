@@ -53,7 +53,7 @@ class ManifestSource:
     """Reads the header.
 
     Args:
-      path: of the file.
+      path: path of the file.
       sort_by: grouping to come first, where there is one so called.
 
     Raises:

@@ -37,7 +37,7 @@ class Record(NamedTuple):
     image: path or encoded bytes; None where there is none.
     problem: why there is none, else None.
     size: what it adds to the source's `total`.
-    position: where the record after it starts.
+    position: position in the source at which the next record starts.
     others: names of its groups in the further groupings; '' is not known.
     name: what the image is called at its source, wherever that lies.
   """
@@ -59,7 +59,7 @@ class Source(Protocol):
   Attributes:
     description: what was found, to be printed.
     notes: what else was found there and is not read, a line each.
-    unit: of `total`: 'image' or 'B' (bytes).
+    unit: unit of `total`: 'image' or 'B' (bytes).
     has_ranks: whether ranks mean anything.
     groupings: names of the groupings of `Record.group` and `Record.others`;
       empty where the source does not say what its only grouping is.
@@ -90,9 +90,9 @@ class Line(NamedTuple):
 
   Attributes:
     text: the line, with its end; None where it is too long.
-    number: from 1.
-    size: bytes.
-    end: where the next one starts, in bytes.
+    number: number of the line, counted from 1.
+    size: its bytes.
+    end: byte at which the next line starts.
   """
 
   text: bytes | None
@@ -105,9 +105,9 @@ def read_lines(path: str, offset: int = 0, number: int = 0) -> Iterator[Line]:
   """Streams the lines of a file in bounded memory; blank ones are left out.
 
   Args:
-    path: of the file.
-    offset: where to start, in bytes.
-    number: of the line before.
+    path: path of the file.
+    offset: byte to start at.
+    number: number of the line before.
 
   Yields:
     The lines.
@@ -133,8 +133,8 @@ def place(ranks: Sequence[int], rank: int, top_k: int) -> int | None:
   The `top_k` lowest ranks are kept, of equal ranks the images that came first.
 
   Args:
-    ranks: of the images kept so far, in the order they came.
-    rank: of the image.
+    ranks: ranks of the images kept so far, in the order they came.
+    rank: rank of the image.
     top_k: how many are kept; 0 for all.
 
   Returns:

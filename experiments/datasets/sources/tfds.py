@@ -91,7 +91,7 @@ def find_prepared(data_dir: str) -> str | None:
   """The newest version of the only data set that TFDS prepared there.
 
   Args:
-    data_dir: of data sets, or a data set's folder, or a version's.
+    data_dir: folder of data sets, of one data set, or of one version.
 
   Returns:
     The version's folder; None where there is none.

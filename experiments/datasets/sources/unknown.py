@@ -17,7 +17,7 @@ def warnings(data: GroupedImages) -> Iterator[str]:
   """A line for every name of a group that looks like an empty cell.
 
   Args:
-    data: whose groups were named in a table.
+    data: images whose groups were named in a table.
 
   Yields:
     The lines.

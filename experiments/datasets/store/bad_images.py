@@ -21,7 +21,7 @@ def summary(path: str, mend: Callable[[str, str], str]) -> str:
   Problems that differ in numbers and names only are counted together.
 
   Args:
-    path: of a bad_images.jsonl.
+    path: path of a bad_images.jsonl.
     mend: gives the remedy for where a problem was and what it is, or ''.
 
   Returns:
@@ -50,7 +50,7 @@ def summary(path: str, mend: Callable[[str, str], str]) -> str:
 
 
 def _predicate(problem: str, count: int) -> str:
-  """What so many images do that have a problem; not every one is a verb."""
+  """A problem as the predicate of this many images; not all are verbs."""
   for one, many in _PLURALS:
     if problem.startswith(one):
       return (one if count == 1 else many) + problem.removeprefix(one)

@@ -51,7 +51,7 @@ def group_order(names: Sequence[str], seed: int = ORDER_SEED) -> list[int]:
 
 
 def read_manifest(path: str) -> dict[str, Any] | None:
-  """The manifest of a store; None where there is no readable one."""
+  """The manifest of a store; None where none can be read."""
   try:
     with open(os.path.join(path, MANIFEST), encoding='utf-8') as file:
       manifest = json.load(file)
@@ -62,7 +62,7 @@ def read_manifest(path: str) -> dict[str, Any] | None:
 
 
 def existing_manifest(path: str) -> dict[str, Any]:
-  """The manifest of a store; a UserError where there is no readable one."""
+  """The manifest of a store; a UserError where none can be read."""
   manifest = read_manifest(path)
   if manifest is None:
     raise UserError(f'no packed store in {path}; prepare it again')
@@ -124,7 +124,7 @@ def content_fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
   """What a store holds, wherever it and its source lie.
 
   Args:
-    manifest: of the store.
+    manifest: manifest of the store.
 
   Returns:
     num_images, num_groups, and two SHA-256: `names`, of the names and groups
@@ -168,7 +168,7 @@ def write_store(
     row_names: `[M]` UTF-8 bytes, what each is called at its source.
     labels: `[M]` ints, group of each row.
     ranks: `[M]` ints; a group's rows are put in this order.
-    names: of the groups; those without rows are left out.
+    names: names of the groups; those without rows are left out.
     manifest: what to say of source and settings; where there are further
       groupings, also the names of all, as 'groupings'.
     others: the rows' labels in the further groupings.

@@ -40,9 +40,9 @@ def prepare(source: Source, path: str, choices: StoreSettings,
   """Packs a source into a store, or resumes where an earlier try stopped.
 
   Args:
-    source: of the images.
+    source: source of the images.
     path: folder of the store; appears when it is complete.
-    choices: of the store.
+    choices: settings of the store.
     on_bad_image: 'skip' or 'fail'.
 
   Raises:

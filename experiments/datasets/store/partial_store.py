@@ -37,7 +37,7 @@ class PartialStore:
 
   Attributes:
     image_size: height and width in pixels.
-    position: where to resume reading the source.
+    position: position at which to resume reading the source.
     num_done: how much of the source is done, in its units.
     num_bad: images that cannot be used.
   """
@@ -47,8 +47,8 @@ class PartialStore:
 
     Args:
       folder: is made where it is missing.
-      settings: of the store: image_size, top_k, perhaps groupings, and
-        whatever else distinguishes it.
+      settings: settings of the store: image_size, top_k, perhaps groupings,
+        and whatever else distinguishes it.
     """
     self._folder, self._settings = folder, settings
     self._top_k = settings['top_k']
@@ -101,7 +101,7 @@ class PartialStore:
     """Keeps an image that is wanted, in its place.
 
     Args:
-      record: of the image.
+      record: the image's record.
       image: `[S, S, C]` uint8, C = 1 if grey, else 3.
     """
     slots = self._slots_of(record)

@@ -21,8 +21,8 @@ class StoreSettings:
 
   Attributes:
     image_size: height and width in pixels.
-    top_k: of each group keep the images of the best ranks, where the source
-      has ranks; 0 keeps all.
+    top_k: number of images to keep per group, those of the best ranks, where
+      the source has ranks; 0 keeps all.
     sort_by: grouping to sort by where the source has several; by default,
       and where there is none so called, its first.
     resize, black, white: see `images.Pixels`.
@@ -68,7 +68,7 @@ def store_path(data_dir: str | None, store_dir: str | None = None,
     The path.
 
   Raises:
-    UserError: without data_dir, or where it has a header of no use.
+    UserError: without data_dir, or where its header cannot be used.
   """
   choices = StoreSettings(**settings)
   if not data_dir:
