@@ -73,7 +73,7 @@ def write(workdir: str) -> str:
           *_key_numbers(records)]),
       _warnings(results.evaluation),
       *(section.tables(results) for section in SHOWN if section.tables),
-      _plain_tables(results.evaluation),
+      _plain_tables(results),
       '<h2>Training</h2>', _training(workdir, records, figures),
       '<h2>Pictures</h2>', _pictures(workdir, figures),
       _bad_images(workdir),
@@ -130,19 +130,21 @@ def _warnings(evaluation: Evaluation) -> str:
                    for line in evaluation.get('warnings') or [])
 
 
-def _plain_tables(evaluation: Evaluation) -> str:
-  """Entries of evaluation.json that hold rows and have no tables else."""
+def _plain_tables(results: Results) -> str:
+  """Rows that have no tables of their own, and charts of their sections."""
   shown = {key for section in SECTIONS if section.tables
            for key in section.keys}
   parts = []
-  for name, rows in evaluation.items():
+  for name, rows in results.evaluation.items():
     if name not in shown | {'warnings'} and rows and isinstance(rows, list):
       columns = list(dict.fromkeys(key for row in rows for key in row))
       heading = web.escape(name.replace('_', ' ').capitalize())
       parts.append(f'<h2>{heading}</h2>' + web.table(
           [c.replace('_', ' ') for c in columns],
           [[plain(row.get(c)) for c in columns] for row in rows]))
-  return '\n'.join(parts)
+  parts += [results.figures.get(name) for section in SECTIONS
+            if not section.tables for name in section.charts]
+  return web.lines(*parts)
 
 
 def _key_numbers(records: list[dict[str, Any]]) -> Pairs:

@@ -16,6 +16,7 @@ from experiments import report
 from experiments.cli import UserError
 from experiments.config import library, presets
 from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.section import Section
 from experiments.runs.workdir import open_workdir
 
 _CONFIG = dataclasses.replace(
@@ -444,6 +445,20 @@ def test_several_labels_are_told_apart(tmp_path):
   assert 'Factors' not in [row[0] for row in page.rows]
   assert page.text.count('Label accuracy by code') == 1
   assert '<h2>Strategies' not in page.text and '<h2>Factors' not in page.text
+
+
+def test_chart_of_a_section_without_tables(tmp_path, monkeypatch):
+  made_up = Section('made_up', rows=dict, charts={'bars': 'draw_bars'})
+  for name, listed in (('SECTIONS', [*report.SECTIONS, made_up]),
+                       ('CHARTS', [*report.CHARTS, 'bars'])):
+    monkeypatch.setattr(report, name, listed)
+  workdir = _workdir(tmp_path, {'made_up': [{'code': 'who', 'bar': 0.5}]})
+  _add_figure(tmp_path, 'bars', 'How to read bars.')
+  page = _read(workdir)
+  assert ['who', '0.5'] in page.rows
+  assert page.text.count('How to read bars.') == 1
+  assert page.text.index('Made up') < page.text.index(
+      'How to read bars.') < page.text.index('Training')
 
 
 def test_summary_of_several_labels(tmp_path):
