@@ -1,8 +1,9 @@
-"""What is the same on all devices of a mapped axis, and what is not.
+"""Values that are the same on all devices of a mapped axis, or vary over it.
 
-`jax.shard_map` tells the two apart, and the gradient in what is the same on
-all devices is already summed over them; under `jax.pmap` it is not. With
-respect to a device's own copy the gradient is summed under neither.
+Under `jax.shard_map` JAX knows which of the two a value is, and sums the
+gradient with respect to an unvarying value over the devices by itself; under
+`jax.pmap` it does not. The gradient with respect to a device's own (varying)
+copy is summed under neither, so that one explicit `psum` is right under both.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import jax
 
 
 def own_copies(tree: Any, axis_names: Iterable[str | None]) -> Any:
-  """The same values, as what each device has for itself.
+  """Marks values as each device's own copies.
 
   Args:
-    tree: of arrays.
-    axis_names: mapped axes along which the copies are to be the devices' own;
-      None counts for nothing.
+    tree: pytree of arrays.
+    axis_names: mapped axes over which the copies shall vary; None is ignored.
 
   Returns:
-    The tree.
+    The tree, with the same values.
   """
   def copy(value):
+    # `pcast` rejects axes over which a value varies already. Under `pmap` no
+    # value counts as varying, and `pcast` changes nothing.
     new = tuple(set(axis_names) - {None} - varying_axes(value))
     return jax.lax.pcast(value, new, to='varying') if new else value
 
@@ -32,5 +34,5 @@ def own_copies(tree: Any, axis_names: Iterable[str | None]) -> Any:
 
 
 def varying_axes(value: jax.Array) -> frozenset[str]:
-  """The mapped axes along which `jax.shard_map` knows a value to differ."""
+  """Names of the mapped axes over which `jax.shard_map` has a value vary."""
   return jax.typeof(value).mat.varying

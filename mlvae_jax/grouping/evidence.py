@@ -2,7 +2,7 @@
 
 A product of Normal densities adds natural parameters (paper eqs. 6-7):
 precisions add, and so does eta = precision * mean. Evidence is therefore
-additive: it can be accumulated in chunks, merged, taken back, and summed
+additive: it can be accumulated in chunks, merged, removed again, and summed
 across devices. No prior enters.
 
 Two things keep it exact in float32. Every entry carries its own scale
@@ -24,8 +24,8 @@ from mlvae_jax.grouping.checks import check_group_ids, is_traced
 from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.segment_sum import segment_sum
 
-# Rounding errors of sums, in units of their last place, and which share of
-# what is left they may make up: three significant digits.
+# The rounding error assumed of a sum, in units of its last place, and the
+# largest relative error accepted in what `remove` leaves: three digits.
 _ULPS, _MAX_ERROR = 16, 1e-3
 
 
@@ -33,11 +33,11 @@ class Evidence(NamedTuple):
   """Natural parameters of G groups, scaled by exp(log_scale).
 
   Attributes:
-    precision: `[G, D]`, sum of the members' precisions / exp(log_scale).
-      Below 1 only after `remove`; the smaller, the fewer accurate digits
-      remain.
-    eta: `[G, D]`, sum of precision * mean / exp(log_scale).
-    log_scale: `[G, D]`, logarithm of the scale of the two above.
+    precision: `[G, D]`, sum of the members' precisions / exp(log_scale). It is
+      below 1 only after `remove`; the smaller it is, the fewer digits are
+      accurate.
+    eta: `[G, D]`, sum of the members' precision * mean / exp(log_scale).
+    log_scale: `[G, D]`, natural logarithm of the scale of the two above.
     count: `[G]` int32, number of rows accumulated.
   """
 
@@ -48,6 +48,8 @@ class Evidence(NamedTuple):
 
   def to_normal(self) -> Normal:
     """The group posteriors, Normal of `[G, D]`; N(0, I) without any rows."""
+    # The denominator is replaced, not just the result: the gradient of 0 / 0
+    # is NaN, also where `where` does not choose it.
     empty = (self.count == 0)[:, None]
     precision = jnp.where(empty, 1.0, self.precision)
     mean = jnp.where(empty, 0.0, self.eta / precision)
@@ -62,6 +64,8 @@ class Evidence(NamedTuple):
 
   def psum(self, axis_name: str) -> Evidence:
     """Sums the evidence that the devices of a mapped axis hold."""
+    # The largest scale of all devices: at a smaller one its owner's evidence
+    # could overflow, while what vanishes at the largest was negligible.
     scaled = self.rescale(jax.lax.pmax(self.log_scale, axis_name))
     return Evidence(
         jax.lax.psum(scaled.precision, axis_name),
@@ -93,7 +97,7 @@ def evidence(
 
   Raises:
     ValueError: on wrong shapes or dtypes, or concrete ids out of range.
-      Under a transformation the values are unknown: rows whose id is out of
+      Inside a JAX transformation ids are unknown; rows whose id is out of
       range are then dropped.
   """
   q = Normal(jnp.asarray(q.mean), jnp.asarray(q.logvar))
@@ -107,7 +111,18 @@ def evidence(
 
 
 def merge(first: Evidence, second: Evidence) -> Evidence:
-  """Adds two pieces of evidence about the same G groups."""
+  """Adds two pieces of evidence about the same G groups.
+
+  Args:
+    first: evidence about G groups.
+    second: evidence from other rows about the same groups.
+
+  Returns:
+    Evidence from the rows of both.
+
+  Raises:
+    ValueError: on evidence of different shapes.
+  """
   _check_same_groups(first, second)
   log_scale = jnp.maximum(first.log_scale, second.log_scale)
   first, second = first.rescale(log_scale), second.rescale(log_scale)
@@ -117,25 +132,25 @@ def merge(first: Evidence, second: Evidence) -> Evidence:
 
 
 def remove(whole: Evidence, part: Evidence) -> Evidence:
-  """Takes back evidence that was merged before: remove(merge(a, b), b) = a.
+  """Removes evidence that was merged before: remove(merge(a, b), b) = a.
 
-  Where `part` holds nearly all of the evidence, the digits of what is left
-  are lost: fewer than about three are an error. Digits of a mean count from
-  the mean or the standard deviation, whichever is larger. What is lost adds up
-  over a chain of `merge` and `remove`: of a window that slides on and on,
-  accumulate the evidence again from time to time.
+  Where `part` holds nearly all of the evidence, what is left has few accurate
+  digits; fewer than about three are an error. The digits of a mean are those
+  relative to the mean or the standard deviation, whichever is larger. Errors
+  add up over a chain of `merge` and `remove`: for a window that slides over
+  many rows, accumulate the evidence again from time to time.
 
   Args:
     whole: evidence about G groups.
-    part: some of it.
+    part: evidence that is contained in it.
 
   Returns:
-    What is left. A group without rows is empty again.
+    The evidence that is left. A group without rows is empty again.
 
   Raises:
-    ValueError: on other groups; where a group would have fewer than 0 rows,
-      or rows with too few accurate digits. Under a transformation the values
-      are unknown: these entries are then NaN.
+    ValueError: on evidence of different shapes, or where a group would be left
+      with fewer than 0 rows, or with too few accurate digits. Inside a JAX
+      transformation the values are unknown; such entries are then NaN.
   """
   _check_same_groups(whole, part)
   left, is_lost = _subtract(whole, part)
@@ -155,13 +170,16 @@ def _accumulate(
   mean = jnp.where(mask_row, q.mean, 0.0)
   lowest = jnp.finfo(dtype).min
   log_precision = jnp.where(mask_row, -q.logvar, lowest)
-  # The scale cancels in what the evidence stands for: no gradient.
+  # Scaled by the largest precision, sums lie in [1, N]. The scale cancels in
+  # the posterior, so it needs no gradient. The outer maximum is for groups
+  # without rows: -inf - -inf would be NaN when they are rescaled.
   log_scale = jnp.maximum(
       jax.ops.segment_max(
           jax.lax.stop_gradient(log_precision), group_ids, num_groups),
       lowest)
   precision = jnp.where(
       mask_row, jnp.exp(log_precision - log_scale[group_ids]), 0.0)
+  # Eqs. 6-7: precisions add, and so does eta = precision * mean.
   sums = segment_sum(
       jnp.concatenate([precision, precision * mean], axis=-1),
       group_ids, num_groups)
@@ -173,16 +191,19 @@ def _accumulate(
 
 @jax.jit
 def _subtract(whole: Evidence, part: Evidence) -> tuple[Evidence, jax.Array]:
-  """What is left, and `[G, D]` where that has too few digits."""
+  """The evidence left, and `[G, D]` bool, where it has too few digits."""
   log_scale = jnp.maximum(whole.log_scale, part.log_scale)
   sides = whole.rescale(log_scale), part.rescale(log_scale)
   left = Evidence(
       sides[0].precision - sides[1].precision, sides[0].eta - sides[1].eta,
       log_scale, whole.count - part.count)
-  # Rounding errors are in proportion to what was added up, and stay. The new
-  # scale keeps its size, so that later removals see them, too.
+  # Rounding errors are proportional to the sums and outlast the subtraction.
+  # The sums' size becomes the new scale, so that the precision left over, now
+  # below 1, shows how few digits are accurate, to later removals as well.
   sizes = [jnp.maximum(side.precision, jnp.exp(before - log_scale))
            for side, before in zip(sides, (whole.log_scale, part.log_scale))]
+  # Eta can be far larger than the precision: where |mean| exceeds the standard
+  # deviation before but not after, its error weighs more by that ratio.
   unit = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [
       *sizes, *(size * _spread(side) / _spread(left)
                 for size, side in zip(sizes, sides))]))
@@ -198,7 +219,8 @@ def _subtract(whole: Evidence, part: Evidence) -> tuple[Evidence, jax.Array]:
 
 
 def _spread(found: Evidence) -> jax.Array:
-  """Of the group posteriors, |mean| or std, whichever is larger, `[G, D]`."""
+  """|mean| or std of the posteriors, whichever is larger, `[G, D]`."""
+  # What a removal leaves may have a precision of 0, or slightly less.
   tiny = jnp.finfo(found.precision.dtype).tiny
   q = found._replace(
       precision=jnp.maximum(found.precision, tiny)).to_normal()
@@ -215,8 +237,8 @@ def _check_left(count: np.ndarray, is_lost: np.ndarray) -> None:
   if np.any(is_lost):
     group = int(np.argmax(np.any(is_lost, axis=1)))
     raise ValueError(
-        f'the part holds nearly all of the evidence about group {group}: the '
-        f'rest would have fewer than three significant digits; accumulate '
+        f'the part holds nearly all of the evidence about group {group}, so '
+        'the rest would have fewer than three significant digits; accumulate '
         'the rest again from its rows')
 
 

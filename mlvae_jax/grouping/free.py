@@ -1,4 +1,4 @@
-"""Free posteriors: parameters of each group, for SVI (paper, fig. 3a)."""
+"""Free posteriors: a Normal of parameters per group (SVI, paper fig. 3a)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mlvae_jax.grouping.product import Product
 class Free(Product):
   """q(C | X_G) is a Normal of its own for every group, without an encoder.
 
-  `sample` takes these as `Members.q`. What single rows have found out
-  `combine` multiplies, as evidence that is independent.
+  `sample` expects these Normals as `Members.q`. `combine` multiplies posteriors
+  that were inferred for single rows, as if they were independent evidence.
   """
 
   has_encoder = False
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:
-    del num_groups  # As many as there are posteriors.
+    del num_groups  # There is a posterior per group already.
     q_group: Normal = members.q
     return sample_normal(key, q_group, members, sample_per, axis_name)

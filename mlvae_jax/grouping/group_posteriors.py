@@ -1,4 +1,4 @@
-"""The ways of making up a group's posterior, by name."""
+"""The kinds of group posterior, by the name they have in config.json."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 class Normal(NamedTuple):
   """Independent Normals N(mean, exp(logvar)), elementwise.
 
-  What is computed of moments in bfloat16 or float16 is float32.
+  Moments in bfloat16 or float16 are converted to float32 before anything is
+  computed from them.
 
   Attributes:
     mean: `[..., D]` float.
@@ -48,12 +49,22 @@ class Normal(NamedTuple):
   def log_prob(self, x: jax.Array) -> jax.Array:
     """Log density of each element of `x`, `[..., D]` (not summed over D)."""
     mean, logvar = map(at_least_float32, self)
+    # Scaled before it is squared: (x - mean)^2 / variance could overflow.
     residual = (x - mean) * jnp.exp(-0.5 * logvar)
     return -0.5 * (jnp.square(residual) + logvar + _LOG_2PI)
 
   def take(self, rows: jax.Array) -> Normal:
     """Selects rows along the first axis, such as the group of each row."""
     return Normal(self.mean[rows], self.logvar[rows])
+
+  def masked(self, mask: jax.Array) -> Normal:
+    """Replaces rows `[N, D]` whose mask `[N]` is False by the prior N(0, I).
+
+    Whatever such a row holds, even NaN, reaches neither value nor gradient,
+    and its KL is 0.
+    """
+    # `where`, since a product would not do: 0 * NaN is NaN.
+    return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in self))
 
 
 # Lets a function that takes or returns a Normal go through `jax.export`.
@@ -62,13 +73,13 @@ export.register_namedtuple_serialization(
 
 
 def at_least_float32(values: jax.Array) -> jax.Array:
-  """The values as an array of float32, or of float64 if they are that."""
+  """The values as float32, or as float64 where they are float64."""
   values = jnp.asarray(values)
   return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def standard_normal(shape: tuple[int, ...], dtype=jnp.float32) -> Normal:
-  """The prior N(0, I) of the given shape."""
+  """The prior N(0, I): a Normal of the given shape `[..., D]`."""
   return Normal(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 

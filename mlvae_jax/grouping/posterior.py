@@ -1,10 +1,9 @@
-"""How the members of a group make up its posterior q(C | X_G): the contract.
+"""What every kind of group posterior q(C | X_G) provides.
 
-The paper multiplies the members' Normals (section 3.3), and names a mixture
-of their densities as an alternative. Each way is a file of its own, with a
-`GroupPosterior` in two forms: `combine` gives a Normal per group, for codes
-and figures; `sample` gives what the ELBO needs, a code for each row and the KL
-of each group.
+The paper multiplies the members' Normals (section 3.3) and names a mixture of
+their densities as an alternative. Each kind is a `GroupPosterior` in a file of
+its own, with two methods: `combine` gives a Normal per group, for codes and
+figures; `sample` gives what the ELBO needs, a code per row and a KL per group.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class Members(NamedTuple):
 
   Attributes:
     q: Normal of `[N, D]`, each row's own posterior; where posteriors are
-      free, Normal of `[G, D]`, those of the groups.
-    group_ids: `[N]` ints.
+      free, Normal of `[G, D]`, the groups' posteriors.
+    group_ids: `[N]` ints, the group of each row.
     mask: `[N]` bool, False for padding.
-    evidence: `[N]` bool, rows that their group's posterior is made of.
-    rows: `[N]` int32, numbers of the rows, which name their noise.
-    kl_share: `[N]` part of its group's KL that a row stands for, or None: the
-      rows present share one among them.
+    evidence: `[N]` bool, whether the group's posterior is made of this row.
+    rows: `[N]` int32, numbers of the rows, which determine their noise.
+    kl_share: `[N]`, the share of its group's KL that a row pays; None where
+      the rows present pay the whole KL in equal shares.
   """
 
   q: Normal
@@ -42,13 +41,13 @@ class Members(NamedTuple):
 
 
 class Sampled(NamedTuple):
-  """Codes of rows, and what their groups pay.
+  """Codes of rows, and the KLs of their groups.
 
   Attributes:
-    codes: `[N, D]`, of each row from its group's posterior.
-    kl: `[G]` in nats, times `kl_share`.
-    kl_share: `[G]`, the part of each group that this batch stands for; on one
-      of several devices, this device's part of it.
+    codes: `[N, D]`, a code of each row from its group's posterior.
+    kl: `[G]`, each group's KL to the prior in nats, times `kl_share`.
+    kl_share: `[G]`, the share of each group's KL that this batch pays: the sum
+      of its rows' shares, on this device where there are several.
   """
 
   codes: jax.Array
@@ -57,15 +56,15 @@ class Sampled(NamedTuple):
 
 
 class GroupPosterior:
-  """A way of making up a group's posterior.
+  """A way of combining the members' posteriors into their group's.
 
   Each is a frozen dataclass, named in `group_posteriors.GROUP_POSTERIORS`.
 
   Attributes:
     has_encoder: whether an encoder gives the posteriors of rows; otherwise
-      the posteriors of groups are parameters, each free to move.
-    is_normal: whether the posterior is the Normal that `combine` gives, and
-      not only of its mean and variance.
+      the posteriors of groups are free parameters.
+    is_normal: whether the posterior is the Normal that `combine` gives;
+      otherwise that Normal only has the posterior's mean and variance.
   """
 
   has_encoder: ClassVar[bool] = True
@@ -73,7 +72,7 @@ class GroupPosterior:
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """The groups' posteriors as Normals.
+    """Combines the members' posteriors into their groups', as Normals.
 
     Args:
       q: Normal of `[N, D]`, each row's own posterior.
@@ -98,15 +97,15 @@ class GroupPosterior:
         group) alone.
       members: the rows, or this device's share of them.
       num_groups: static int, G.
-      sample_per: 'row' draws one for every member (algorithm 1), 'group' one
-        for all of them.
+      sample_per: 'row' draws a code for every member (algorithm 1), 'group'
+        one code for all of them.
       axis_name: mapped axis over which the rows are spread, if any.
 
     Returns:
-      Codes and KLs: exact ones, or estimates made of the codes.
+      Codes and KLs, which are exact, or estimated from the codes.
 
     Raises:
-      ValueError: on another `sample_per`.
+      ValueError: on an unknown `sample_per`.
     """
     check_sample_per(sample_per)
     members = jax.tree.map(jnp.asarray, members)
@@ -114,18 +113,18 @@ class GroupPosterior:
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:
-    """As `sample`, with arguments that are checked."""
+    """Does what `sample` promises; its arguments have been checked."""
     raise NotImplementedError
 
 
 def sample_normal(key: jax.Array, q_group: Normal, members: Members,
                   sample_per: str, axis_name: str | None) -> Sampled:
-  """Codes and exact KLs of Normals `[G, D]`; arguments as `sample` takes them.
+  """Draws codes from Normals of groups, with their exact KLs.
 
   Args:
     key: consumed.
-    q_group: the groups' posteriors.
-    members: the rows; of `q` nothing is used.
+    q_group: Normal of `[G, D]`, the groups' posteriors.
+    members: the rows; `members.q` is not used.
     sample_per: 'row' or 'group'.
     axis_name: mapped axis over which the rows are spread, if any.
 
@@ -134,6 +133,8 @@ def sample_normal(key: jax.Array, q_group: Normal, members: Members,
   """
   ids, num_groups = members.group_ids, q_group.mean.shape[0]
   dim = q_group.mean.shape[1]
+  # Summed over devices the shares of a group present are 1: it pays its KL
+  # once, though every device computes the KL in full.
   kl_share = jax.ops.segment_sum(
       share_of_kl(members, num_groups, axis_name), ids, num_groups)
   noise = code_noise(key, members, num_groups, dim, sample_per)
@@ -150,13 +151,15 @@ def check_sample_per(sample_per: str) -> None:
 
 def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:
   """Standard Normal noise `[N, dim]`, each row a function of (key, row)."""
+  # A key per row, by the row's number in the whole batch: the same noise on
+  # any number of devices, and with any amount of padding.
   row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
   return jax.vmap(lambda row_key: jax.random.normal(row_key, (dim,)))(row_keys)
 
 
 def code_noise(key: jax.Array, members: Members, num_groups: int, dim: int,
                sample_per: str) -> jax.Array:
-  """Standard Normal noise `[N, D]`, by row or the same for a group's rows."""
+  """Standard Normal noise `[N, D]`, one draw per row or one per group."""
   if sample_per == 'group':
     return row_noise(key, jnp.arange(num_groups), dim)[members.group_ids]
   return row_noise(key, members.rows, dim)
@@ -164,11 +167,12 @@ def code_noise(key: jax.Array, members: Members, num_groups: int, dim: int,
 
 def share_of_kl(members: Members, num_groups: int, axis_name: str | None
                 ) -> jax.Array:
-  """`[N]`: the part of its group's KL that a row stands for; 0 for padding."""
+  """`[N]`, the share of its group's KL that a row pays; 0 for padding."""
   if members.kl_share is not None:
     return jnp.where(members.mask, members.kl_share, 0.0)
   real = members.mask.astype(jnp.float32)
   count = jax.ops.segment_sum(real, members.group_ids, num_groups)
   if axis_name is not None:  # A group may straddle devices.
     count = jax.lax.psum(count, axis_name)
+  # Groups without real rows have a count of 0, and their padding pays 0 / 1.
   return real / jnp.maximum(count, 1.0)[members.group_ids]

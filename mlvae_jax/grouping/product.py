@@ -18,18 +18,18 @@ from mlvae_jax.grouping.posterior import (
 
 @dataclasses.dataclass(frozen=True)
 class Product(GroupPosterior):
-  """q(C | X_G) is the product of the members' Normals, as in the paper."""
+  """q(C | X_G) is the product of the members' Normals (paper eqs. 6-7)."""
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """The products of the members' Normals."""
+    """Multiplies the members' Normals, see `product_of_normals`."""
     return product_of_normals(q, group_ids, num_groups, mask)
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:
     found = evidence(members.q, members.group_ids, num_groups,
                      members.mask & members.evidence)
-    if axis_name is not None:
+    if axis_name is not None:  # A group may straddle devices.
       found = found.psum(axis_name)
     return sample_normal(
         key, found.to_normal(), members, sample_per, axis_name)

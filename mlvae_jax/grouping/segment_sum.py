@@ -1,7 +1,7 @@
-"""Sums over the rows of groups, exact for groups of any length.
+"""Sums over the rows of groups, accurate for groups of any length.
 
-Adding a million similar numbers one after the other loses up to a percent in
-float32: long groups are summed in a tree of short chains.
+Adding a million similar numbers one after the other can be a percent off in
+float32, so long groups are summed in a tree of short chains.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mlvae_jax.grouping.normal import at_least_float32
 # About the longest run of additions into one accumulator: rounding errors
 # stay near 128 * 2**-24 = 8e-6 even where they all have the same sign.
 _CHAIN = 128
-# Where the number of rows is a symbol, this many rounds: for 128 ** 4 rows.
+# Rounds where the number of rows is a symbol: enough for 128 ** 4 rows.
 _ROUNDS = 3
 _HASH_MULTIPLIER = 2654435769  # 2**32 / golden ratio, spreads row numbers.
 
 
 def segment_sum(values: jax.Array, group_ids: jax.Array, num_groups: int
                 ) -> jax.Array:
-  """Sums rows by group, exact to float32 for groups of any length.
+  """Sums rows by group, accurate to float32 for groups of any length.
 
   A group of n rows gets ceil(n / 128) accumulators, its rows are spread over
   them, and the accumulators are summed in the same way. The first one is the
@@ -44,7 +44,7 @@ def _sum_in_chains(values, group_ids, num_groups, rounds):
   max_extra = num_rows // _CHAIN
   if isinstance(max_extra, int):
     is_short = max_extra <= 4
-  else:  # Of a symbol, in `jax.export`, it is not known whether it is 0.
+  else:  # In `jax.export` it is a symbol, and may or may not be 0.
     is_short = rounds == 0
     max_extra += 1
   if is_short:
@@ -52,8 +52,9 @@ def _sum_in_chains(values, group_ids, num_groups, rounds):
   count = _count(group_ids, num_groups)
   extra = jnp.maximum(count - 1, 0) // _CHAIN
   first_extra = num_groups + jnp.cumsum(extra) - extra
-  # A row's accumulator comes from its hashed number: rows of a group may lie
-  # at regular distances, which would crowd a plain remainder.
+  # A row's accumulator is chosen by a hash of the row's number. The plain
+  # remainder would crowd a few accumulators where the rows of a group lie at
+  # regular distances.
   row_hash = jnp.arange(num_rows, dtype=jnp.uint32) * jnp.uint32(
       _HASH_MULTIPLIER)
   row_hash = row_hash ^ (row_hash >> 15)
