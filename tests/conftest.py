@@ -1,4 +1,7 @@
-"""Settings of the test run: four virtual CPU devices, counted compilations."""
+"""Settings of the test run: four virtual CPU devices, counted compilations.
+
+JAX_PLATFORMS=cuda runs the tests on a GPU instead.
+"""
 
 import contextlib
 import os
@@ -11,6 +14,10 @@ if _COUNT_FLAG not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = (
       f'{os.environ.get("XLA_FLAGS", "")} {_COUNT_FLAG}=4'.strip())
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+if os.environ['JAX_PLATFORMS'] != 'cpu':
+  # References are float64: the ten bits that a GPU multiplies float32 with by
+  # default are too few to compare with them.
+  os.environ.setdefault('JAX_DEFAULT_MATMUL_PRECISION', 'highest')
 
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 

@@ -178,6 +178,8 @@ class _Elsewhere:
 @pytest.mark.parametrize('ours_first', [True, False])
 def test_a_process_reads_the_rows_of_its_own_devices_alone(ours_first):
   local = jax.local_devices()[:2]
+  if len(local) < 2:
+    pytest.skip('there are no two devices')
   devices = [*local, _Elsewhere(), _Elsewhere()]
   if not ours_first:
     devices = devices[::-1]
