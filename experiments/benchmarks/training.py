@@ -104,7 +104,8 @@ def conv(channels: tuple[int, ...], image_size: int = 64,
       f'conv {"-".join(map(str, channels))}',
       Model(ml_vae(64, 32), (image_size, image_size, 3), Gaussian(0.15),
             Conv(channels)),
-      4, batch_groups, 32 * batch_groups, steps or (8 if on_cpu() else 50))
+      4, batch_groups, 32 * batch_groups,
+      steps or (8 if on_cpu() else presets.PRESETS['celeb'].chunk_steps))
 
 
 def mlp(batch_groups: int = 8, steps: int | None = None) -> Workload:
@@ -112,7 +113,8 @@ def mlp(batch_groups: int = 8, steps: int | None = None) -> Workload:
   return Workload(
       'mlp of mnist5k',
       library.make_model(presets.PRESETS['mnist5k'], (28, 28, 1)), 32,
-      batch_groups, 16 * batch_groups, steps or (50 if on_cpu() else 200))
+      batch_groups, 16 * batch_groups,
+      steps or (50 if on_cpu() else presets.PRESETS['mnist5k'].chunk_steps))
 
 
 def few_pixels(num_groups: int, steps: int = 50) -> Workload:
