@@ -3,7 +3,7 @@
 Both have 4x4 kernels and stride 2, and each is the other's transpose. XLA's
 own transposed convolution, and its gradients of strided ones, first dilate
 their input with zeros; on a CPU they run at a tenth of the machine's speed,
-and inside a loop the kernel's gradient at a thousandth. There,
+and inside a loop the kernel's gradient at a thousandth. On a CPU, therefore,
 
 - the transposed convolution is one matrix product, from each pixel to the 4x4
   patch that it contributes to, and an overlap-add of the patches;
@@ -11,7 +11,8 @@ and inside a loop the kernel's gradient at a thousandth. There,
 - the gradient with respect to the kernel is a convolution in the layout that
   XLA hands to Eigen.
 
-Elsewhere XLA's own forms are used. All are the same functions.
+On other devices XLA's own forms are used. The functions are the same, but for
+rounding. Their gradients are `custom_vjp`s, so forward mode is not supported.
 """
 
 from __future__ import annotations
@@ -52,12 +53,15 @@ def upsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _downsample_gradient(saved, g):
+  # The function is linear in x, so the gradient in x is its transpose.
   x, kernel = saved
   return upsample(g, _transpose(kernel)), _kernel_gradient(x, g)
 
 
 def _upsample_gradient(saved, g):
   x, kernel = saved
+  # <upsample(x, k), g> = <x, downsample(g, k^T)>: the kernel's gradient is that
+  # of `downsample` with x and g exchanged, transposed back.
   return (downsample(g, _transpose(kernel)),
           _transpose(_kernel_gradient(g, x)))
 
@@ -79,6 +83,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  # A margin of 1 is what 'SAME' comes to for even sides: (4 - 2) / 2.
   return jax.lax.conv_general_dilated(
       x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
 
@@ -106,7 +111,9 @@ def _overlap_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
-  # The images become channels, and g a kernel of stride 2.
+  # kernel[a, b] = sum over images and places (i, j) of x[2 i + a - 1, 2 j + b -
+  # 1] g[i, j]: a convolution with images as channels, and with g as a kernel
+  # that is dilated by 2.
   kernel = jax.lax.conv_general_dilated(
       x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
       ((1, 1), (1, 1)), rhs_dilation=(2, 2), dimension_numbers=_LAYOUT)
@@ -114,5 +121,6 @@ def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _correlate_by_xla(x: jax.Array, g: jax.Array) -> jax.Array:
+  # Convolving is linear in the kernel, so any kernel of its shape will do.
   kernel = jax.ShapeDtypeStruct((4, 4, x.shape[-1], g.shape[-1]), x.dtype)
   return jax.linear_transpose(lambda k: _convolve(x, k), kernel)(g)[0]

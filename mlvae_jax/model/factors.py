@@ -1,4 +1,4 @@
-"""Factors of variation, and batches of rows that say how rows are grouped."""
+"""Factors of variation, and batches of rows with the groups they are in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Factor:
   Attributes:
     name: key of the factor in every dict of posteriors, ids and KLs.
     dim: size D of its code.
-    grouping: name of the grouping whose members share one code, or None when
-      each observation has its own.
+    grouping: name of the grouping whose groups share one code each, or None
+      where every observation has its own.
   """
 
   name: str
@@ -41,16 +41,16 @@ class Batch(NamedTuple):
     group_ids: `[N]` int32 per grouped factor, keyed by the factor's name.
     mask: `[N]` bool, True for real rows.
     rows: `[N]` int32, position of the row in the whole (global) minibatch. It
-      names the row's noise, so that noise does not depend on how the
+      determines the row's noise, so that noise does not depend on how the
       minibatch is laid out over devices.
-    evidence: optional `[N]` bool, rows that the posteriors of their groups
-      are made of; by default all.
-    weights: optional `[N]`, how many rows the likelihood (and the code of
-      an ungrouped factor) of a row stands for; by default one.
-    kl_share: optional, per grouped factor `[N]`: which part of its group's KL a
-      row stands for; by default the rows present share one KL. Only for
-      free posteriors (SVI): a posterior encoded from the rows of a batch
-      pays its whole KL.
+    evidence: optional `[N]` bool, whether the posterior of a row's group is
+      made of the row; by default of all rows.
+    weights: optional `[N]`, the number of rows that a row represents in the
+      likelihood (and in the KL of ungrouped factors); by default 1.
+    kl_share: optional, per grouped factor `[N]`, the share of its group's KL
+      that a row pays; by default the rows present pay the whole KL in equal
+      shares. Only for free posteriors (SVI): a posterior encoded from the
+      rows of a batch pays its whole KL.
   """
 
   x: jax.Array
@@ -68,13 +68,22 @@ export.register_namedtuple_serialization(
 
 def ml_vae(content_dim: int, style_dim: int, grouping: str = 'group'
            ) -> tuple[Factor, Factor]:
-  """The paper's two factors: grouped content, ungrouped style."""
+  """The paper's two factors: grouped content, ungrouped style.
+
+  Args:
+    content_dim: size of the content code.
+    style_dim: size of the style code.
+    grouping: name of the grouping whose groups share content.
+
+  Returns:
+    The factors `content` and `style`.
+  """
   return (Factor('content', content_dim, grouping),
           Factor('style', style_dim))
 
 
 def vae(dim: int) -> tuple[Factor]:
-  """The VAE: one factor, every observation its own group."""
+  """The factor `z` of a VAE: of size `dim`, each observation its own code."""
   return (Factor('z', dim),)
 
 
@@ -82,13 +91,14 @@ def parse_factors(text: str) -> tuple[Factor, ...]:
   """Parses `name:dim[:grouping]`, comma-separated.
 
   Args:
-    text: for example `content:10:identity,style:10`.
+    text: factors, for example `content:10:identity,style:10`.
 
   Returns:
     The factors, in the order given.
 
   Raises:
-    ValueError: when the text does not have that form.
+    ValueError: on text of another form, names that are not identifiers or not
+      distinct, or a dim of 0.
   """
   factors = []
   for item in text.split(','):
@@ -103,8 +113,8 @@ def parse_factors(text: str) -> tuple[Factor, ...]:
 
 
 def check_factors(factors: tuple[Factor, ...]) -> None:
-  """Raises ValueError when there are no factors, or two share a name."""
+  """Raises a ValueError where there are no factors, or two share a name."""
   names = [factor.name for factor in factors]
   if not names or len(set(names)) != len(names):
     raise ValueError(
-        f'factors need distinct names and at least one, got {names}')
+        f'expected factors of distinct names, at least one, got {names}')

@@ -1,8 +1,8 @@
 """Likelihoods p(x | z) of an image given the decoder's output.
 
-Every likelihood has a `num_outputs`: how many numbers the decoder gives per
-pixel. The decoder's output, called `logits` whatever it parametrises, has the
-shape `[N, num_outputs, H, W, C]`.
+Every likelihood has `num_outputs`, how many numbers the decoder gives per pixel
+and channel. The decoder's output `[N, num_outputs, H, W, C]` is called
+`logits` for every likelihood, whatever it stands for.
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ class Bernoulli:
   def log_prob(self, logits: jax.Array, x: jax.Array) -> jax.Array:
     """Log-likelihood `[N]` of images x, in nats.
 
-    log p = x log p + (1 - x) log(1 - p) = x * logit - softplus(logit).
+    With p = sigmoid(logit), summed over pixels,
+
+      x log p + (1 - x) log(1 - p) = x * logit - softplus(logit).
     """
     logits = logits[:, 0]
+    # The right-hand side: log p itself is -inf where the sigmoid rounds to 0.
     return _sum_pixels(x * logits - jax.nn.softplus(logits))
 
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-  """Normal pixels of a fixed standard deviation, on the scale [0, 1]."""
+  """Normal pixels of a fixed standard deviation.
+
+  Attributes:
+    sigma: standard deviation of a pixel, on the scale [0, 1] of images.
+  """
 
   sigma: float = 0.15
   num_outputs = 1
@@ -60,8 +67,8 @@ class Gaussian:
 class LearnedGaussian:
   """Normal pixels, each with its own learned log-variance.
 
-  The log-variance is a tanh, hence in (-1, 1): the form of the first
-  author's code, where the mean is linear too.
+  The log-variance is a tanh, hence in (-1, 1), and the mean is linear, both as
+  in the first author's code.
   """
 
   num_outputs = 2
@@ -72,6 +79,8 @@ class LearnedGaussian:
 
   def log_prob(self, logits: jax.Array, x: jax.Array) -> jax.Array:
     """Log density `[N]` of images x, in nats."""
+    # The bound keeps the variance from collapsing: pixels that are the same in
+    # all images would otherwise have a density without limit.
     return _sum_pixels(
         Normal(logits[:, 0], jnp.tanh(logits[:, 1])).log_prob(x))
 
@@ -87,8 +96,8 @@ LIKELIHOODS = {
 
 def _sum_pixels(values: jax.Array) -> jax.Array:
   """Sums `[N, H, W, C]` over pixels, `[N]`."""
-  # As a product with ones: XLA's row sums on CPU take longer than the
-  # decoder's forward pass.
+  # A product with ones: XLA's row sums take longer on a CPU than the decoder's
+  # forward pass. HIGHEST keeps accelerators from rounding to bfloat16 or TF32.
   values = values.reshape(values.shape[0], math.prod(values.shape[1:]))
   ones = jnp.ones(values.shape[1], values.dtype)
   return jnp.dot(values, ones, precision=jax.lax.Precision.HIGHEST)

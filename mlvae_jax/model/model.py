@@ -1,8 +1,8 @@
-"""The model: what the factors are, and the pure functions between x and z.
+"""The model: its factors, and the pure functions between images and codes.
 
 A `Model` is static and hashable; parameters are a plain dict with the keys
-'encoder' (phi) and 'decoder' (theta), so that every function below goes
-through `jit`, `vmap`, `grad` and `pmap` with the model closed over or static.
+'encoder' (phi) and 'decoder' (theta). So every function below works under
+`jit`, `vmap`, `grad` and `pmap`, with the model closed over or static.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Model:
   Attributes:
     factors: the latent factors; the joined code z has them in this order.
     image_shape: (height, width, channels).
-    likelihood: p(x | z).
-    network: what encoder and decoder look like.
+    likelihood: the likelihood p(x | z).
+    network: architecture of encoder and decoder.
     group_posterior: how members make up their group's posterior. With `Free`
       the model has no encoder: posteriors are parameters in training, and
       found by optimisation for new images.
-    dtype: in which the networks compute, one of `DTYPES`. Parameters, what
-      comes out of the networks, evidence and losses are float32 in any case.
+    dtype: type that the networks compute in, one of `DTYPES`. Parameters,
+      outputs of the networks, evidence and losses are float32 in any case.
   """
 
   factors: tuple[Factor, ...]
@@ -65,16 +65,16 @@ class Model:
                        f'{self.group_posterior!r}')
     if self.dtype not in DTYPES:
       raise ValueError(f'expected dtype of {DTYPES}, got {self.dtype!r}')
-    _ = self._decoder  # Raises where the network cannot draw such images.
+    _ = self._decoder  # A ValueError where the network does not fit the shape.
 
   @property
   def grouped(self) -> tuple[Factor, ...]:
-    """The factors that groups share."""
+    """The factors whose codes are shared by groups."""
     return tuple(f for f in self.factors if f.grouping is not None)
 
   @property
   def groupings(self) -> tuple[str, ...]:
-    """The groupings of its factors, each once, in the factors' order."""
+    """Names of the factors' groupings, each once, in the factors' order."""
     return tuple(dict.fromkeys(f.grouping for f in self.grouped))
 
   @property
@@ -83,16 +83,17 @@ class Model:
     return self.group_posterior.has_encoder
 
   def factor(self, name: str | None = None) -> Factor:
-    """The factor of that name; without one, the only grouped factor.
+    """Finds a factor by name; without a name, the only grouped factor.
 
     Args:
-      name: optional name.
+      name: optional name of a factor.
 
     Returns:
       The factor.
 
     Raises:
-      ValueError: when there is no such factor, or no single grouped one.
+      ValueError: on an unknown name; without a name, where the model does not
+        have exactly one grouped factor.
     """
     by_name = {f.name: f for f in self.factors}
     if name is not None:
@@ -106,7 +107,7 @@ class Model:
     return self.grouped[0]
 
   def grouped_factor(self, name: str | None = None) -> Factor:
-    """As `factor`, but a ValueError where that factor is not grouped."""
+    """As `factor`, but raises a ValueError where the factor is not grouped."""
     found = self.factor(name)
     if found.grouping is None:
       raise ValueError(
@@ -115,10 +116,11 @@ class Model:
     return found
 
   def init(self, key: jax.Array) -> Params:
-    """Initial parameters {'encoder': phi, 'decoder': theta}.
+    """Draws initial parameters {'encoder': phi, 'decoder': theta}.
 
-    Without an encoder of the decoder alone.
+    Without an encoder there is only theta. `key` is consumed.
     """
+    # Split alike for every model: one without an encoder has the same decoder.
     encoder_key, decoder_key = jax.random.split(key)
     x = jnp.zeros((1, *self.image_shape))
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
@@ -146,6 +148,8 @@ class Model:
           'the model has no encoder; infer its posteriors, as '
           'mlvae_jax.posteriors does')
     x = self.to_float(images)
+    # One linear layer gives all heads: mean and logvar of the first factor,
+    # then of the next. Checkpoints rely on this order.
     heads = self._apply(self._encoder, params['encoder'], x)
     posteriors, start = {}, 0
     for factor in self.factors:
@@ -156,7 +160,18 @@ class Model:
     return posteriors
 
   def decode(self, params: Params, codes: dict[str, jax.Array]) -> jax.Array:
-    """Decodes codes `[N, D_f]` per factor into logits `[N, P, H, W, C]`."""
+    """Decodes codes into the parameters of the likelihood.
+
+    Args:
+      params: as `init` gives them; only the decoder's are used.
+      codes: `[N, D_f]` per factor name.
+
+    Returns:
+      Logits `[N, num_outputs, H, W, C]`, see `likelihoods`.
+
+    Raises:
+      ValueError: on other factors, or codes of another shape.
+    """
     codes = self.check_codes(codes, leading=('N',))
     z = jnp.concatenate([codes[f.name] for f in self.factors], axis=-1)
     return self._apply(self._decoder, params['decoder'], z)
@@ -164,16 +179,16 @@ class Model:
   def check_codes(self, codes: dict[str, jax.Array], *,
                   leading: tuple[str, ...] | None = None, some: bool = False
                   ) -> dict[str, jax.Array]:
-    """`checks.check_codes` for the model's factors."""
+    """Applies `checks.check_codes` with the model's factors."""
     return checks.check_codes(self.factors, codes, leading=leading, some=some)
 
   def to_float(self, images: jax.Array, mask: jax.Array | None = None
                ) -> jax.Array:
-    """`checks.to_float` for images of the model's shape."""
+    """Applies `checks.to_float` with the model's image shape."""
     return checks.to_float(images, self.image_shape, mask)
 
   def to_dict(self) -> dict[str, Any]:
-    """Plain JSON form, read back by `from_dict`."""
+    """The model as plain JSON, which `from_dict` reads."""
     return {
         'factors': [dataclasses.asdict(f) for f in self.factors],
         'image_shape': list(self.image_shape),
@@ -186,17 +201,17 @@ class Model:
 
   @staticmethod
   def from_dict(config: dict[str, Any]) -> Model:
-    """Builds a model from what `to_dict` gave, or JSON made of it.
+    """Builds a model from what `to_dict` gave, also after a trip through JSON.
 
     Args:
-      config: also that of an older version.
+      config: what this version's `to_dict` gave, or an older version's.
 
     Returns:
       The model.
 
     Raises:
-      KeyError: where something is missing.
-      ValueError: on unknown names, or values that make no model.
+      KeyError: where an entry is missing.
+      ValueError: on unknown names, or values that do not make a model.
     """
     return Model(
         tuple(Factor(**f) for f in config['factors']),
@@ -207,9 +222,10 @@ class Model:
         config.get('dtype', 'float32'))
 
   def _apply(self, network: nn.Module, params: Any, x: jax.Array) -> jax.Array:
-    """Runs a network in `dtype`; what it gives has the type of x again."""
-    if self.dtype == 'float32':
+    """Runs a network in `dtype`; its output has the type of x again."""
+    if self.dtype == 'float32':  # Nothing is cast, so float64 stays float64.
       return network.apply({'params': params}, x)
+    # Parameters stay float32: an update may be too small for bfloat16.
     params, low = jax.tree.map(
         lambda value: value.astype(self.dtype), (params, x))
     return network.apply({'params': params}, low).astype(x.dtype)
@@ -225,7 +241,8 @@ class Model:
 
 
 def _group_posterior(config: dict[str, Any]) -> GroupPosterior:
-  """Its group posterior; older versions wrote a name, and 'svi' elsewhere."""
+  """The group posterior of `to_dict`'s form, or of an older version's."""
+  # Older versions wrote its name alone, and 'svi' under another key.
   if config.get('inference') == 'svi':
     return Free()
   found = config.get('group_posterior', 'product')

@@ -1,7 +1,8 @@
 """Encoder and decoder networks (flax.linen modules).
 
-A network is described by a small frozen dataclass, `MLP` or `Conv`, that can
-be written to JSON; it builds the two linen modules.
+A network is described by a small frozen dataclass, `MLP` or `Conv`, which can
+be written to JSON and builds the two linen modules. The names of layers are
+keys of the parameters: a checkpoint fits only as long as they stay.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class MLP:
-  """Fully connected networks; the paper's for MNIST with the defaults.
+  """Fully connected networks; with the defaults the paper's for MNIST.
 
   Attributes:
-    hidden_sizes: units of each hidden layer of the encoder. The decoder has
-      them in reverse.
-    activation: a name in `ACTIVATIONS`.
+    hidden_sizes: number of units of each hidden layer of the encoder; the
+      decoder has them in reverse order.
+    activation: name of the activation function, in `ACTIVATIONS`.
   """
 
   hidden_sizes: tuple[int, ...] = (500,)
   activation: str = 'tanh'
 
   def __post_init__(self):
-    _check(self.activation, self.hidden_sizes)
+    _check(self.activation, 'hidden sizes', self.hidden_sizes)
 
   def encoder(self, num_outputs: int) -> nn.Module:
     """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
@@ -55,7 +56,7 @@ class MLP:
 
 
 class MLPEncoder(nn.Module):
-  """Flatten, hidden layers, one linear layer for all the heads."""
+  """Hidden layers, then one linear layer for all the heads."""
 
   hidden_sizes: tuple[int, ...]
   activation: Callable[[jax.Array], jax.Array]
@@ -70,7 +71,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-  """Hidden layers, one linear layer for all the numbers of all pixels."""
+  """Hidden layers, then one linear layer for all outputs of all pixels."""
 
   hidden_sizes: tuple[int, ...]
   activation: Callable[[jax.Array], jax.Array]
@@ -86,19 +87,21 @@ class MLPDecoder(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-  """Convolutional networks for images of 64x64, or any multiple of 16.
+  """Convolutional networks for images of 64x64, or any multiples of 16.
 
   The encoder halves the image with a 4x4 convolution of stride 2 per entry of
   `channels`, then has fully connected hidden layers; the decoder mirrors it.
   Nothing is normalised over the batch: that would leak between groups.
 
   Attributes:
-    channels: of the encoder's convolutions. The decoder has them in reverse.
-    hidden_sizes: units of each fully connected layer of the encoder. The
-      decoder has them in reverse.
-    activation: a name in `ACTIVATIONS`.
-    norm_groups: groups of channels of a group norm after every convolution
-      but the last of the decoder; 0 for none.
+    channels: number of channels of each convolution of the encoder; the decoder
+      has them in reverse order. Sides of images must be multiples of
+      2 ** len(channels).
+    hidden_sizes: number of units of each fully connected hidden layer of the
+      encoder; the decoder has them in reverse order.
+    activation: name of the activation function, in `ACTIVATIONS`.
+    norm_groups: number of groups of channels in the group norm after every
+      convolution but the last of the decoder; 0 for no norm.
   """
 
   channels: tuple[int, ...] = (32, 64, 128, 256)
@@ -107,9 +110,10 @@ class Conv:
   norm_groups: int = 0
 
   def __post_init__(self):
-    _check(self.activation, (*self.channels, *self.hidden_sizes))
+    _check(self.activation, 'channels and hidden sizes',
+           (*self.channels, *self.hidden_sizes))
     if not self.channels:
-      raise ValueError('expected channels of at least one convolution')
+      raise ValueError('expected channels of at least one convolution, got []')
     if self.norm_groups < 0 or self.norm_groups and any(
         c % self.norm_groups for c in self.channels):
       raise ValueError(
@@ -150,7 +154,7 @@ class ConvEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = 2.0 * x - 1.0  # Centred, as the layers' initial values assume.
+    x = 2.0 * x - 1.0  # Centred: initial kernels assume inputs around 0.
     for i, features in enumerate(self.channels):
       x = Downsample(features, name=f'down_{i}')(x)
       x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
@@ -171,6 +175,7 @@ class ConvDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
+    # The encoder's shapes in reverse, from a grid of 1 / scale of the image.
     per_pixel, height, width, colours = self.output_shape
     scale = 2 ** len(self.channels)
     shape = (height // scale, width // scale, self.channels[0])
@@ -183,18 +188,21 @@ class ConvDecoder(nn.Module):
       x = Upsample(features, name=f'up_{i}')(x)
     x = self.activation(
         _group_norm(self.norm_groups, f'norm_{len(self.channels) - 1}')(x))
+    # One convolution gives all numbers of a pixel as its channels; likelihoods
+    # want each kind of number as an image of its own.
     x = Upsample(per_pixel * colours, name='pixels')(x)
     x = x.reshape(z.shape[0], height, width, per_pixel, colours)
     return jnp.moveaxis(x, 3, 1)
 
 
 class _Resample(nn.Module):
-  """A convolution of `convolution.py` with its kernel and bias."""
+  """A function of `convolution.py`, with parameters for kernel and bias."""
 
   features: int
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    # Names, shapes and initial values are those of `nn.Conv`.
     kernel = self.param(
         'kernel', nn.linear.default_kernel_init,
         (4, 4, x.shape[-1], self.features))
@@ -203,13 +211,13 @@ class _Resample(nn.Module):
 
 
 class Downsample(_Resample):
-  """`nn.Conv` with a 4x4 kernel and stride 2, of the same parameters."""
+  """As `nn.Conv` with a 4x4 kernel and stride 2; parameters are the same."""
 
   convolve = staticmethod(downsample)
 
 
 class Upsample(_Resample):
-  """`nn.ConvTranspose` with a 4x4 kernel, stride 2, of the same parameters."""
+  """As `nn.ConvTranspose`, 4x4 and stride 2; parameters are the same."""
 
   convolve = staticmethod(upsample)
 
@@ -220,7 +228,8 @@ NETWORKS = {'mlp': MLP, 'conv': Conv}
 
 
 def _flatten(x: jax.Array) -> jax.Array:
-  """Images `[N, H, W, C]` as `[N, H * W * C]`, for N = 0 as well."""
+  """Images `[N, H, W, C]` as `[N, H * W * C]`."""
+  # The size is spelt out: reshape cannot infer a -1 where N is 0.
   return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
@@ -230,10 +239,10 @@ def _group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
   return nn.GroupNorm(num_groups, name=name)
 
 
-def _check(activation: str, sizes: tuple[int, ...]) -> None:
+def _check(activation: str, what: str, sizes: tuple[int, ...]) -> None:
   if activation not in ACTIVATIONS:
     raise ValueError(
         f'unknown activation {activation!r}, expected one of '
         + ', '.join(ACTIVATIONS))
   if any(size < 1 for size in sizes):
-    raise ValueError(f'expected hidden sizes >= 1, got {list(sizes)}')
+    raise ValueError(f'expected {what} >= 1, got {list(sizes)}')
