@@ -1,1 +1,1 @@
-"""Observations sorted by group, and the batches drawn from them."""
+"""Observations sorted by group, and the batches that are drawn from them."""

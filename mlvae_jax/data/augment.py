@@ -1,7 +1,7 @@
 """Random flips and shifts of images, for training.
 
-They keep what a group shares, a face's identity say, and change the rest. So
-content learns not to depend on them.
+They keep what a group shares, such as a face's identity, and change other
+things. So content learns not to depend on those.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """What is done to every image of a training batch, each at random.
+  """Random changes to each image of a training batch.
 
   Attributes:
-    flip: mirror left and right, with probability a half.
-    shift: move by up to this many pixels in each direction; what comes into
-      the image repeats its edge.
+    flip: whether to mirror left and right, with a probability of one half.
+    shift: largest number of pixels to move by, in each direction; pixels of
+      the edge are repeated into the space that becomes free.
   """
 
   flip: bool = False
@@ -36,11 +36,13 @@ class Augment:
     Args:
       key: consumed.
       x: `[N, H, W, C]` of any dtype.
-      rows: `[N]` ints; what is done to an image is a function of key and row.
+      rows: `[N]` ints, numbers of the rows. The changes to an image are a
+        function of key and row number.
 
     Returns:
-      Images like x.
+      Images of the shape and dtype of x.
     """
+    # Split even where only one is used: turning shifts on changes no flip.
     flip_key, shift_key = jax.random.split(key)
     if self.flip:
       flipped = _per_row(flip_key, rows, jax.random.bernoulli)
@@ -54,16 +56,16 @@ class Augment:
 
 
 def parse_augment(text: str) -> Augment:
-  """Reads 'flip,shift:2'; '' is nothing.
+  """Parses a list of changes such as 'flip,shift:2'; '' means none.
 
   Args:
-    text: what to do, separated by commas.
+    text: changes, separated by commas.
 
   Returns:
     The augmentation.
 
   Raises:
-    ValueError: on anything else.
+    ValueError: on text of another form.
   """
   found = {}
   for item in filter(None, text.split(',')):
@@ -78,10 +80,13 @@ def parse_augment(text: str) -> Augment:
 
 
 def _per_row(key, rows, draw):
+  # A key per row, so that draws do not depend on the number of devices.
   return jax.vmap(lambda row: draw(jax.random.fold_in(key, row)))(rows)
 
 
 def _shift(x: jax.Array, limit: int, offsets: jax.Array) -> jax.Array:
+  # `dynamic_slice` needs static sizes, so images are padded for the largest
+  # shift, and each is cut out at its own offset; that of no shift is `limit`.
   margin = ((0, 0), (limit, limit), (limit, limit), (0, 0))
   padded = jnp.pad(x, margin, mode='edge')
   return jax.vmap(lambda image, offset: jax.lax.dynamic_slice(

@@ -1,4 +1,4 @@
-"""Brings batches of images to the devices, and there takes them apart."""
+"""Brings batches of images to the devices, and gathers a step's rows there."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from mlvae_jax.data.index_stream import IndexBatch, IndexStream
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model
 
-DEVICES = 'devices'  # Name of the axis over which a batch is spread.
+DEVICES = 'devices'  # Name of the mapped axis over which a batch is spread.
 
 
 class Feed:
   """Brings batches of a data set to the devices.
 
-  Images lie on every device where they fit (`on_device`): a chunk then
-  carries row numbers only. Otherwise the host gathers each chunk's pixels,
-  from RAM or from a file mapped into memory. Either way a thread prepares a
-  chunk and brings it to the devices while they work on the one before.
+  Where the images fit on a device (`on_device`), each device holds all of them,
+  and a chunk consists of row numbers. Otherwise the host gathers each chunk's
+  pixels, from RAM or from a file mapped into memory. Either way a thread
+  prepares a chunk and copies it to the devices while they work on the previous
+  one.
 
-  Of several processes each brings the rows of its own devices, and reads no
-  pixels of others.
+  Where there are several processes, each handles the rows of its own devices
+  and reads no other pixels.
 
   Attributes:
     stream: the index stream.
@@ -40,17 +41,17 @@ class Feed:
   def __init__(self, model: Model, data: GroupedImages,
                stream: IndexStream, *, on_device: bool = True,
                devices: Sequence[jax.Device] | None = None):
-    """Brings images to where a pass over them starts.
+    """Copies all images to the devices, if `on_device`.
 
     Args:
-      model: its factors say what is grouped.
+      model: model whose factors determine the groupings.
       data: the images.
-      stream: says which images come when.
+      stream: index stream that determines the batches.
       on_device: whether every device holds all images.
-      devices: `all_devices()` if None.
+      devices: devices to spread batches over; `all_devices()` if None.
 
     Raises:
-      ValueError: when the stream's batches do not divide over the devices.
+      ValueError: where the stream's batches cannot be divided over the devices.
     """
     self.stream = stream
     self.devices = tuple(devices or all_devices())
@@ -58,8 +59,9 @@ class Feed:
         f.name: stream.num_groups[f.grouping] for f in model.grouped}
     if stream.rows_per_batch % len(self.devices):
       raise ValueError(
-          f'{stream.rows_per_batch} rows per batch do not divide over '
-          f'{len(self.devices)} devices; pass row_multiple to the stream')
+          f'{stream.rows_per_batch} rows per batch cannot be divided over '
+          f'{len(self.devices)} devices; pass row_multiple='
+          f'{len(self.devices)} to the stream')
     self._images = data.images
     self.table_sizes = {}
     if not model.has_encoder:
@@ -69,10 +71,21 @@ class Feed:
         data.images, self.devices) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
-    """Steps start to stop as (all images, indices, gathered pixels)."""
+    """Brings the batches of some steps to the devices.
+
+    Args:
+      start: first step.
+      stop: step after the last.
+
+    Returns:
+      All images or None; indices `[local devices, steps, rows per device]`;
+      pixels `[local devices, steps, rows per device, H, W, C]` or None.
+    """
     batches = self.stream.batches(start, stop)
     index = jax.tree.map(self._split, batches._replace(groups={}))
-    if self.table_sizes:  # Every device has the numbers of all groups.
+    # Groups are not spread: each device looks up the tables' rows of all of
+    # them. Models with an encoder do without, and are spared the copies.
+    if self.table_sizes:
       index = index._replace(groups={
           name: np.stack([value] * len(_local(self.devices)))
           for name, value in batches.groups.items()})
@@ -83,7 +96,8 @@ class Feed:
 
   def chunks(self, bounds: Sequence[tuple[int, int]]
              ) -> Iterator[tuple[Any, IndexBatch, Any]]:
-    """Yields `chunk(start, stop)` for all bounds, each prepared ahead."""
+    """Yields `chunk(start, stop)` for all bounds, each prepared in advance."""
+    # One chunk in advance and no more: its pixels take memory on the devices.
     with futures.ThreadPoolExecutor(1) as pool:
       ahead = [pool.submit(self.chunk, *bound) for bound in bounds[:1]]
       for bound in (*bounds[1:], None):
@@ -95,7 +109,8 @@ class Feed:
         yield ready
 
   def _split(self, value: np.ndarray) -> np.ndarray:
-    """`[steps, N]` to `[local devices, steps, N / devices]`."""
+    """Splits `[steps, N]` to `[local devices, steps, N / devices]`."""
+    # The leading axis is the one that `pmap` spreads over devices.
     steps = len(value)
     parts = value.reshape(steps, len(self.devices), -1).swapaxes(0, 1)
     mine = [i for i, device in enumerate(self.devices)
@@ -104,7 +119,7 @@ class Feed:
 
 
 def all_devices() -> list[jax.Device]:
-  """The devices of all processes, process by process, as pmap takes them."""
+  """The devices of all processes, process by process, in pmap's order."""
   return [device for process in range(jax.process_count())
           for device in jax.local_devices(process)]
 
@@ -113,18 +128,30 @@ def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """Copies a tree of arrays to every device of this process.
 
   Args:
-    tree: any pytree of arrays.
-    devices: devices to copy to; all of this process if None.
+    tree: pytree of arrays.
+    devices: devices, of which this process copies to its own; all of this
+      process if None.
 
   Returns:
-    The tree, on them.
+    The tree, on the devices.
   """
   return jax.device_put(tree, _sharding(devices or jax.local_devices()))
 
 
 def chunk_bounds(start: int, stop: int, chunk_steps: int
                  ) -> list[tuple[int, int]]:
-  """Divides steps into chunks, which end at multiples of `chunk_steps`."""
+  """Divides steps into chunks, which end at multiples of `chunk_steps`.
+
+  Args:
+    start: first step.
+    stop: step after the last.
+    chunk_steps: largest number of steps of a chunk.
+
+  Returns:
+    (start, stop) of each chunk.
+  """
+  # A run that resumes in the middle of a chunk ends it where any other run
+  # does, so checkpoints and logs are of the same steps.
   bounds = []
   while start < stop:
     end = min((start // chunk_steps + 1) * chunk_steps, stop)
@@ -135,19 +162,20 @@ def chunk_bounds(start: int, stop: int, chunk_steps: int
 
 def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
                 pixels: jax.Array | None) -> Batch:
-  """This device's rows of one step.
+  """Gathers this device's rows of one step; call it under `pmap`.
 
   Args:
-    model: its factors say what is grouped.
+    model: model whose factors determine the groupings.
     images: all images, or None.
-    index: the device's part of one step of a feed's chunk.
+    index: this device's part of one step of a feed's chunk.
     pixels: images of its rows, where `images` is None.
 
   Returns:
-    The rows, with ids and shares by factor.
+    The rows, with ids and shares of KLs by factor rather than by grouping.
   """
   num_rows = index.rows.shape[0]
   x = images[index.rows] if pixels is None else pixels
+  # Rows are numbered through the whole batch, since noise depends on them.
   first = jax.lax.axis_index(DEVICES) * num_rows
 
   def by_factor(by_grouping):
@@ -160,19 +188,20 @@ def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
 
 
 def _num_posteriors(data: GroupedImages, grouping: str | None) -> int:
-  """Groups of a grouping, unknown ones too; without one, rows."""
+  """Number of posteriors that SVI keeps for a factor of that grouping."""
+  # Rows of unknown group are groups of their own, as in the index stream.
   if grouping is None:
     return len(data)
   return int(fill_unknown(data.labels_of(grouping).ids).max()) + 1
 
 
 def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
-  """Those of this process."""
+  """The devices that belong to this process."""
   return [d for d in devices if d.process_index == jax.process_index()]
 
 
 def _sharding(devices: Sequence[jax.Device], *axes: str
               ) -> jax.sharding.NamedSharding:
-  """Over this process's devices along the first axis, or on each a copy."""
+  """Spreads the first axis over this process's devices, or copies to each."""
   mesh = jax.sharding.Mesh(np.array(_local(devices)), (DEVICES,))
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -15,8 +15,8 @@ class Labels(NamedTuple):
   """One grouping of the rows of a data set.
 
   Attributes:
-    ids: `[N]` int32, group of each row; -1 where it is unknown, and the row
-      is a group of its own.
+    ids: `[N]` int32, group of each row; -1 where it is unknown, which makes
+      the row a group of its own.
     names: names of the groups.
   """
 
@@ -28,17 +28,18 @@ class Labels(NamedTuple):
 class GroupedImages:
   """Images sorted by group; there may be additional groupings.
 
-  Shapes, types and ids are checked (a ValueError), pixels are not read.
+  Wrong shapes, types and ids raise a ValueError. Pixels are not read, so that
+  opening a large file takes no time.
 
   Attributes:
     images: `[N, H, W, C]` uint8; may be a file mapped into memory.
     offsets: `[G + 1]` int64; group g has the rows offsets[g]:offsets[g + 1].
-    names: name of each group, G of them.
-    grouping: what a group is: 'digit', 'identity', ...
-    others: additional groupings, by name; their groups may have rows
+    names: names of the G groups.
+    grouping: name of the grouping, such as 'digit' or 'identity'.
+    others: additional groupings, by name; the rows of their groups may be
       anywhere.
-    row_names: `[N]` UTF-8 bytes (NumPy's `S`), what each row is called at its
-      source, or None where the source is fixed and its rows have no names.
+    row_names: `[N]` UTF-8 bytes (NumPy's `S`), name of each row at its source,
+      or None where the source is fixed and its rows have no names.
   """
 
   images: np.ndarray
@@ -57,28 +58,28 @@ class GroupedImages:
         'others': _check_others(self.others, self.grouping, num_rows),
         'row_names': _check_row_names(self.row_names, num_rows)}
     for name, value in fields.items():
-      object.__setattr__(self, name, value)  # It is frozen.
+      object.__setattr__(self, name, value)  # The dataclass is frozen.
 
   @classmethod
   def from_labels(cls, images: np.ndarray, labels: np.ndarray,
                   names: Sequence[str], grouping: str = 'group',
                   others: Mapping[str, Labels] | None = None,
                   row_names: np.ndarray | None = None) -> GroupedImages:
-    """Sorts images by group; within a group the order stays.
+    """Sorts images by group; within a group they keep their order.
 
     Args:
       images: `[N, H, W, C]` uint8; like labels and names, an array or a list.
-      labels: `[N]` ints in `[0, G)`, the group of each image.
-      names: name of each group.
-      grouping: what a group is.
-      others: additional groupings of the same rows, sorted with them.
-      row_names: optional `[N]` UTF-8 bytes, sorted with them too.
+      labels: `[N]` ints in `[0, G)`, group of each image.
+      names: names of the G groups.
+      grouping: name of the grouping.
+      others: additional groupings of the same rows, sorted with the images.
+      row_names: optional `[N]` UTF-8 bytes, sorted with the images.
 
     Returns:
-      The images, sorted.
+      The images, sorted by group.
 
     Raises:
-      ValueError: on shapes, dtypes or labels that do not fit.
+      ValueError: on wrong shapes or dtypes, or labels out of range.
     """
     images = _as_images(images)
     _check_images(images)
@@ -94,7 +95,8 @@ class GroupedImages:
         None if row_names is None else row_names[order])
 
   def slice_groups(self, start: int, stop: int) -> GroupedImages:
-    """The groups from start to stop, without copying images."""
+    """The groups `[start, stop)`, renumbered from 0; images are not copied."""
+    # Additional groupings keep all their groups: ids stay the same.
     first, last = self.offsets[start], self.offsets[stop]
     return dataclasses.replace(
         self, images=self.images[first:last],
@@ -106,7 +108,7 @@ class GroupedImages:
         else self.row_names[first:last])
 
   def take(self, rows: np.ndarray) -> GroupedImages:
-    """The given rows, sorted by group; every group keeps its number."""
+    """The given rows, sorted by group; groups keep their numbers."""
     return GroupedImages.from_labels(
         self.images[rows], self.labels[rows], self.names, self.grouping, {
             name: Labels(ids[rows], names)
@@ -133,7 +135,7 @@ class GroupedImages:
     return (self.grouping, *self.others)
 
   def labels_of(self, grouping: str) -> Labels:
-    """The labels of a grouping; a ValueError where there is none so called."""
+    """The labels of a grouping; a ValueError on an unknown name."""
     if grouping == self.grouping:
       return Labels(self.labels, self.names)
     if grouping not in self.others:
@@ -143,8 +145,8 @@ class GroupedImages:
 
 
 def _as_images(images: Any) -> np.ndarray:
-  """Images as an array; a list of whole numbers up to 255 becomes uint8."""
-  if isinstance(images, np.ndarray):
+  """Images as an array; a list of integers up to 255 becomes uint8."""
+  if isinstance(images, np.ndarray):  # Its dtype is what the caller chose.
     return images
   images = np.asarray(images)
   if images.dtype.kind in 'iu' and images.size and (
@@ -154,6 +156,7 @@ def _as_images(images: Any) -> np.ndarray:
 
 
 def _check_images(images: np.ndarray) -> None:
+  # Anything with a shape and a dtype will do, such as a memory map.
   dtype = getattr(images, 'dtype', type(images).__name__)
   shape = list(getattr(images, 'shape', ()))
   if len(shape) != 4 or dtype != np.uint8:
@@ -179,7 +182,8 @@ def _check_offsets(offsets: Any, num_rows: int, num_groups: int) -> np.ndarray:
 def _check_others(others: Mapping[str, Any], grouping: str, num_rows: int
                   ) -> dict[str, Labels]:
   if grouping in others:
-    raise ValueError(f'two groupings are called {grouping!r}')
+    raise ValueError(
+        f'two groupings are called {grouping!r}; give them different names')
   return {
       name: Labels(_check_labels(ids, num_rows, len(names), lowest=-1),
                    tuple(names))
@@ -191,6 +195,7 @@ def _check_row_names(row_names: Any, num_rows: int) -> np.ndarray | None:
     return None
   row_names = np.asanyarray(row_names)
   if not len(row_names) and not num_rows:
+    # NumPy takes an empty list for floats.
     return row_names.astype('S')
   if row_names.shape != (num_rows,) or row_names.dtype.kind != 'S':
     raise ValueError(
@@ -204,7 +209,9 @@ def _check_labels(labels: Any, num_rows: int, num_groups: int, lowest: int
   """Labels as int32 `[N]` in `[lowest, num_groups)`."""
   labels = np.asanyarray(labels)
   if labels.shape != (num_rows,):
-    raise ValueError(f'expected {num_rows} labels, got {list(labels.shape)}')
+    raise ValueError(
+        f'expected {num_rows} labels, one per image, got labels of '
+        f'{list(labels.shape)}')
   if labels.dtype.kind not in 'iu' and num_rows:
     raise ValueError(f'expected integer labels, got {labels.dtype}')
   if num_rows and not lowest <= labels.min() <= labels.max() < num_groups:

@@ -1,36 +1,35 @@
 """The index stream: which rows, in which groups, make up a minibatch.
 
 Algorithm 1 of the paper samples minibatches of groups. Here an epoch is one
-pass over the *images*, also where there are few groups: large groups are cut
+pass over the *images*, even where there are few groups: large groups are cut
 at random into pieces, which differ from epoch to epoch, and each piece counts
 as a group (see `plan`).
 
 That is `visit='images'`. With `visit='groups'` an epoch is one pass over the
-*groups*, as the paper's algorithm has it: each is met once, with at most
+*groups*, as in the paper's algorithm: each is visited once, with at most
 `max_group_size` of its images, which again differ from epoch to epoch. Where
 sizes are uneven (faces: one person has 530 images, most have two), no group
 then outweighs the others.
 
-A group that is cut gives the paper's estimate of its ELBO, which is biased:
-a piece of it pays a whole KL. `subsampling='unbiased'` takes from a large
-group two independent random halves of a piece instead: one for the evidence,
-the other for the likelihood, where each image stands for n / size of it. For
-any evidence that is a bound on the whole group's log p(X_G), and the estimate
-of the bound has no bias.
+For a group that is cut, the paper's estimate of the ELBO is biased: each piece
+pays a whole KL. With `subsampling='unbiased'`, two independent random samples
+of half a piece are drawn from a large group of n images: one is the evidence,
+the other is for the likelihood, where each of its m images represents n / m.
+With any evidence this is a bound on the whole group's log p(X_G), and its
+estimate is unbiased.
 
 With several groupings, a batch that is drawn by identity hardly ever holds two
-images of the same light. There a batch is a union: some of its groups are
-drawn from every grouping, each with a plan of its own. An image that two of
-them draw is taken once, and every other image of the batch that shares a group
-with it is a member too. The members of a group that a batch holds are a piece
-of the group, whatever its grouping, and a piece counts as a group: its
-posterior is made of the evidence that is there, and it pays its whole KL once.
-To pay a share of the KL instead, as if the group's other members were
-elsewhere in the epoch, would not be a bound: the images that a posterior is
-made of are those that it is scored on.
+images of the same light. So a batch is then a union of groups from every
+grouping, each with a plan of its own. An image that is drawn twice is taken
+once, and all images of the batch that share a group are members of it. The
+members that a batch holds are a piece of their group, whatever its grouping,
+and a piece counts as a group: its posterior is made of the evidence present,
+and it pays its whole KL once. Paying a share of the KL, as if the group's other
+members were elsewhere in the epoch, would not give a bound: the images that a
+posterior is made of are those that it is scored on.
 
-A batch is a pure function of (seed, step), so a run resumes by its step
-number. Everything is padded to one static shape.
+A batch is a pure function of (seed, step), so a run resumes from its step
+number alone. Every batch is padded to the same static shape.
 """
 
 from __future__ import annotations
@@ -49,17 +48,18 @@ from mlvae_jax.data.row_draws import Draw, Drawn
 
 
 class IndexBatch(NamedTuple):
-  """Which rows make up a batch; dicts are keyed by grouping.
+  """The rows that make up a batch; dicts are keyed by grouping.
 
   Attributes:
-    rows: `[..., N]` int32 rows of the data set; 0 for padding.
+    rows: `[..., N]` int32, rows of the data set; 0 for padding.
     group_ids: `[..., N]` int32 per grouping, in `[0, num_groups[grouping])`.
     mask: `[..., N]` bool, False for padding, which comes last.
     groups: `[..., num_groups[grouping]]` int32 per grouping, number of each
-      group in the data set; -1 for groups that a batch does not have.
-    kl_share: `[..., N]` float32 per grouping, which part of the KL of its
-      group a row pays; empty without `share_of_whole_group`.
-    evidence, weights: `[..., N]` as in `factors.Batch`, or None.
+      group in the data set; -1 for unused ids.
+    kl_share: `[..., N]` float32 per grouping, the share of its group's KL that
+      a row pays; empty without `share_of_whole_group`.
+    evidence: `[..., N]` bool as in `factors.Batch`, or None.
+    weights: `[..., N]` float32 as in `factors.Batch`, or None.
   """
 
   rows: np.ndarray
@@ -76,10 +76,10 @@ class IndexStream:
 
   Attributes:
     num_groups: static number of groups of a batch, per grouping.
-    rows_per_batch: static number of rows of a batch, N.
-    steps_per_epoch: batches in which every image, or every group, of the
-      first grouping is visited once.
-    images_per_epoch: images that these draw by the first grouping.
+    rows_per_batch: static number of rows of a batch, N, including padding.
+    steps_per_epoch: number of batches in which every image, or every group, of
+      the first grouping is visited once.
+    images_per_epoch: number of images drawn by the first grouping in an epoch.
   """
 
   def __init__(self, data: GroupedImages, groupings: Sequence[str],
@@ -87,9 +87,9 @@ class IndexStream:
     """Plans batches.
 
     Args:
-      data: the images; only their groups are looked at.
-      groupings: names of the groupings by which rows are drawn. An epoch
-        visits the first once. With none, as in a VAE, every row is a group.
+      data: the images, of which only the groups are read.
+      groupings: names of the groupings by which rows are drawn. An epoch is
+        one pass by the first. With none, as in a VAE, every row is a group.
       **settings: fields of `plan.Settings`.
 
     Raises:
@@ -98,7 +98,9 @@ class IndexStream:
     """
     settings = Settings(**settings)
     if settings.unbiased and len(groupings) > 1:
-      raise ValueError('unbiased subsampling supports only one grouping')
+      raise ValueError(
+          'unbiased subsampling supports only one grouping, got '
+          f'{list(groupings)}')
     self._settings, self._labels = settings, None
     if set(groupings) <= {data.grouping}:  # The rows are sorted by it.
       offsets = data.offsets if groupings else np.arange(len(data) + 1)
@@ -115,7 +117,7 @@ class IndexStream:
     self.images_per_epoch = int(first.drawn.sum())
     num_rows = sum(draw.plan.rows_per_batch for draw in self._draws)
     self.rows_per_batch = -(-num_rows // multiple) * multiple
-    # In a union every row may be of another group.
+    # In a union every row may be of a different group.
     self.num_groups = dict.fromkeys(
         groupings, first.groups_per_batch if self._labels is None
         else self.rows_per_batch)
@@ -132,7 +134,8 @@ class IndexStream:
     return result
 
   def _padding(self, num_steps: int) -> IndexBatch:
-    """Batches without rows, to be filled."""
+    """Batches of padding only, to be filled."""
+    # Padding has row 0 and id 0, which exist, so that gathering needs no care.
     shape, settings = (num_steps, self.rows_per_batch), self._settings
     paying = self.num_groups if settings.share_of_whole_group else ()
     return IndexBatch(
@@ -147,7 +150,7 @@ class IndexStream:
         weights=np.zeros(shape, np.float32) if settings.unbiased else None)
 
   def _fill(self, result: IndexBatch, i: int, drawn: Sequence[Drawn]) -> None:
-    """Writes what was drawn for a step into batch i of `result`."""
+    """Writes the rows drawn for a step into batch i of `result`."""
     rows = drawn[0].rows
     if len(drawn) > 1:
       rows = _each_once(np.concatenate([part.rows for part in drawn]))
@@ -159,16 +162,21 @@ class IndexStream:
     for name in self.num_groups:
       groups, ids = drawn[0].groups, drawn[0].ids
       if self._labels is not None:
+        # Ids are for the groups of the union, so every member is found,
+        # whichever grouping drew it.
         groups, ids = np.unique(self._labels[name][rows], return_inverse=True)
       result.group_ids[name][here] = ids
       result.groups[name][i, :len(groups)] = groups
       if self._settings.share_of_whole_group:
+        # The shares of all rows of a group, in whichever batches, sum to 1.
         result.kl_share[name][here] = 1.0 / self._sizes[name][groups][ids]
 
 
 def _draws(labels: Mapping[str, np.ndarray], sizes: Mapping[str, np.ndarray],
            settings: Settings) -> Iterator[Draw]:
-  """Draws by all groupings that can be drawn by, the first one first."""
+  """Draws by all groupings that rows can be drawn by, the first one first."""
+  # A grouping whose groups are all single rows would draw rows at random, and
+  # unshuffled batches are one pass by the first grouping.
   first = next(iter(labels))
   names = [name for name in labels if name == first or (
       settings.shuffle and sizes[name].max(initial=0) > 1)]
@@ -177,6 +185,7 @@ def _draws(labels: Mapping[str, np.ndarray], sizes: Mapping[str, np.ndarray],
         offsets_of(sizes[name]), dataclasses.replace(
             settings,
             groups_per_batch=max(1, settings.groups_per_batch // len(names)),
+            # Further groupings add company to rows: single rows have none.
             min_group_size=settings.min_group_size if name == first else 2,
             seed=_seed_of(settings.seed, number)),
         order=np.argsort(labels[name], kind='stable'))
@@ -190,6 +199,6 @@ def _seed_of(seed: int, number: int) -> int:
 
 
 def _each_once(rows: np.ndarray) -> np.ndarray:
-  """Rows without those that came before."""
+  """Rows without repeats, in the order of their first occurrences."""
   _, where = np.unique(rows, return_index=True)
   return rows[np.sort(where)]

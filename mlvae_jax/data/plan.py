@@ -1,13 +1,13 @@
-"""The plan of an epoch: which pieces of which groups, in which batches.
+"""The plan of an epoch: which pieces of which groups make up which batches.
 
-Pure functions of the sizes of groups, of settings, of a seed and of an epoch.
-The plan is made for rows that are sorted by group:
+Everything here is a pure function of the sizes of groups, the settings, the
+seed and the epoch. The plan is made for rows that are sorted by group:
 
 - A group of more than `max_group_size` rows is cut into pieces of nearly equal
   size; each piece counts as a group.
 - A batch holds at most `groups_per_batch` pieces, never two of one group.
-- Where all groups fit into a batch (ten digits), each batch holds a piece of
-  every group that has enough rows to go round.
+- Where all groups fit into a batch (as ten digits do), each batch holds a piece
+  of every group that has at least as many rows as the epoch has batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlvae_jax.data.ids import ranks_of
+from mlvae_jax.data.ids import check_offsets, ranks_of
 
 VISIT = ('images', 'groups')
 SUBSAMPLING = ('paper', 'unbiased')
@@ -25,24 +25,24 @@ SUBSAMPLING = ('paper', 'unbiased')
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How batches are drawn; a ValueError where that makes no sense.
+  """How batches are drawn. Values that make no sense raise a ValueError.
 
   Attributes:
-    groups_per_batch: at most this many groups in a batch, of all groupings
-      together; at least one of each that is drawn by.
-    max_group_size: larger groups are cut; None keeps all whole.
-    min_group_size: smaller groups are left out.
+    groups_per_batch: largest number of groups in a batch, of all groupings
+      together; there is at least one of each grouping that is drawn by.
+    max_group_size: number of rows above which a group is cut; None keeps all
+      groups whole.
+    min_group_size: number of rows below which a group is left out.
     visit: what an epoch visits once, 'images' or 'groups'.
     subsampling: 'paper', or 'unbiased', which needs visit='groups', a
       max_group_size of at least 2 and a single grouping.
-    share_of_whole_group: a row pays its share of the KL of its whole group,
-      for posteriors that are the whole group's (SVI), instead of a share of
-      the KL of the piece that a batch holds.
+    share_of_whole_group: whether a row pays its share of its whole group's KL,
+      for posteriors of whole groups (SVI), not of the piece in its batch.
     seed: seed of the order of groups and rows.
-    row_multiple: rows per batch are rounded up to a multiple of it (the
+    row_multiple: rows per batch are padded to a multiple of this number (the
       number of devices).
-    shuffle: False keeps the order of groups and rows, the same in every
-      epoch, and draws by the first grouping only, as evaluation wants it.
+    shuffle: whether groups and rows are in random order. If not, as in
+      evaluation, all epochs are alike, and the first grouping alone draws.
   """
 
   groups_per_batch: int
@@ -70,33 +70,35 @@ class Settings:
     if self.unbiased and (self.visit != 'groups' or self.max_group_size == 1):
       raise ValueError(
           'unbiased subsampling needs visit=groups, and a max_group_size of '
-          'at least 2')
+          f'at least 2, got visit={self.visit}, '
+          f'max_group_size={self.max_group_size}')
     if self.unbiased and self.share_of_whole_group:
       raise ValueError(
-          'unbiased subsampling is for posteriors made of the rows drawn; '
-          'those of whole groups have no such bias; use '
-          'subsampling=\'paper\'')
+          'unbiased subsampling is only for posteriors that are made of the '
+          'rows drawn; posteriors of whole groups have no such bias, so use '
+          "subsampling='paper'")
 
   @property
   def unbiased(self) -> bool:
-    """Whether subsampling is unbiased."""
+    """Whether `subsampling` is 'unbiased'."""
     return self.subsampling == 'unbiased'
 
 
 class Plan(NamedTuple):
-  """What is the same in every epoch.
+  """What is the same in every epoch, for the G groups that are visited.
 
   Attributes:
-    offsets: `[all groups + 1]`; those of a group that is left out too.
-    numbers: `[G]` int32, which groups are visited.
-    starts, sizes: `[G]`, first row and number of rows of each.
-    drawn: `[G]`, how many rows of each an epoch draws.
-    pieces: `[G]`, in how many pieces.
+    offsets: `[all groups + 1]`, with those of groups that are left out.
+    numbers: `[G]` int32, number of each visited group among all groups.
+    starts: `[G]`, first row of each group.
+    sizes: `[G]`, number of rows of each group.
+    drawn: `[G]`, number of rows of each group that an epoch draws.
+    pieces: `[G]`, number of pieces that these are cut into.
     groups_per_batch: static number of pieces of a batch.
     rows_per_batch: static number of rows of a batch.
-    steps_per_epoch: batches of an epoch.
-    is_cut: whether any group is divided, or not drawn whole.
-    by_group: whether groups are visited at random, each once.
+    steps_per_epoch: number of batches of an epoch.
+    is_cut: whether any group is cut into pieces, or not drawn whole.
+    by_group: whether groups are visited in random order, each once.
   """
 
   offsets: np.ndarray
@@ -113,7 +115,13 @@ class Plan(NamedTuple):
 
 
 class Pieces(NamedTuple):
-  """Pieces of groups: the rows start:start + size of each, `[P]`."""
+  """P pieces of groups, each the rows start:start + size.
+
+  Attributes:
+    group: `[P]`, index of the group in the plan.
+    start: `[P]`, first row.
+    size: `[P]`, number of rows.
+  """
 
   group: np.ndarray
   start: np.ndarray
@@ -121,7 +129,14 @@ class Pieces(NamedTuple):
 
 
 class Epoch(NamedTuple):
-  """One epoch's pieces, order of batches, and order of rows (or None)."""
+  """One epoch of a plan.
+
+  Attributes:
+    pieces: the pieces, those of a group one after the other.
+    batch_order: `[steps_per_epoch]`, permutation of the batches.
+    row_order: `[N]`, permutation of the rows that keeps groups in place; None
+      where rows keep their order.
+  """
 
   pieces: Pieces
   batch_order: np.ndarray
@@ -139,28 +154,31 @@ def make_plan(offsets: np.ndarray, settings: Settings) -> Plan:
     The plan.
 
   Raises:
-    ValueError: on offsets that do not grow from 0, or no group that is large
-      enough.
+    ValueError: on offsets that do not grow from 0, no rows, or no group of
+      min_group_size.
   """
-  offsets = np.asarray(offsets, np.int64)
-  if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or np.any(
-      np.diff(offsets) < 0) or offsets[-1] == 0:
-    raise ValueError('expected offsets that grow from 0, with some rows')
+  offsets = check_offsets(offsets)
+  if not offsets[-1]:
+    raise ValueError('expected offsets that grow from 0 to at least one row')
   keep = np.diff(offsets) >= settings.min_group_size
   if not np.any(keep):
     raise ValueError(
-        f'no group has the {settings.min_group_size} images of min_group_size')
+        f'no group has the {settings.min_group_size} images that '
+        'min_group_size requires')
   starts, sizes = offsets[:-1][keep], np.diff(offsets)[keep]
   limit = min(settings.max_group_size or sizes.max(), sizes.max())
   drawn = np.minimum(sizes, limit) if settings.visit == 'groups' else sizes
   pieces = _ceil_div(drawn, limit)
   groups_per_batch = min(settings.groups_per_batch, len(sizes))
+  # Enough batches for all pieces, and for the most pieces of one group, since
+  # no batch holds two of a group.
   steps = int(max(_ceil_div(pieces.sum(), groups_per_batch), pieces.max()))
-  if groups_per_batch == len(sizes):
+  if groups_per_batch == len(sizes):  # Every batch gets a piece of every group.
     pieces = np.minimum(drawn, steps)
   by_group = settings.shuffle and settings.visit == 'groups'
-  # The most rows that a batch can have: of pieces dealt out like cards where
-  # groups are in the order of their sizes, else of any.
+  # The most rows that a batch can have, which is the static shape. Where groups
+  # are dealt out in order of size, the first batch gets every steps-th of them;
+  # else a batch may happen to get the largest.
   largest = np.sort(_ceil_div(drawn, pieces))[::-1]
   dealt = slice(None, None, steps) if by_group else slice(groups_per_batch)
   return Plan(
@@ -175,11 +193,13 @@ def plan_epoch(plan: Plan, settings: Settings, epoch: int) -> Epoch:
   Args:
     plan: what is the same in every epoch.
     settings: the same as for the plan.
-    epoch: number of the epoch; without shuffling all epochs are the first.
+    epoch: number of the epoch; without shuffling all epochs are like epoch 0.
 
   Returns:
-    Its pieces and orders. Rows of pieces are numbers before `row_order`.
+    The epoch's pieces and orders. Rows of pieces are to be looked up in
+    `row_order`, where there is one.
   """
+  # The order of these draws is part of a run: its batches depend on it.
   rng = np.random.Generator(np.random.PCG64(
       [settings.seed, epoch if settings.shuffle else 0]))
   order = np.arange(len(plan.sizes))
@@ -199,7 +219,7 @@ def plan_epoch(plan: Plan, settings: Settings, epoch: int) -> Epoch:
 
 
 def pieces_of_batch(epoch: Epoch, number: int) -> Pieces:
-  """The pieces of a batch of an epoch, the first being number 0."""
+  """The pieces of a batch of an epoch; batches are numbered from 0."""
   # Pieces of one group are neighbours in the plan. Dealing the plan out like
   # cards puts them into different batches.
   dealt = slice(epoch.batch_order[number], None, len(epoch.batch_order))
@@ -207,7 +227,7 @@ def pieces_of_batch(epoch: Epoch, number: int) -> Pieces:
 
 
 def _cut(plan: Plan, order: np.ndarray) -> Pieces:
-  """Cuts groups, taken in an order, into their pieces."""
+  """Cuts groups into their pieces, in the given order of groups."""
   count = plan.pieces[order]
   group, nth = np.repeat(order, count), ranks_of(count)
   # Piece j of p gets the rows from j * n // p to (j + 1) * n // p.

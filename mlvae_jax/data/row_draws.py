@@ -1,4 +1,4 @@
-"""Draws the rows of a step, by one grouping: what the plan leaves to chance."""
+"""Draws the rows of a step by one grouping: the random part of a plan."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from mlvae_jax.data.plan import (
     plan_epoch,
 )
 
-# Distinct streams of random numbers; that of a plan has no third number.
+# Third number of the seeds of distinct random streams; a plan's has only two.
 _HALVES, _MEMBERS = 1, 2
 
 
 class Drawn(NamedTuple):
-  """Rows of a step, and the pieces of groups that they are.
+  """The n rows of a step, which form P pieces of different groups.
 
   Attributes:
     rows: `[n]` ints, each row once.
     ids: `[n]` ints in `[0, P)`, piece of each row.
-    groups: `[P]` int32, group of each piece; each is of another group.
-    evidence, weights: `[n]` as in `factors.Batch`, or None.
+    groups: `[P]` int32, group of each piece.
+    evidence: `[n]` bool as in `factors.Batch`, or None.
+    weights: `[n]` as in `factors.Batch`, or None.
   """
 
   rows: np.ndarray
@@ -41,29 +42,30 @@ class Draw:
   """Rows of groups as a pure function of (seed, step).
 
   Attributes:
-    plan: what is the same in all its epochs.
+    plan: the plan of its epochs.
   """
 
   def __init__(self, offsets: np.ndarray, settings: Settings,
                order: np.ndarray | None = None):
-    """Plans its epochs.
+    """Plans epochs.
 
     Args:
       offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
       settings: how rows are drawn; row_multiple is ignored.
       order: `[N]` ints, the rows of the data set sorted by group; None where
-        they lie in this order.
+        the data set is in this order.
 
     Raises:
       ValueError: as `make_plan` does.
     """
     self.plan = make_plan(offsets, settings)
     self._settings, self._order = settings, order
+    # Two epochs, since a chunk of steps may cross from one into the next.
     self._epoch = functools.lru_cache(maxsize=2)(
         functools.partial(plan_epoch, self.plan, settings))
 
   def __call__(self, step: int) -> Drawn:
-    """What is drawn for a step."""
+    """Draws the rows of a step; the same each time."""
     epoch, within = divmod(step, self.plan.steps_per_epoch)
     epoch = self._epoch(epoch if self._settings.shuffle else 0)
     pieces = pieces_of_batch(epoch, within)
@@ -81,7 +83,7 @@ class Draw:
         rows, np.repeat(np.arange(len(size)), size), groups, evidence, weights)
 
   def _members(self, step: int, pieces: Pieces) -> np.ndarray:
-    """All rows of pieces; of groups visited in part, random ones instead."""
+    """The rows of pieces; random rows of groups that are not drawn whole."""
     # Row i of the batch is row i - before + start of its piece.
     before = np.cumsum(pieces.size) - pieces.size
     rows = np.arange(pieces.size.sum()) + np.repeat(
@@ -95,13 +97,17 @@ class Draw:
     return rows
 
   def _halves(self, step: int, groups: np.ndarray):
-    """Rows that are evidence, likelihood, or both, of all groups.
+    """Draws rows as evidence, for the likelihood, or for both.
 
-    A group that is drawn whole is both, of weight 1. Of any other two random
-    halves are drawn, each without the other being known.
+    The rows of a group that is drawn whole are for both, with weight 1. Of any
+    other group two random halves are drawn, independently of each other.
+
+    Args:
+      step: number of the step.
+      groups: `[P]`, groups to draw from.
 
     Returns:
-      Rows `[n]`, numbers of rows `[P]`, evidence `[n]` and weights `[n]`.
+      Rows `[n]`, rows per group `[P]`, evidence `[n]` and weights `[n]`.
     """
     rng = self._rng(step, _HALVES)
     parts, sizes = [], []
@@ -111,10 +117,14 @@ class Draw:
         chosen = np.arange(size)
         is_evidence, weight = np.ones(size, bool), np.ones(size)
       else:
+        # Independent halves may share rows: a row in both is drawn once, and
+        # serves as both. Drawn apart from the first, the second would not
+        # represent the whole group.
         halves = [rng.choice(size, count, replace=False)
                   for count in (drawn - drawn // 2, drawn // 2)]
         chosen = np.unique(np.concatenate(halves))
         is_evidence, is_likely = (np.isin(chosen, half) for half in halves)
+        # Each row of the likelihood's half represents size / half of them.
         weight = is_likely * (size / (drawn // 2))
       parts.append((self.plan.starts[group] + chosen, is_evidence, weight))
       sizes.append(len(chosen))
@@ -128,18 +138,21 @@ class Draw:
 
 def _choose(rng: np.random.Generator, plan: Plan, groups: np.ndarray
             ) -> np.ndarray:
-  """Random rows of groups, of each as many as are drawn, none twice.
+  """Draws random rows of each group, without repeats.
 
-  By Floyd's algorithm, for all groups at once: what it costs depends on how
-  many rows are drawn, not on how many there are.
+  Floyd's algorithm, for all groups at once: its cost depends on how many rows
+  are drawn, not on how many there are.
   """
-  num_drawn = int(plan.drawn[groups[0]])  # Alike in all: the limit.
+  # Groups that are not drawn whole all have max_group_size rows drawn.
+  num_drawn = int(plan.drawn[groups[0]])
   size = plan.sizes[groups]
   chosen = np.full((len(groups), num_drawn), -1)
   for i in range(num_drawn):
     last = size - num_drawn + i
     number = np.minimum(
         (rng.random(len(groups)) * (last + 1)).astype(np.int64), last)
+    # A number that is taken is replaced by `last`, which cannot be taken yet;
+    # this makes all subsets equally likely.
     is_taken = np.any(chosen == number[:, None], axis=1)
     chosen[:, i] = np.where(is_taken, last, number)
   return (plan.starts[groups][:, None] + chosen).ravel()

@@ -32,18 +32,6 @@ def unit_rows(x):
   return x / np.where(length > 0, length, 1.0)
 
 
-def check_offsets(offsets, num_rows=None):
-  """The offsets `[G + 1]` as int64; a ValueError where they are none."""
-  offsets = np.asarray(offsets, np.int64)
-  if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or np.any(
-      np.diff(offsets) < 0):
-    raise ValueError('expected offsets [G + 1] that grow from 0')
-  if num_rows is not None and offsets[-1] != num_rows:
-    raise ValueError(
-        f'expected offsets of {num_rows} rows, got {offsets[-1]}')
-  return offsets
-
-
 def check_at_least(lowest, **numbers):
   """Raises a ValueError that names the first number below `lowest`."""
   for name, number in numbers.items():

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlvae_jax.data.ids import check_offsets
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.sorted_rows import (
     check_at_least,
-    check_offsets,
     draw_rows,
     unit_rows,
 )

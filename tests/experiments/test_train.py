@@ -123,7 +123,7 @@ def test_penalties_are_logged_of_training_images(tmp_path):
 
 def test_groups_that_are_all_too_small_are_one_error(tmp_path):
   with pytest.raises(
-      UserError, match='^folder: no group has the 99 images of min_group_si'):
+      UserError, match='^folder: no group has the 99 images that min_group_'):
     _train(tmp_path, min_group_size=99)
 
 
