@@ -1,14 +1,14 @@
-"""Measures speed: training, accumulating evidence, loading; beside PyTorch.
+"""Measures the speed of training, of evidence and of loading, against PyTorch.
 
   python -m experiments.benchmark --json=speed.json
   python -m experiments.benchmark --images=1024,4096 --dtypes=float32,bfloat16
 
-Models are trained through the loop of `training.train`, and beside them the
-same models in PyTorch (eager, see `torch_twin`) on the same batches. Images
-are synthetic: uint8 noise of a seeded generator. Every figure is a median of
---repeats measurements; the two take turns, so that whatever else the machine
-does slows both, and the ratio, above 1 where JAX is faster, is the median
-over turns. On a GPU both use the same one, and round float32 alike. PyTorch
+Models are trained by the same loop as in `experiments.train`, and for
+comparison the same models in PyTorch (eager, see `torch_twin`) on the same
+batches. Images are synthetic: uint8 noise of a seeded generator. Every number
+is a median of --repeats measurements. The two take turns, so that other load
+on the machine slows both; the ratio is the median over turns, and above 1 if
+JAX is faster. On a GPU both use the same one, and round float32 alike. PyTorch
 is optional: pip install torch.
 """
 

@@ -1,4 +1,4 @@
-"""What all entry points share: exit codes, one-line errors, quiet logs."""
+"""Code that all entry points share: exit codes, one-line errors, quiet logs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class UserError(Exception):
 
 
 class StoppedError(Exception):
-  """A signal ended the work early, and what was done is kept."""
+  """A signal ended the work early, and the work done so far is kept."""
 
   def __init__(self, message: str, signum: int):
     super().__init__(message)
-    self.code = 128 + signum  # That of a process killed by the signal.
+    self.code = 128 + signum  # As of a process that the signal killed.
 
 
 def run(main: Callable[[], None]) -> None:
   """Parses flags and runs `main`; exits with 0, 1 (error) or 2 (bad flag).
 
-  A signal that ended the work early gives 128 and its number.
+  After a signal that ended the work early the code is 128 plus its number.
   """
   def without_arguments(arguments):
     if arguments:
@@ -54,14 +54,14 @@ def run_with_arguments(main: Callable[[list[str]], None]) -> None:
 
 
 def bad_flag(message: str) -> None:
-  """Prints a bad flag's one line and exits with 2."""
+  """Prints one line about a bad flag and exits with 2."""
   print(f'error: {message}', file=sys.stderr)
   sys.exit(2)
 
 
 @contextlib.contextmanager
 def checked_flags() -> Iterator[None]:
-  """Turns a ValueError, which says what flag is wrong, into a bad flag."""
+  """Reports a ValueError, which says which flag is wrong, as a bad flag."""
   try:
     yield
   except ValueError as error:
@@ -69,14 +69,15 @@ def checked_flags() -> Iterator[None]:
 
 
 def check_writable(folder: str) -> None:
-  """Finds out, before long work, that nothing can be written to a folder.
+  """Checks, before long work starts, that a folder can be written to.
 
   Args:
-    folder: that has to be there.
+    folder: path of an existing folder.
 
   Raises:
-    UserError: where a file cannot be made in it.
+    UserError: when no file can be created in it.
   """
+  # By writing: permission bits say nothing of read-only mounts and quotas.
   try:
     with tempfile.TemporaryFile(dir=folder):
       pass
@@ -87,7 +88,8 @@ def check_writable(folder: str) -> None:
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file whole or not at all."""
+  """Writes a text file completely or not at all."""
+  # In the same folder, because only there a rename is atomic.
   partial = f'{os.fspath(path)}.partial'
   with open(partial, 'w', encoding='utf-8') as file:
     file.write(text)
@@ -107,8 +109,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _guarded(main: Callable[[], None]) -> None:
-  # Orbax and TFDS log through this what they also raise, or what does not
-  # concern the user.
+  # Orbax and TFDS log here what they raise as well, or what does not concern
+  # the user.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
   try:
     main()
@@ -126,6 +128,7 @@ def _guarded(main: Callable[[], None]) -> None:
   except SystemExit as error:
     _exit(error.code)
   except Exception:
+    # A plain exit would first wait for the other processes.
     if not _has_company():
       raise
     traceback.print_exc()
@@ -133,26 +136,26 @@ def _guarded(main: Callable[[], None]) -> None:
 
 
 def _end_quietly(error: BrokenPipeError) -> None:
-  """Ends a program whose output is no longer read, by `head`, say."""
+  """Ends a program whose output is no longer read, for example by `head`."""
   output = sys.stdout.fileno()
   poll = select.poll()
   poll.register(output, 0)
   if not any(event & select.POLLERR for _, event in poll.poll(0)):
     raise error  # It was another pipe.
   nowhere = os.open(os.devnull, os.O_WRONLY)
-  os.dup2(nowhere, output)  # For what is still to be flushed.
+  os.dup2(nowhere, output)  # Python still flushes its buffer at exit.
   os.close(nowhere)
   _exit(128 + signal.SIGPIPE)
 
 
 def _show_unraisable(problem, show=sys.unraisablehook) -> None:
-  """Ignores what Orbax's writers report after one of them has failed."""
+  """Drops the follow-up errors of Orbax's writers after one has failed."""
   if str(problem.exc_value) != 'Event loop is closed':
     show(problem)
 
 
 def _exit(code: int) -> None:
-  """Exits, in one of several processes without waiting for the others."""
+  """Exits; one of several processes does not wait for the others."""
   if _has_company():
     sys.stdout.flush()
     sys.stderr.flush()
@@ -162,5 +165,5 @@ def _exit(code: int) -> None:
 
 def _has_company() -> bool:
   """Whether other processes still expect to hear from this one."""
-  jax = sys.modules.get('jax')  # An import takes long, and may not be needed.
+  jax = sys.modules.get('jax')  # Importing it here would slow every exit.
   return jax is not None and jax.distributed.is_initialized()

@@ -2,16 +2,16 @@
 
   python -m experiments.evaluate --workdir=runs/mnist5k-mlvae
 
-For every k of --ks images of evidence per group, a classifier of two hidden
-layers of 256 units predicts the label from each factor's code, from posterior
-means and from samples. Grouped factors accumulate the evidence of k images
-of a label; the code of an ungrouped factor belongs to one image, whatever k.
-They are listed with controls: an untrained encoder, raw pixels, the
+For each number k of --ks, a classifier with two hidden layers of 256 units
+predicts the label from each factor's code, once from posterior means and once
+from samples. Grouped factors accumulate the evidence of k images of a label;
+the code of an ungrouped factor belongs to a single image, whatever k is. The
+results are listed with controls: an untrained encoder, raw pixels, the
 ungrouped codes accumulated as if they were grouped, and the codes of a VAE
-(--vae_workdir) accumulated in the same way. Where the data have several
+(--vae_workdir) accumulated in the same way. If the data have several
 groupings, every label is predicted from every code, and MIG and DCI are
-measured. Where the test groups were never seen in training, verification and
-few-shot recognition follow. Writes evaluation.json.
+measured. If the test groups were never seen in training, verification and
+few-shot recognition are measured as well. Writes evaluation.json.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ from experiments.evaluation.context import Context, Models
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
 from experiments.runs.budget import budget_of
-from experiments.runs.workdir import (
+from experiments.runs.reading import (
     check_vae,
     load_data,
     load_model,
     parse_step,
     read_run,
-    require_workdir,
 )
+from experiments.runs.workdir import require_workdir
 from mlvae_jax.training import loading
 
-_SEED = 0  # Of everything random in the evaluation.
+_SEED = 0  # Not the run's: evaluations of different runs can be compared.
 
 _FLAGS = {
     'ks': Setting(
-        'Numbers of images of evidence per group; 1 to 10, but 1, 2 and 5 '
-        'with --model=svi, by default.', 'Evaluation', tuple),
+        'Numbers of images of evidence per group, separated by commas; by '
+        'default 1 to 10, or 1, 2 and 5 for --model=svi.', 'Evaluation',
+        tuple),
     'probe_steps': Setting(
-        'Number of optimisation steps of a probe.', 'Evaluation', int, 1000,
+        'Number of optimisation steps of each probe.', 'Evaluation', int, 1000,
         lower=1),
     'split': Setting(
-        'Images to score on. validation is for tuning: probes are chosen by '
-        'one half of these images and scored on the other, and the result '
-        'goes to evaluation_validation.json.', 'Evaluation', default='test',
-        choices=('test', 'validation')),
+        'Split to score on. validation is for tuning: probes are selected on '
+        'one half of its images and scored on the other half, and the result '
+        'is written to evaluation_validation.json.', 'Evaluation',
+        default='test', choices=('test', 'validation')),
 }
 
 
@@ -83,7 +84,7 @@ def define_flags() -> None:
 
 
 def parse_ks(values: list[str]) -> tuple[int, ...]:
-  """The numbers of --ks, sorted; exits with 2 where they are none."""
+  """The numbers of --ks, sorted; exits with 2 if they are not numbers."""
   if not values or not all(v.isdigit() and int(v) > 0 for v in values):
     cli.bad_flag(
         f'expected --ks as comma-separated integers >= 1, got {values}')
@@ -107,14 +108,14 @@ def evaluate(
     data: the run's data set.
     vae_workdir: folder of a run of a VAE on the same data, or None.
     ks: numbers of images of evidence per group; None for 1 to 10, or for 1, 2
-      and 5 of an SVI model.
-    probe_steps: optimisation steps of a probe.
-    split: split to score on: 'test', or 'validation', of which probes are then
-      chosen by one half and scored on the other.
+      and 5 with an SVI model.
+    probe_steps: number of optimisation steps of each probe.
+    split: split to score on: 'test'; or 'validation', where probes are
+      selected on one half and scored on the other.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
-    What evaluation.json holds, or evaluation_validation.json.
+    The content of evaluation.json, or of evaluation_validation.json.
   """
   config, _ = read_run(workdir)
   models = _load_models(workdir, vae_workdir, step)
@@ -140,10 +141,11 @@ def evaluate(
 
 
 def _write(path: str, result: dict[str, Any]) -> None:
-  """Writes an evaluation; prints it where the disk does not take it."""
+  """Writes an evaluation; prints it when it cannot be written."""
   try:
     cli.write_atomically(path, json.dumps(result, indent=1) + '\n')
   except OSError as error:
+    # It took minutes to compute: do not lose the numbers.
     print(report.summary(result))
     raise UserError(
         f'cannot write {path}: {error.strerror}; free space or check its '
@@ -152,7 +154,7 @@ def _write(path: str, result: dict[str, Any]) -> None:
 
 def _load_models(workdir: str, vae_workdir: str | None, step: int | str
                  ) -> Models:
-  """The trained model, the same untrained, and the VAE if there is one."""
+  """The trained model, the same model untrained, and the VAE if given."""
   model, params = load_model(workdir, step)
   models = {'trained': (model, params)}
   if budget_of(model).has_untrained:

@@ -3,15 +3,14 @@
   python -m experiments.figures --workdir=runs/mnist5k-mlvae
   python -m experiments.figures --workdir=... --only=swap,interpolation
 
-Drawn from test images: swap (paper fig. 4), generation (5a), interpolation
-(5b), reconstruction (6a, 6b) and generalisation (1); of a VAE samples in place
-of the first two. Drawn from the run's files, where they are there: evidence
-(6c), factors and recognition (all from evaluation.json) and curves (from
-metrics.jsonl).
+Made of test images: swap (paper fig. 4), generation (5a), interpolation (5b),
+reconstruction (6a, 6b) and generalisation (1); for a VAE, samples replace the
+first two. Made of the run's files, if they exist: evidence (6c), factors and
+recognition (all from evaluation.json) and curves (from metrics.jsonl).
 
-swap.png shows the first grouped factor, swap_light.png a further one called
+swap.png shows the first grouped factor, swap_light.png another one called
 light. These accumulate the evidence of groups, the paper's strategy 2; in
-swap_strategy_1.png every image is encoded alone. Each PNG holds its caption as
+swap_strategy_1.png every image is encoded alone. Each PNG holds its caption in
 the text chunk "Description".
 """
 
@@ -35,15 +34,11 @@ from experiments.pictures.registry import PICTURES, draw_pictures
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.subject import Subject
 from experiments.runs.log import read_metrics
-from experiments.runs.workdir import (
-    load_data,
-    load_model,
-    parse_step,
-    require_workdir,
-)
+from experiments.runs.reading import load_data, load_model, parse_step
+from experiments.runs.workdir import require_workdir
 from mlvae_jax.model.model import Model
 
-# Of the run's log; the other charts are of its evaluation.
+# The only chart made of the run's log; the others are made of its evaluation.
 _CURVES = 'curves'
 NAMES = (*PICTURES, *CHARTS, _CURVES)
 
@@ -62,9 +57,9 @@ def main() -> None:
       only=only, step=parse_step(values['step']))
   if only and not paths:
     raise UserError(
-        f'nothing to draw of {", ".join(only)}: the model, the data or the '
-        f'files of {workdir} do not have it; leave --only out to draw what '
-        'they have')
+        f'cannot draw {", ".join(only)}: the model, the data or the files of '
+        f'{workdir} do not allow it; leave out --only to draw whatever they '
+        'allow')
   for path in paths:
     print(path)
 
@@ -73,7 +68,8 @@ def define_flags() -> None:
   """Defines the flags of this entry point."""
   options.define('workdir', 'data_dir', 'store_dir', 'step', 'data_changed')
   define('only', Setting(
-      f'Figures to draw, of {", ".join(NAMES)}.', 'Figures', tuple))
+      f'Figures to draw, separated by commas: {", ".join(NAMES)}. All by '
+      'default.', 'Figures', tuple))
 
 
 def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
@@ -83,7 +79,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
   Args:
     workdir: folder of the run.
     data: the run's data set.
-    only: which figures, of `NAMES`; by default all.
+    only: names of the figures to draw, from `NAMES`; None draws all.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
 
   Returns:
@@ -91,7 +87,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
 
   Raises:
     UserError: when the images or their groupings do not fit the model.
-    ValueError: when there is no figure of such a name.
+    ValueError: on an unknown name of a figure.
   """
   unknown = set(only or ()) - set(NAMES)
   if unknown:
@@ -104,6 +100,7 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
   os.makedirs(folder, exist_ok=True)
   cli.check_writable(folder)
   paths = []
+  # In a context: the caller's matplotlib keeps its own style.
   with matplotlib.rc_context(STYLE):
     for name, drawing in _draw(
         workdir, subject, [n for n in NAMES if n in (only or NAMES)]):
@@ -114,17 +111,17 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
 
 def _draw(workdir: str, subject: Subject, names: Sequence[str]
           ) -> Iterator[tuple[str, Drawing]]:
-  """The drawings that there are, one at a time: they are large."""
+  """The drawings that are possible, one at a time because they are large."""
   for name in names:
     if name in PICTURES:
-      if len(subject.images):
+      if len(subject.images):  # Few groups can leave the test split empty.
         yield from draw_pictures(name, subject)
     elif (drawing := _draw_chart(workdir, subject.model, name)) is not None:
       yield name, drawing
 
 
 def _draw_chart(workdir: str, model: Model, name: str) -> Drawing | None:
-  """A chart of the run's files; None where they do not have its numbers."""
+  """A chart of the run's files; None if they do not have its numbers."""
   if name == _CURVES:
     return curves.draw_curves(read_metrics(workdir), model)
   return draw_chart(name, read_evaluation(workdir), model)

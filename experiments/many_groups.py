@@ -1,12 +1,12 @@
-"""What a million groups cost: to start, in memory, and per batch.
+"""Measures what a million groups cost in start-up time, memory and per batch.
 
   python -m experiments.many_groups --groups=1000,1000000 --rows=10000000
 
-Synthetic: rows fall into groups at random, and have four pixels. Every number
-of groups is measured in a process of its own, whose peak of memory is told;
-so is each of three ways to go over the data: batches by one grouping, batches
-by two groupings, and training with a table of free posteriors (SVI), ten
-numbers for every group and for every row.
+The data are synthetic: rows of four pixels, in random groups. There are three
+parts: batches by one grouping, batches by two groupings, and training with
+tables of free posteriors (SVI), of ten dimensions for every group and every
+row. Each part and number of groups is measured in a process of its own, whose
+peak memory is reported.
 """
 
 from experiments import cli

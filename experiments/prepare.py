@@ -3,11 +3,12 @@
   python -m experiments.prepare --dataset=celeb --data_dir=FACES
 
 FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, a
-manifest.csv that names images and their groups, or what TFDS prepared. The
-same command resumes after an interruption, and says what is there once it is
-done; --verify reads the whole store against its checksums.
-`experiments.train` prepares by itself where it has to.
---tfds_dir=DIR also writes the images, encoded as they are, as a TFDS data set.
+manifest.csv that names images and their groups, or a data set prepared by
+TFDS. After an interruption the same command resumes; once the store is
+complete, it describes it. --verify checks the whole store against its
+checksums. `experiments.train` prepares a missing store by itself.
+--tfds_dir=DIR also writes the images, in their original encoding, as a TFDS
+data set.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def main() -> None:
   data = folder.open_images(config)
   if values['verify']:
     packed.verify_store(store_path(**folder.store_settings(config)))
-    print('every checksum is right')
+    print('all checksums are correct')
   sizes = data.offsets[1:] - data.offsets[:-1]
   print(f'images of {" x ".join(map(str, data.images.shape[1:]))}, '
-        f'{sizes.min()} to {sizes.max()} of a group, '
-        f'{(sizes > 1).sum():,} groups of more than one')
+        f'{sizes.min()} to {sizes.max()} per group, '
+        f'{(sizes > 1).sum():,} groups with more than one')
   for name, (ids, names) in data.others.items():
     print(f'also grouped by {name}: {len(names):,} groups, {(ids < 0).sum():,} '
           'images without a label')
@@ -67,7 +68,7 @@ def _write_tfds(config: Config, tfds_dir: str) -> None:
   bad = builder.info.metadata['num_bad_images']
   print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
         f'{builder.data_dir}'
-        + (f'; {bad:,} bad images passed over, see {packed.BAD_IMAGES} there'
+        + (f'; {bad:,} bad images skipped, see {packed.BAD_IMAGES} there'
            if bad else ''))
   print(f'open it with tfds.data_source({builder.name!r}, split=\'train\', '
         f'data_dir={str(builder.data_dir_root)!r})')
@@ -75,17 +76,19 @@ def _write_tfds(config: Config, tfds_dir: str) -> None:
 
 def define_flags() -> None:
   """Defines the flags of this entry point."""
+  # Only data sets that have a packed store can be prepared.
   settings.define('dataset', default='celeb', choices=tuple(folder.GROUPINGS))
   settings.define(*(name for name, setting in SETTINGS.items()
                     if setting.subject == DATA and name != 'dataset'))
   settings.define('factors', text=(
-      'Latent factors of the training to come, NAME:DIM:GROUPING,...: images '
-      'are sorted by the first grouping that is named.'))
+      'Latent factors of the training that follows, as NAME:DIM:GROUPING,...; '
+      'images are sorted by the first grouping that they name.'))
   define('verify', Setting(
-      'Whether to read the whole store to check it.', DATA, bool, False))
+      'Whether to check the whole store against its checksums.', DATA, bool,
+      False))
   define('tfds_dir', Setting(
-      'Folder under which to write the source as a TFDS data set '
-      '(array_record), too.', DATA, Path))
+      'Folder in which to also write the source as a TFDS data set '
+      '(array_record).', DATA, Path))
 
 
 if __name__ == '__main__':

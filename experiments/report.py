@@ -2,8 +2,8 @@
 
   python -m experiments.report --workdir=runs/mnist5k-mlvae
 
-It holds the numbers of evaluation.json, the figures with their captions, the
-configuration, and how to load the model. What is missing is named, with the
+It shows the numbers of evaluation.json, the figures with their captions, the
+configuration, and how to load the model. For each missing part it names the
 command that makes it.
 """
 
@@ -29,13 +29,14 @@ from experiments.evaluation.results import read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.pictures.registry import PICTURES
 from experiments.runs.log import read_metrics
-from experiments.runs.workdir import read_run, require_workdir
+from experiments.runs.reading import read_run
+from experiments.runs.workdir import require_workdir
 import mlvae_jax
 from mlvae_jax.model.model import Model
 
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
-_MAX_BAD_IMAGES = 20  # This many are named.
+_MAX_BAD_IMAGES = 20  # Millions may be bad; the report lists the first.
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -50,7 +51,7 @@ def define_flags() -> None:
 
 
 def write(workdir: str) -> str:
-  """Writes a run's report.html, whole or not at all.
+  """Writes a run's report.html, completely or not at all.
 
   Args:
     workdir: folder of the run.
@@ -90,13 +91,14 @@ def summary(evaluation: Evaluation) -> str:
   """The main numbers of evaluation.json as a table for the terminal.
 
   Args:
-    evaluation: what the file holds.
+    evaluation: content of the file.
 
   Returns:
     Lines of at most 79 characters: accuracies in %, chance, label accuracy by
-    code, numbers on groups never seen, ELBO per image, and what makes them
-    mean nothing.
+    code, numbers on groups never seen, ELBO per image, and warnings about
+    what makes these numbers meaningless.
   """
+  # One width for the first column, so that the sections' tables line up.
   codes = [row['code'] for row in evaluation.get('probes') or []]
   width = min(max([24, *map(len, codes)]), 36)
   lines = [line for section in SECTIONS
@@ -110,7 +112,7 @@ def summary(evaluation: Evaluation) -> str:
 
 
 def _intro(workdir: str, config: Config, model: Model) -> str:
-  """What was trained on what, in a paragraph."""
+  """A paragraph on the model and the data."""
   factors = ', '.join(
       f'{f.name} ({f.dim} dimensions, one code per {f.grouping or "image"})'
       for f in model.factors)
@@ -125,18 +127,19 @@ def _intro(workdir: str, config: Config, model: Model) -> str:
 
 
 def _warnings(evaluation: Evaluation) -> str:
-  """What makes the run, or its scores, mean nothing or little."""
+  """Warnings about what makes the run, or its scores, meaningless."""
   return '\n'.join(f'<p class="missing">Warning: {web.escape(line)}.</p>'
                    for line in evaluation.get('warnings') or [])
 
 
 def _plain_tables(results: Results) -> str:
-  """Rows that have no tables of their own, and charts of their sections."""
+  """Plain tables of rows whose section has no tables, and its charts."""
   shown = {key for section in SECTIONS if section.tables
            for key in section.keys}
   parts = []
   for name, rows in results.evaluation.items():
     if name not in shown | {'warnings'} and rows and isinstance(rows, list):
+      # A dict as an ordered set: columns in the order in which they come up.
       columns = list(dict.fromkeys(key for row in rows for key in row))
       heading = web.escape(name.replace('_', ' ').capitalize())
       parts.append(f'<h2>{heading}</h2>' + web.table(
@@ -148,7 +151,7 @@ def _plain_tables(results: Results) -> str:
 
 
 def _key_numbers(records: list[dict[str, Any]]) -> Pairs:
-  """Names and values of the speed and the steps of training."""
+  """Names and values of the speed and the number of steps of training."""
   keys = []
   rates = [r['images_per_second'] for r in records if 'images_per_second' in r]
   if rates:
@@ -161,23 +164,25 @@ def _key_numbers(records: list[dict[str, Any]]) -> Pairs:
 def _training(workdir: str, records: list[dict[str, Any]],
               figures: dict[str, str]) -> str:
   if not records:
-    return ('<p class="missing">There is no metrics.jsonl in this run; '
-            'training writes it.</p>')
+    return ('<p class="missing">This run has no metrics.jsonl, which training '
+            'writes.</p>')
   return figures.get('curves') or web.missing(
-      'The curves are not drawn', 'figures', workdir)
+      'The curves have not been drawn', 'figures', workdir)
 
 
 def _pictures(workdir: str, figures: dict[str, str]) -> str:
+  # By kind, then strategy 2 before strategy 1, then by factor: a file is named
+  # KIND[_FACTOR][_strategy_1].
   order = {kind: i for i, kind in enumerate(PICTURES)}
   names = sorted(set(figures) - {*CHARTS, 'curves'}, key=lambda name: (
       order.get(name.partition('_')[0], len(order)),
       name.endswith('_strategy_1'), name))
   return '\n'.join(figures[name] for name in names) or web.missing(
-      'There are no pictures of this run', 'figures', workdir)
+      'No pictures of this run have been drawn', 'figures', workdir)
 
 
 def _bad_images(workdir: str) -> str:
-  """How many images were passed over, and why the first of them were."""
+  """The number of images skipped, and the reasons for the first of them."""
   path, columns = os.path.join(workdir, _BAD_IMAGES), _BAD_IMAGE_COLUMNS
   if not os.path.exists(path):
     return ''
@@ -192,12 +197,12 @@ def _bad_images(workdir: str) -> str:
     return ''
   return (
       '<h2>Images that could not be used</h2>'
-      f'<p>{count:,} image{"s were" if count > 1 else " was"} passed over.'
+      f'<p>{count:,} image{"s were" if count > 1 else " was"} skipped.'
       f'{more}</p>' + web.table(columns, rows, words=True))
 
 
 def _parse_bad_image(line: str) -> dict[str, Any]:
-  """A line of bad_images.jsonl; what is no JSON object is shown as it is."""
+  """A line of bad_images.jsonl; a line that is not a JSON object as it is."""
   try:
     image = json.loads(line)
   except ValueError:
@@ -228,7 +233,7 @@ def _software() -> str:
   rows = [['Python', platform.python_version()],
           ['mlvae_jax', mlvae_jax.__version__]]
   rows += [[name, metadata.version(name)] for name in _PACKAGES]
-  return ('<p class="soft">As installed when this report was written.</p>'
+  return ('<p class="soft">Versions installed when this report was written.</p>'
           + web.table(['package', 'version'], rows, words=True))
 
 

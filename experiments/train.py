@@ -6,9 +6,10 @@
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
   python -m experiments.train --dataset=shapes     # drawn; see --hold_out
 
-The data set's preset gives every setting; flags override it. The same command
-again resumes what the workdir holds. With 10 + 10 dimensions on the digits,
-expect content to classify about 93 % of single images.
+The preset of the data set gives every setting; flags override it. Running the
+same command again resumes the run in the workdir. With 10 + 10 dimensions on
+the digits, expect a classifier to get about 93 % of single images right from
+their content.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning
 from experiments.runs import loop, processes
 from experiments.runs.build import make_model, make_stream
-from experiments.runs.workdir import check_vae, open_workdir
+from experiments.runs.reading import check_vae
+from experiments.runs.workdir import open_workdir
 from mlvae_jax.model.model import Model
 
 _FLAGS = {
     'epochs': Setting(
-        'Number of passes over the images, instead of --steps.', OPTIMISATION,
-        int, lower=1),
+        'Number of epochs to train, instead of --steps.', OPTIMISATION, int,
+        lower=1),
     'max_to_keep': Setting(
-        'Number of the newest checkpoints to keep, besides the best by '
-        'validation.', RUN, int, 2, lower=1),
+        'Number of newest checkpoints to keep, besides the one with the '
+        'highest validation ELBO.', RUN, int, 2, lower=1),
     'resume': Setting(
-        'Whether to resume what the workdir holds; if not, a workdir that '
+        'Whether to resume the run in the workdir; if false, a workdir that '
         'holds a run is refused.', RUN, bool, True),
     'eval': Setting('Whether to evaluate after training.', RUN, bool, True),
     'figures': Setting(
@@ -61,6 +63,7 @@ def main() -> None:
   processes.start(values)
   data, model = _load(config, values)
   if values['epochs'] is not None:
+    # Only the data say how many steps an epoch has.
     stream = make_stream(model, data.train, config)
     config = dataclasses.replace(
         config, steps=values['epochs'] * stream.steps_per_epoch)
@@ -74,6 +77,7 @@ def main() -> None:
       shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
     loop.train(workdir, config, model, data,
                max_to_keep=values['max_to_keep'])
+    # The others may exit now; the lock is held until the report is written.
     processes.part()
     if processes.is_first() and (values['eval'] or values['figures']):
       finish(workdir, data, values)
@@ -92,19 +96,21 @@ def define_flags() -> None:
 
 
 def config_from_flags(values: dict[str, Any]) -> Config:
-  """The preset of --dataset with the flags that were given on top.
+  """The preset of --dataset, overridden by the flags that were given.
 
   Args:
-    values: of the flags.
+    values: values of the flags by name.
 
   Returns:
-    The configuration; exits with 2 where a flag's value makes no sense.
+    The configuration. Exits with 2 when the value of a flag makes no sense.
   """
   with cli.checked_flags():
     datasets.check_fit(values['dataset'], given_settings(values))
     config = make_config(values)
     if values['steps'] is not None and values['epochs'] is not None:
       raise ValueError('give --steps or --epochs, not both')
+    # Finds bad values before the data are read. Their channels are not known
+    # yet, and do not matter here.
     model = library.make_model(
         config, (config.image_size, config.image_size, 1))
     library.make_train_config(config, model)
@@ -113,7 +119,7 @@ def config_from_flags(values: dict[str, Any]) -> Config:
 
 
 def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
-  """The data and the model, once it is clear that the job can be done."""
+  """The data and the model, after checking that the run is possible."""
   data = processes.together(lambda: datasets.load(config))
   model = processes.together(lambda: _make_model(config, data))
   processes.together(
@@ -127,25 +133,25 @@ def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
 
 
 def _make_model(config: Config, data: Splits) -> Model:
-  """The model for the data; exits with 2 where --factors does not fit them."""
+  """The model for the data; exits with 2 when --factors does not fit them."""
   with cli.checked_flags():
     return make_model(config, data)
 
 
 def _warn(config: Config, model: Model, data: Splits,
           values: dict[str, Any]) -> None:
-  """Prints what makes a run meaningless, and which flag does nothing."""
+  """Prints what makes a run meaningless, and which flag has no effect."""
   found = meaning.find_warnings(config, model, data)
   if values['celeb_top_k'] and not folder.store_manifest(config)['top_k']:
     found.append(
-        f'--celeb_top_k={config.celeb_top_k} does nothing: the images of '
+        f'--celeb_top_k={config.celeb_top_k} has no effect: the images of '
         f'{config.data_dir} have no search ranks')
   for warning in found:
     print(f'warning: {warning}', file=sys.stderr, flush=True)
 
 
 def finish(workdir: str, data: Splits, values: dict[str, Any]) -> None:
-  """Evaluates, draws and reports, as the flags ask for."""
+  """Evaluates, draws and writes the report, as far as the flags ask for it."""
   from experiments import evaluate, figures, report  # Slow to import.
 
   if values['eval']:

@@ -1,1 +1,1 @@
-"""What things cost: speed beside PyTorch, many groups, SVI."""
+"""Measurements of cost: speed against PyTorch, many groups, SVI."""

@@ -1,4 +1,5 @@
-"""What a million groups cost: to start, in memory, and per batch."""
+"""Measures what a million groups cost in start-up time, memory and per batch.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +28,19 @@ from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
 
 PARTS = ('one grouping', 'two groupings', 'SVI tables')
-_BATCHES, _CHUNK = 500, 20
+_BATCHES, _CHUNK = 500, 20  # Batches to draw; steps of training in a chunk.
 _SETTINGS = {'groups_per_batch': 32, 'max_group_size': 8}
 _SEED = 0
 
 
 class Cost(NamedTuple):
-  """What one way over the data costs.
+  """The cost of one part.
 
   Attributes:
-    start: seconds until the first batch, or step, is there.
-    each: milliseconds of a later one.
-    memory: peak of the process, in GB (10^9 bytes), data and JAX included.
+    start: seconds until the first batch, or step, is ready.
+    each: milliseconds per later batch, or step.
+    memory: peak memory of the process in GB (10^9 bytes), including the data
+      and JAX.
   """
 
   start: float
@@ -50,7 +52,7 @@ def main() -> None:
   """Reads the flags, measures and prints."""
   values = flags.FLAGS
   try:
-    numbers = [int(float(text)) for text in values.groups]
+    numbers = [int(float(text)) for text in values.groups]  # 1e6 is handy.
   except ValueError:
     numbers = []
   if not numbers or not all(0 < n <= values.rows for n in numbers):
@@ -68,21 +70,22 @@ def main() -> None:
 def define_flags() -> None:
   """Defines the flags of this entry point."""
   define('groups', Setting(
-      'Numbers of groups.', 'Measurement', tuple, ['1000', '1000000']))
+      'Numbers of groups to measure, separated by commas.', 'Measurement',
+      tuple, ['1000', '1000000']))
   define('rows', Setting(
-      'Number of rows.', 'Measurement', int, 10_000_000, lower=1))
+      'Number of rows of the data.', 'Measurement', int, 10_000_000, lower=1))
 
 
 def measure(part: str, num_groups: int, num_rows: int) -> Cost:
   """Measures one part in this process.
 
   Args:
-    part: one of `PARTS`.
-    num_groups: groups of each grouping.
-    num_rows: rows of all.
+    part: name of the part, one of `PARTS`.
+    num_groups: number of groups of each grouping.
+    num_rows: total number of rows.
 
   Returns:
-    Its cost.
+    The cost.
   """
   rng = np.random.default_rng(_SEED)
   sizes = np.bincount(
@@ -98,11 +101,13 @@ def measure(part: str, num_groups: int, num_rows: int) -> Cost:
     start, each = _stream(lambda: IndexStream(data, ('a', 'b'), **_SETTINGS))
   else:
     start, each = _tables(data)
+  # Linux counts it in KiB.
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   return Cost(start, each, peak / 1e9)
 
 
 def _stream(make) -> tuple[float, float]:
+  """Seconds to the first batch of a stream, and milliseconds per later one."""
   begin = time.perf_counter()
   stream = make()
   stream.batches(0, 1)
@@ -116,7 +121,7 @@ def _stream(make) -> tuple[float, float]:
 
 
 def _tables(data: GroupedImages) -> tuple[float, float]:
-  """Training of an SVI model."""
+  """Seconds to the first chunk of SVI training; milliseconds per later step."""
   begin = time.perf_counter()
   model = Model(ml_vae(10, 10, 'a'), data.images.shape[1:],
                 network=MLP((16,)), group_posterior=Free())
@@ -140,7 +145,8 @@ def _tables(data: GroupedImages) -> tuple[float, float]:
 
 
 def _alone(part: str, num_groups: int, num_rows: int) -> Cost:
-  """Measures in a new process."""
+  """Measures in a new process, because the peak memory never falls again."""
+  # Spawned: a fork would inherit the threads and the memory of JAX.
   context = multiprocessing.get_context('spawn')
   with context.Pool(1) as pool:
     return pool.apply(measure, (part, num_groups, num_rows))

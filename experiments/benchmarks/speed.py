@@ -1,4 +1,4 @@
-"""The benchmark: its flags, its parts in order, its table and file."""
+"""The benchmark: its flags, its parts in order, its table and its file."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _SUBJECT = 'Measurement'
 def main() -> None:
   """Reads the flags, measures, prints and writes."""
   parts, path, sizes, dtypes = _flag_values()
-  # Before JAX takes most of a GPU's memory: PyTorch needs some of it.
+  # By default JAX takes most of a GPU's memory, but PyTorch needs some of it.
+  # It has to be set before JAX starts.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   set_up_torch()
   print(f'{machine()}; synthetic images')
   if torch_device() is None:
-    print('no PyTorch beside it: pip install torch to compare, on a CPU or '
-          'one GPU')
+    print('without PyTorch: pip install torch to compare, on a CPU or one GPU')
   print(format_row(Row._fields))
   rows = []
   for row in measure(parts, flags.FLAGS.repeats, sizes, dtypes):
     print(format_row(row), flush=True)
     rows.append(row._asdict())
-    if path:  # A long measurement may be stopped.
+    if path:  # Every time, since a long measurement may be stopped.
       cli.write_atomically(path, json.dumps(
           {'machine': machine(), 'repeats': flags.FLAGS.repeats, 'rows': rows},
           indent=2) + '\n')
@@ -49,17 +49,17 @@ def main() -> None:
 def define_flags() -> None:
   """Defines the flags of this entry point."""
   define('only', Setting(
-      'Parts to measure.', _SUBJECT, tuple, list(PARTS)))
+      'Parts to measure, separated by commas.', _SUBJECT, tuple, list(PARTS)))
   define('images', Setting(
       'Numbers of images in a batch of training, rounded up to whole groups; '
       'by default 128 for conv and 256 for mlp.', _SUBJECT, tuple, []))
   define('dtypes', Setting(
-      'Types of numbers that networks compute with.', _SUBJECT, tuple,
+      'Floating-point types in which the networks compute.', _SUBJECT, tuple,
       ['float32']))
   define('repeats', Setting(
       'Number of measurements behind each median.', _SUBJECT, int, 5, lower=1))
   define('json', Setting(
-      'File to write the results to as well.', _SUBJECT, Path))
+      'File to which to also write the results, as JSON.', _SUBJECT, Path))
 
 
 def measure(parts: Sequence[str], repeats: int,
@@ -68,14 +68,14 @@ def measure(parts: Sequence[str], repeats: int,
   """The rows of the named parts, in the order of `PARTS`.
 
   Args:
-    parts: of `PARTS`.
+    parts: names of parts, from `PARTS`.
     repeats: number of measurements behind each median.
-    sizes: see `training.workloads`.
-    dtypes: see `training.workloads`.
+    sizes: numbers of images in a batch, see `training.workloads`.
+    dtypes: types of numbers, see `training.workloads`.
 
   Yields:
-    The rows. With loading, also how many times as fast as training it is;
-    with the machine, also how much of it training uses.
+    The rows. Loading is also compared with the speed of training, and the
+    machine with the part of it that training uses.
   """
   trained = []
   for kind in (kind for kind in _TRAINED if kind in parts):
@@ -100,7 +100,7 @@ def measure(parts: Sequence[str], repeats: int,
 def _of_machine(repeats: int, dtypes: Sequence[str],
                 trained: Sequence[tuple[training.Workload, Row]]
                 ) -> Iterator[Row]:
-  """What the machine can do, and what of that training used."""
+  """The speed of the machine, and the share of it that training used."""
   products = {}
   for dtype in dtypes:
     products[dtype] = roofline.multiply(repeats, dtype)
@@ -114,7 +114,7 @@ def _of_machine(repeats: int, dtypes: Sequence[str],
 
 def _flag_values() -> tuple[
     list[str], str | None, list[int | None], list[str]]:
-  """--only, --json, --images and --dtypes; exits where they make no sense."""
+  """--only, --json, --images and --dtypes; exits with 2 on a bad value."""
   values = flags.FLAGS
   if not values.only or not set(values.only) <= set(PARTS):
     cli.bad_flag(f'expected --only as a list of {", ".join(PARTS)}')
@@ -124,6 +124,6 @@ def _flag_values() -> tuple[
     cli.bad_flag('expected --images as a list of numbers from 1, got '
                  f'{",".join(values.images)}')
   if values.json and not os.path.isdir(os.path.dirname(values.json) or '.'):
-    raise cli.UserError(f'no folder for --json={values.json}; make it first')
+    raise cli.UserError(f'no folder for --json={values.json}; create it first')
   sizes = [int(text) for text in values.images] or [None]
   return values.only, values.json, sizes, values.dtypes

@@ -1,4 +1,4 @@
-"""ML-VAE against SVI: passes over the data, and the cost of a test image."""
+"""Compares ML-VAE and SVI: passes over the data, and cost per test image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from experiments.config.flags import Path, Setting, define
 from experiments.config.settings import RUN
 from experiments.pictures.sheets import BLUE, RED, STYLE, Drawing, save
 from experiments.runs.log import read_metrics
-from experiments.runs.workdir import (
+from experiments.runs.reading import (
     check_data,
     load_data,
     load_model,
@@ -39,7 +39,7 @@ from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 _STEPS = (3, 10, 30, 100, 300, 1000)
 _NUM_IMAGES = 1000
 _REPEATS = 5
-_DRAWS = 10  # Of the codes, for the ELBO.
+_DRAWS = 10  # Samples of the codes over which an ELBO is averaged.
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def define_flags() -> None:
   """Defines the flags of this entry point."""
   for name, what in (('mlvae', 'an ML-VAE'), ('svi', '--model=svi')):
     define(f'{name}_workdir', Setting(
-        f'Folder of the run of {what}.', RUN, Path, required=True))
+        f'Folder of a run of {what}.', RUN, Path, required=True))
   options.define('data_dir', 'data_changed')
 
 
@@ -74,9 +74,9 @@ def compare(mlvae_workdir: str, svi_workdir: str,
 
   Args:
     mlvae_workdir: workdir of a model with an encoder.
-    svi_workdir: workdir of a model without one.
-    data_dir: where the data are, if they have moved.
-    data_changed: 'refuse', or 'accept' other data than the runs recorded.
+    svi_workdir: workdir of a model without an encoder.
+    data_dir: folder of the data, if they have moved.
+    data_changed: 'refuse'; or 'accept' to take data other than those recorded.
     steps: numbers of steps of inference to try with the SVI model.
     num_images: number of test images.
 
@@ -85,8 +85,8 @@ def compare(mlvae_workdir: str, svi_workdir: str,
     rows of model, steps, milliseconds and ELBO per test image}.
 
   Raises:
-    UserError: when the runs are not of these kinds, or of different images,
-      or the data are not those of both.
+    UserError: when the runs are not of these kinds, are of different images,
+      or the data are not those that both recorded.
   """
   models = {'mlvae': load_model(mlvae_workdir),
             'svi': load_model(svi_workdir)}
@@ -99,7 +99,7 @@ def compare(mlvae_workdir: str, svi_workdir: str,
     check_data(
         mlvae_workdir, read_run(mlvae_workdir)[0], data.content)
   if models['mlvae'][0].image_shape != data.test.images.shape[1:]:
-    raise UserError('the two runs are of images of different shapes')
+    raise UserError('the two runs have images of different shapes')
   config, _ = read_run(svi_workdir)
   batch, num_groups = _test_batch(
       models['svi'][0], data.test, num_images, config.max_group_size)
@@ -113,7 +113,11 @@ def compare(mlvae_workdir: str, svi_workdir: str,
 
 def _test_batch(model: Model, test: GroupedImages, num_images: int,
                 group_size: int) -> tuple[Batch, dict[str, int]]:
-  """Test images of all groups alike, in sets of at most `group_size`."""
+  """Test images, equally many of each group, in sets of at most `group_size`.
+
+  The sets are the groups of the batch: in training, too, groups were pieces of
+  at most this size.
+  """
   share = max(1, num_images // test.num_groups)
   rows = np.concatenate([
       np.arange(start, min(stop, start + share))
@@ -125,6 +129,7 @@ def _test_batch(model: Model, test: GroupedImages, num_images: int,
     for label in np.unique(labels):
       here = np.flatnonzero(labels == label)
       rank[here] = np.arange(len(here)) // group_size
+    # A set is a pair of group and number of the piece; numbered from 0.
     _, ids[factor.name] = np.unique(
         np.stack([labels, rank]), axis=1, return_inverse=True)
   return Batch(
@@ -138,7 +143,7 @@ def _costs(models: dict[str, tuple[Model, Params]], batch: Batch,
            num_groups: dict[str, int], steps: tuple[int, ...]
            ) -> list[dict[str, Any]]:
   """ELBO and time per test image, of the encoder and of SVI."""
-  sizes = tuple(sorted(num_groups.items()))
+  sizes = tuple(sorted(num_groups.items()))  # Static, so hashable.
   model, params = models['mlvae']
   encode = jax.jit(model.encode)
   rows = [{'model': 'mlvae', 'steps': 0,
@@ -156,7 +161,7 @@ def _costs(models: dict[str, tuple[Model, Params]], batch: Batch,
 
 
 def _time(function: Callable[[], Any], batch: Batch) -> float:
-  """Median milliseconds per image of a function of a batch."""
+  """Median milliseconds per image of a function that processes a batch."""
   jax.block_until_ready(function())  # Compiles.
   seconds = []
   for _ in range(_REPEATS):
@@ -169,10 +174,11 @@ def _time(function: Callable[[], Any], batch: Batch) -> float:
 def _elbo(model: Model, params: Params, batch: Batch,
           num_groups: dict[str, int], free: dict[str, Normal] | None
           ) -> float:
-  """The ELBO per image, averaged over draws of the codes."""
+  """The ELBO per image, averaged over samples of the codes."""
   def one(key):
     return sum_terms(elbo_terms(
         model, params, key, batch, num_groups, free=free)).elbo()
+  # One after the other: with vmap all draws would be in memory at once.
   draws = jax.lax.map(one, jax.random.split(jax.random.key(1), _DRAWS))
   return float(draws.mean()) / len(batch.mask)
 
@@ -183,7 +189,7 @@ def _curve(workdir: str) -> list[dict[str, float]]:
 
 
 def summary(found: dict[str, Any]) -> str:
-  """The comparison as lines for the terminal."""
+  """The costs as a table for the terminal."""
   lines = ['inference      steps   ms per image   ELBO per test image']
   for row in found['costs']:
     lines.append(f'{row["model"]:12} {row["steps"]:7,} '
@@ -212,17 +218,19 @@ def draw(found: dict[str, Any]) -> Drawing:
                       textcoords='offset points', fontsize=6)
   values = [r['elbo_per_image'] for c in found['curves'].values() for r in c]
   if values:
+    # The first validations are so low that they would flatten the rest.
     high = max(values)
     passes.set_ylim(max(min(values), high - 60), high + 3)
   passes.set(title='Training', ylabel='validation ELBO, nats',
              xlabel='passes over the training images')
   cost.set(title='Inference', xscale='log', ylabel='test ELBO, nats',
            xlabel='milliseconds per image')
-  cost.margins(0.1)  # For the numbers beside the points.
+  cost.margins(0.1)  # Leaves room for the numbers next to the points.
   for ax in (passes, cost):
     ax.legend(loc='lower right')
   return Drawing(figure, (
-      'An encoder against free posteriors (SVI). Left: the ELBO per '
+      'An encoder compared with free posteriors (SVI). Left: the ELBO per '
       'validation image against passes over the training images. Right: the '
       'ELBO per test image that inference reaches, against the time it takes '
-      'per image; for SVI the numbers of steps of optimisation are given.'))
+      'per image; for SVI, the numbers next to the points are steps of '
+      'optimisation.'))

@@ -1,1 +1,1 @@
-"""Starting runs elsewhere: on TPU VMs and on SLURM."""
+"""Starting runs on other machines: TPU VMs and SLURM clusters."""

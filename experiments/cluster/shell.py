@@ -1,4 +1,4 @@
-"""Runs commands, or with a dry run shows them."""
+"""Runs commands, or only shows them in a dry run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from experiments.cli import UserError
 class Shell:
   """Runs commands one after the other; each is shown first.
 
-  Arguments reach a command as they are: no shell parses them.
+  Arguments reach a command unchanged: no shell parses them.
 
   Attributes:
-    dry_run: whether to show commands only.
+    dry_run: whether to show commands without running them.
   """
 
   def __init__(self, dry_run: bool):
@@ -27,11 +27,12 @@ class Shell:
 
     Args:
       command: program and arguments.
-      stdin: text that it reads, which is shown as well.
+      stdin: text for the command to read, which is shown as well.
 
     Raises:
       UserError: when the program is missing, or fails.
     """
+    # Flushed, to stay ahead of the output that the command itself prints.
     print(f'$ {shlex.join(command)}', flush=True)
     if stdin is not None:
       print(''.join(f'| {line}\n' for line in stdin.splitlines()), end='',
@@ -40,15 +41,15 @@ class Shell:
       self._start(command, input=stdin)
 
   def ask(self, command: Sequence[str], dry_answer: str) -> str:
-    """What a command prints, on one line.
+    """The output of a command that prints one line.
 
     Args:
       command: program and arguments.
-      dry_answer: given in a dry run, which shows the command.
+      dry_answer: answer in a dry run, which only shows the command.
 
     Returns:
-      Its output; 'NOT_FOUND' where it fails because what it was asked about
-      does not exist; '' after other failures, which may be temporary.
+      The output; 'NOT_FOUND' if the command fails because the thing it asks
+      about does not exist; '' after other failures, which may be temporary.
     """
     if self.dry_run:
       print(f'$ {shlex.join(command)}')
@@ -56,6 +57,7 @@ class Shell:
     try:
       return self._start(command, capture_output=True).stdout.strip()
     except UserError as error:
+      # gcloud says both NOT_FOUND and 'not found'.
       is_missing = 'not_found' in str(error).lower().replace(' ', '_')
       return 'NOT_FOUND' if is_missing else ''
 
@@ -63,7 +65,7 @@ class Shell:
              ) -> subprocess.CompletedProcess:
     if shutil.which(command[0]) is None:
       raise UserError(
-          f'there is no {command[0]} here; install it, or look at the '
+          f'{command[0]} is not installed here; install it, or see the '
           'commands with --dry_run')
     done = subprocess.run(command, text=True, check=False, **options)
     if done.returncode:

@@ -1,8 +1,8 @@
 """Training on a SLURM cluster, by sbatch: one process per GPU.
 
-JAX finds the other processes by SLURM's variables. Before the time is up
-SLURM sends SIGTERM: training saves, ends with 143, and the job is queued
-again, as it is after a node was lost.
+JAX finds the other processes through SLURM's variables. Before the time limit
+SLURM sends SIGTERM: training saves and ends with 143, and the job is queued
+again, as it is after the loss of a node.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import sys
 
 from experiments.cluster.shell import Shell
 
-_SAVED = 128 + 15  # Exit code of training that SIGTERM has ended.
+_SAVED = 128 + 15  # Exit code of training that SIGTERM ended after a save.
 
 
 @dataclasses.dataclass(frozen=True)
 class Slurm:
-  """A job of some nodes, each with GPUs.
+  """A job on some nodes, each with GPUs.
 
   Attributes:
-    shell: what runs sbatch.
+    shell: shell that runs sbatch.
     name: name of the job.
     partition: partition of the job; None for the cluster's default.
     account: account of the job; None for the user's default.
     nodes: number of nodes.
-    gpus_per_node: number of GPUs in a node, with a process each; 0 is one
-      process a node, on its CPUs.
-    time_limit: time limit as SLURM takes it, '8:00:00'; None for the
-      partition's.
-    setup: shell command before training: modules, environments.
-    log: file of the output.
+    gpus_per_node: number of GPUs per node, with one process each; 0 runs one
+      process per node on its CPUs.
+    time_limit: time limit as SLURM takes it, such as '8:00:00'; None for that
+      of the partition.
+    setup: shell command to run before training, which loads modules or an
+      environment.
+    log: path of the file for the output.
   """
 
   shell: Shell
@@ -48,6 +49,8 @@ class Slurm:
 
   def run(self, arguments: Sequence[str]) -> None:
     """Submits the job."""
+    # A job that is queued again appends to the log of its first part. The
+    # signal comes 120 seconds ahead, which is time to finish a chunk and save.
     options = [
         f'--job-name={self.name}', f'--nodes={self.nodes}',
         f'--ntasks-per-node={max(1, self.gpus_per_node)}',
@@ -65,10 +68,12 @@ class Slurm:
     """The batch script."""
     train = shlex.join([
         sys.executable, '-u', '-m', 'experiments.train', *arguments])
+    # --kill-on-bad-exit=0: the first process to end with 143 must not take
+    # those down that are still saving.
     return '\n'.join([
         '#!/bin/bash', *filter(None, [self.setup]),
         f'srun --kill-on-bad-exit=0 {train}', 'code=$?',
-        '# Saved before the time was up: the same job resumes.',
+        '# Saved before the time limit: the same job resumes.',
         f'if [ $code -eq {_SAVED} ]; then',
         '  scontrol requeue "$SLURM_JOB_ID"', 'fi', 'exit $code', ''])
 
@@ -79,6 +84,7 @@ class Slurm:
 
   def stop(self) -> None:
     """Asks training to save and end."""
+    # Only to the steps, the processes of training, not to the batch script.
     self.shell.run(['scancel', '--signal=TERM', f'--jobname={self.name}'])
 
   def delete(self) -> None:

@@ -1,8 +1,8 @@
 """Training on Cloud TPU VMs, by gcloud: from creating them to deleting them.
 
-Every worker of a slice runs the same command; JAX finds the others itself.
-The command runs in a session of its own, so that it outlives the connection,
-and leaves its exit code in a file.
+Every worker of a slice runs the same command, and JAX finds the other workers
+by itself. The command runs in a session of its own, so that it outlives the
+connection, and leaves its exit code in a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from experiments.cluster.shell import Shell
 _ROOT = pathlib.Path(__file__).parents[2]
 _SOURCES = ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE',
             'mlvae_jax', 'experiments')
-_FOLDER = 'mlvae_jax_run'  # In the home of every worker.
+_FOLDER = 'mlvae_jax_run'  # In the home folder of every worker.
+# States after which a node has to be created again.
 _GONE = ('PREEMPTED', 'TERMINATED', 'STOPPED', 'NOT_FOUND')
 
 
@@ -30,16 +31,17 @@ class Tpu:
   """A TPU VM, or a slice of several.
 
   Attributes:
-    shell: what runs gcloud.
-    name: name of the node, and with `queued` of its queued resource.
+    shell: shell that runs gcloud.
+    name: name of the node, and with `queued` also of its queued resource.
     zone: zone of the node.
     project: project of the node; None for gcloud's default.
-    accelerator_type: type and size of the node, as v4-8, v5litepod-16.
-    runtime_version: image of its workers.
-    spot: whether it may be preempted at any time, and is cheaper.
-    queued: whether to ask for a queued resource, and wait for it.
-    setup: shell command on every worker after the installation: mounts, data.
-    poll_seconds: seconds between looks at what is waited for.
+    accelerator_type: type and size of the node, such as v4-8, v5litepod-16.
+    runtime_version: disk image of its workers.
+    spot: whether the node is a cheaper one that may be preempted at any time.
+    queued: whether to request a queued resource, and wait for it.
+    setup: shell command to run on every worker after the installation, which
+      mounts disks or fetches data.
+    poll_seconds: number of seconds between status checks while waiting.
   """
 
   shell: Shell
@@ -54,7 +56,7 @@ class Tpu:
   poll_seconds: float
 
   def create(self) -> None:
-    """Creates the node, by a queued resource if that is wanted."""
+    """Creates the node, as a queued resource if `queued`."""
     kind = [f'--accelerator-type={self.accelerator_type}']
     if self.spot:
       kind.append('--spot')
@@ -66,12 +68,13 @@ class Tpu:
     self.shell.run(self._gcloud(
         'queued-resources', 'create', self.name, f'--node-id={self.name}',
         f'--runtime-version={self.runtime_version}', *kind))
+    # '' is a failure of gcloud that may be temporary, and so no reason to stop.
     while (state := self.shell.ask(
         self._gcloud('queued-resources', 'describe', self.name,
                      '--format=value(state.state)'), 'ACTIVE')) != 'ACTIVE':
       if state in ('FAILED', 'SUSPENDED'):
         raise UserError(
-            f'the queued resource {self.name} is {state}; delete it, and try '
+            f'the queued resource {self.name} is {state}; delete it and try '
             'another --zone or --accelerator_type')
       print(f'{self.name} is {state}', flush=True)
       time.sleep(self.poll_seconds)
@@ -91,7 +94,7 @@ class Tpu:
     self.shell.run(self._gcloud(
         'tpu-vm', 'scp', archive, f'{self.name}:mlvae_jax.tar.gz',
         '--worker=all'))
-    # The workers' own Python may be too old; uv brings one.
+    # The workers' own Python may be too old; uv installs another one.
     self._on_workers(
         f'mkdir -p {_FOLDER}/source',
         f'tar --extract --gzip --file=mlvae_jax.tar.gz '
@@ -108,6 +111,8 @@ class Tpu:
     train = shlex.join([
         'env/bin/python', '-u', '-m', 'experiments.train', *arguments])
     job = f'{train} > train.log 2>&1; echo $? > train.exit'
+    # The old exit code goes first, or `watch` would take it for the new one.
+    # Without setsid and the redirections ssh would wait, or take the job down.
     self._on_workers(
         f'cd {_FOLDER}', 'rm -f train.exit',
         f'setsid nohup sh -c {shlex.quote(job)} < /dev/null > /dev/null 2>&1 &'
@@ -120,9 +125,9 @@ class Tpu:
         worker='0')
 
   def watch(self, arguments: Sequence[str]) -> None:
-    """Waits for the end of training; after a preemption starts it again.
+    """Waits for the end of training; starts it again after a preemption.
 
-    The workdir has to outlive the node: in a bucket, or on a file server.
+    The workdir has to outlive the node, in a bucket or on a file server.
 
     Args:
       arguments: flags of training.
@@ -135,6 +140,8 @@ class Tpu:
           'tpu-vm', 'describe', self.name, '--format=value(state)'), 'READY')
       if state in _GONE:
         print(f'{self.name} is {state}; creating it again', flush=True)
+        # A preempted node still has its name, and so has a queued resource
+        # whose node is gone.
         if state != 'NOT_FOUND' or self.queued:
           self.delete()
         self.create()
@@ -146,7 +153,7 @@ class Tpu:
         if code == '0':
           print('training has ended', flush=True)
           return
-        if code.isdigit():
+        if code.isdigit():  # '' while training runs.
           raise UserError(
               f'training ended with {code}; see --do=logs, then resume with '
               '--do=run')

@@ -1,8 +1,8 @@
 """One way to declare a flag: type, default, choices, bounds, help, subject.
 
 A setting of a run is a field of a dataclass, declared by `setting`; any other
-flag is a `Setting` as it stands. Either becomes an absl flag by `define`.
-`--help` lists flags by subject.
+flag is declared directly as a `Setting`. `define` turns either into an absl
+flag. `--help` lists flags by subject.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ Path = NewType('Path', str)  # A file or folder; see `expand_path`.
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What there is to say about a flag, or a setting of a run.
+  """The declaration of a flag, or of a setting of a run.
 
   Attributes:
-    text: the help: sentences, the first with a noun that says what it is.
-    subject: heading under which `--help` and the docs list it.
-    type: str, int, float, bool, `Path`, or a tuple of these: values that are
-      separated by commas, which arrive as texts.
-    default: the value where none is given.
-    choices: the values of a str that are allowed; () for any.
-    lower: the smallest value of a number that is allowed; None for any.
-    upper: the largest one.
-    required: whether it has to be given.
+    text: help text in sentences, the first of which starts with a noun that
+      says what the value is.
+    subject: heading under which `--help` and the docs list the flag.
+    type: str, int, float, bool, `Path`, or a tuple of these for values
+      separated by commas, which arrive as strings.
+    default: value of a flag that is not given.
+    choices: allowed values of a str; () allows any.
+    lower: smallest allowed number; None allows any.
+    upper: largest allowed number; None allows any.
+    required: whether the flag must be given.
   """
 
   text: str
@@ -50,9 +51,9 @@ def setting(default: Any, text: str, subject: str, **rest: Any) -> Any:
   """Declares a field of a dataclass; its annotation is the type.
 
   Args:
-    default: the field's default.
-    text: see `Setting`.
-    subject: see `Setting`.
+    default: default value of the field.
+    text: help text, see `Setting`.
+    subject: heading, see `Setting`.
     **rest: choices, lower and upper of `Setting`.
 
   Returns:
@@ -63,7 +64,8 @@ def setting(default: Any, text: str, subject: str, **rest: Any) -> Any:
 
 
 def settings_of(cls: type) -> dict[str, Setting]:
-  """The settings that a dataclass declares, in its order."""
+  """The settings that a dataclass declares, in the order of its fields."""
+  # Annotations are strings until `get_type_hints` evaluates them.
   types_of = typing.get_type_hints(cls)
   return {
       field.name: dataclasses.replace(
@@ -77,10 +79,11 @@ def define(name: str, declared: Setting,
   """Defines an absl flag.
 
   Args:
-    name: of the flag, without dashes.
-    declared: what it is.
-    flag_values: where to define it.
+    name: name of the flag, without dashes.
+    declared: its declaration.
+    flag_values: registry in which to define it.
   """
+  # As its module name the subject groups the flag in absl's help.
   where = {'flag_values': flag_values, 'module_name': declared.subject,
            'required': declared.required}
   what = name, declared.default
@@ -98,17 +101,18 @@ def define(name: str, declared: Setting,
   elif declared.type is str:
     flags.DEFINE_string(*what, declared.text, **where)
   else:
+    # Elements stay strings: a bad one is reported with the setting's own form.
     flags.DEFINE_list(*what, declared.text, **where)
 
 
 def expand_path(path: str | None) -> str | None:
-  """The absolute path of one that may hold ~ and $VARIABLES.
+  """The absolute form of a path that may contain ~ and $VARIABLES.
 
   Args:
-    path: as the user gave it; None and '' stay as they are.
+    path: path as the user gave it; None and '' are returned unchanged.
 
   Returns:
-    The path from the root.
+    The absolute path.
   """
   if not path:
     return path
@@ -120,7 +124,7 @@ class HelpFlag(flags.BooleanFlag):
 
   def __init__(self, name: str, short_name: str | None = None):
     super().__init__(name, False, 'Show this help.', short_name,
-                     allow_override=True)  # It replaces absl's own.
+                     allow_override=True)  # Replaces absl's own flag.
 
   def parse(self, argument: str | bool) -> None:
     """Prints and exits, unless the argument is false."""
@@ -134,7 +138,8 @@ class HelpFlag(flags.BooleanFlag):
 
 def help_by_subject(flag_values: flags.FlagValues) -> str:
   """The help of the flags that `define` has defined, under their subjects."""
-  # To absl, a subject is a module; real ones are in packages, with a dot.
+  # To absl a subject is a module. Real modules are in packages, so their names
+  # contain a dot; their flags are for --helpfull.
   return '\n'.join(
       flag_values.module_help(subject)
       for subject in flag_values.flags_by_module_dict() if '.' not in subject)
@@ -151,7 +156,7 @@ class _PathParser(flags.ArgumentParser):
 
 
 def _without_none(kind: Any) -> Any:
-  """The other type of `X | None`; the type itself where it is none."""
+  """The type X of `X | None`; any other type itself."""
   if typing.get_origin(kind) in (types.UnionType, typing.Union):
     kind, = (one for one in typing.get_args(kind) if one is not type(None))
   return kind

@@ -11,22 +11,22 @@ from experiments.config.settings import SETTINGS, Config
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-  """The settings that were given as flags; the others are None."""
+  """The settings that the user gave as flags; the flags of others are None."""
   return {name: value for name, value in values.items()
           if name in SETTINGS and value is not None}
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-  """The preset of --dataset with the flags that were given on top.
+  """The preset of --dataset, overridden by the flags that were given.
 
   Args:
-    values: of the flags, by name; None where one was not given.
+    values: values of the flags by name; None for a flag that was not given.
 
   Returns:
     The configuration.
 
   Raises:
-    ValueError: where values make no sense, or not together.
+    ValueError: when a value, or a combination of values, makes no sense.
   """
   preset = PRESETS[values['dataset']]
   given = given_settings(values)
@@ -36,8 +36,11 @@ def make_config(values: Mapping[str, Any]) -> Config:
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):
-    # The preset's penalties need groups, and an encoder.
+    # The preset's penalties need groups, and an encoder. Given penalties stay,
+    # and are then reported as unfit.
     given = {'penalties': ''} | given
+  # A VAE has no groups, so its batch size is one setting; otherwise it is
+  # another way to give groups_per_batch.
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':
     if 'groups_per_batch' in given:
       raise ValueError('give --batch_size or --groups_per_batch, not both')
@@ -48,12 +51,12 @@ def make_config(values: Mapping[str, Any]) -> Config:
 
 
 def _groups_per_batch(batch_size: int, max_group_size: int) -> int:
-  """Groups a step; a ValueError where not even one fits."""
+  """Number of groups in a step; a ValueError when not even one fits."""
   if batch_size < max_group_size:
     raise ValueError(
-        f'--batch_size={batch_size} does not hold a group of --max_group_size='
-        f'{max_group_size} images; give a larger --batch_size or a smaller '
-        '--max_group_size')
+        f'--batch_size={batch_size} is too small for a group of '
+        f'--max_group_size={max_group_size} images; give a larger --batch_size '
+        'or a smaller --max_group_size')
   return batch_size // max_group_size
 
 
@@ -70,6 +73,6 @@ def _fractions(values: Sequence[str]) -> tuple[float, float]:
   shares = _numbers('split_fractions', values, float)
   if len(shares) != 2 or not (min(shares) > 0 and sum(shares) < 1):
     raise ValueError(
-        'expected --split_fractions as the shares of validation and test, '
-        'above 0 and together below 1, got ' + ','.join(values))
+        'expected --split_fractions as the fractions for validation and test, '
+        'each above 0 and together below 1, got ' + ','.join(values))
   return shares

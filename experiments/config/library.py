@@ -1,4 +1,4 @@
-"""What the library takes, made of the settings of a run."""
+"""Builds what the library takes from the settings of a run."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   """
   factors = factors_lib.parse_factors(config.factors)
   if config.model == 'vae':
+    # The same total dimension, so that a VAE is a fair comparison.
     factors = factors_lib.vae(sum(f.dim for f in factors))
   if config.subsampling == 'unbiased':
     _check_unbiased(config, {f.grouping for f in factors} - {None})
@@ -41,18 +42,20 @@ def _check_unbiased(config: Config, groupings: set[str]) -> None:
   """Raises a ValueError where --subsampling=unbiased is impossible."""
   if config.model == 'svi':
     raise ValueError(
-        '--subsampling=unbiased is for groups whose posteriors are made of the '
-        'images drawn; those of --model=svi are of whole groups, and have no '
-        'such bias; use --subsampling=paper')
+        '--subsampling=unbiased is for groups whose posteriors are computed '
+        'from the images drawn; --model=svi has one posterior per whole group, '
+        'so there is no such bias; use --subsampling=paper')
   if not groupings:
     raise ValueError('--subsampling=unbiased needs a grouped factor; name a '
                      'grouping in --factors')
   if len(groupings) > 1:
     raise ValueError(
         '--subsampling=unbiased supports only one grouping: it draws evidence '
-        'and likelihood of a group apart, and with several groupings the '
+        'and likelihood of a group separately, and with several groupings the '
         'evidence of one group would be the likelihood of another; use '
         '--subsampling=paper, or one grouping in --factors')
+  # Both halves are drawn from a whole group, not from a piece of it, and a
+  # single image cannot be halved.
   if config.visit != 'groups' or config.max_group_size < 2:
     raise ValueError('--subsampling=unbiased needs --visit=groups and a '
                      '--max_group_size of at least 2')
@@ -69,7 +72,7 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
     The settings.
 
   Raises:
-    ValueError: on weights that cannot be read, or unknown names.
+    ValueError: on weights that cannot be parsed, or unknown names.
   """
   return TrainConfig(
       learning_rate=config.learning_rate, seed=config.seed,

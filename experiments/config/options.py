@@ -12,22 +12,23 @@ from experiments.config.settings import DATA, RUN, SETTINGS
 OPTIONS = {
     'workdir': Setting('Folder of the run.', RUN, Path),
     'step': Setting(
-        'Checkpoint to use: latest, best (by the ELBO of the validation '
-        'images), or the number of a step that was kept.', RUN,
+        'Checkpoint to use: latest, best (the one with the highest validation '
+        'ELBO), or the number of a step whose checkpoint was kept.', RUN,
         default='latest'),
     'vae_workdir': Setting(
-        'Folder of the run of a VAE on the same data, to compare with.', RUN,
+        'Folder of a run of a VAE on the same data, used for comparison.', RUN,
         Path),
+    # These two override what the run recorded, rather than declare it.
     'data_dir': dataclasses.replace(
         SETTINGS['data_dir'],
         text='Folder or file that holds the data set, if it has moved.'),
     'store_dir': dataclasses.replace(
         SETTINGS['store_dir'],
-        text='Folder where packed images are kept, if they have moved.'),
+        text='Folder where packed images are kept, if it has moved.'),
     'data_changed': Setting(
-        'What to do if the data have changed since the run recorded them: '
-        'refuse (stop with an error), or accept the data as they are now and '
-        'record them.', DATA, default='refuse', choices=('refuse', 'accept')),
+        'Response to data that have changed since the run recorded them: '
+        'refuse stops with an error, accept takes the data as they are now and '
+        'records them.', DATA, default='refuse', choices=('refuse', 'accept')),
 }
 
 
@@ -35,8 +36,8 @@ def define(*names: str, **changes: Any) -> None:
   """Defines shared flags.
 
   Args:
-    *names: of the flags, as in `OPTIONS`.
-    **changes: what these flags declare otherwise, see `flags.Setting`.
+    *names: names of the flags, as in `OPTIONS`.
+    **changes: attributes of `flags.Setting` to override for these flags.
   """
   for name in names:
     flags.define(name, dataclasses.replace(OPTIONS[name], **changes))

@@ -1,4 +1,4 @@
-"""One preset per data set; flags override its values."""
+"""One preset per data set; flags override a preset's values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ PRESETS = {
         penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
     'shapes': Config(
-        # Every shape and every colour is trained on with nine others.
+        # One combination per shape and per colour: the model trains on each
+        # of them with the other nine.
         dataset='shapes', image_size=32, hold_out=(
             'circle+red,square+orange,triangle+purple,star+yellow,cross+green,'
             'ring+blue,heart+pink,moon+cyan,arrow+brown,bar+black'),

@@ -22,6 +22,7 @@ from mlvae_jax.model.model import DTYPES
 from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
 from mlvae_jax.objective.penalties.registry import PENALTIES
 
+# Headings; absl takes them for modules, so they must not contain a dot.
 DATA, SPLITS, MODEL, OPTIMISATION, BATCHES, OBJECTIVE, RUN = (
     'Data', 'Splits', 'Model', 'Optimisation', 'Batches', 'Objective', 'Run')
 
@@ -30,16 +31,20 @@ DATA, SPLITS, MODEL, OPTIMISATION, BATCHES, OBJECTIVE, RUN = (
 class Config:
   """Everything that determines a run, as config.json holds it."""
 
-  dataset: str = setting('mnist5k', 'Data set, and its preset.', DATA)
+  # The defaults are the preset mnist5k. A run made before a field existed is
+  # read with its default, so that has to stay what the code did before.
+  dataset: str = setting(
+      'mnist5k', 'Name of the data set, which also selects the preset.', DATA)
   data_dir: Path | None = setting(
-      None, 'Folder or file that holds the data set, if it needs any.', DATA)
+      None, 'Folder or file that holds the data set, for data sets that need '
+      'one.', DATA)
   store_dir: Path | None = setting(
       None, 'Folder where packed images are kept; ~/.cache/mlvae_jax by '
       'default.', DATA)
   read_as: str = setting(
-      'auto', 'Way to read --data_dir where there are several; auto takes the '
-      'first of these that it finds: a manifest.csv, a data set of TFDS, .tsv '
-      'files of MS-Celeb-1M, a folder per group.', DATA,
+      'auto', 'Format in which --data_dir is read; auto takes the first of '
+      'these that it finds: a manifest.csv, a data set of TFDS, .tsv files of '
+      'MS-Celeb-1M, a folder per group.', DATA,
       choices=('auto', 'folders', 'manifest', 'tsv', 'tfds'))
   group_level: int = setting(
       0, 'Level of the folder that names an image\'s group; 1 is the first '
@@ -49,112 +54,121 @@ class Config:
       28, 'Width and height of the images in pixels, for data sets that '
       'resize.', DATA, lower=4, upper=1024)
   resize: str = setting(
-      'squeeze', 'Treatment of images that are not square: squeeze ignores '
-      'proportions, crop takes the central square, pad adds black.', DATA,
+      'squeeze', 'Method of making images square: squeeze ignores their '
+      'proportions, crop keeps the central square, pad adds black.', DATA,
       choices=('squeeze', 'crop', 'pad'))
   black: float | None = setting(
-      None, 'Value that is black in float, 16-bit and 32-bit images; 0 by '
-      'default.', DATA)
+      None, 'Pixel value that stands for black in float, 16-bit and 32-bit '
+      'images; 0 by default.', DATA)
   white: float | None = setting(
-      None, 'Value that is white in float, 16-bit and 32-bit images; 1 by '
-      'default for float, 65,535 for integers.', DATA)
+      None, 'Pixel value that stands for white in float, 16-bit and 32-bit '
+      'images; 1 by default for float, 65,535 for integers.', DATA)
   celeb_top_k: int = setting(
-      0, 'Number of top-ranked images of a TSV to keep per identity; 0 keeps '
-      'all.', DATA, lower=0)
+      0, 'Number of top-ranked images to keep per identity of a TSV file; 0 '
+      'keeps all.', DATA, lower=0)
   on_bad_image: str = setting(
-      'skip', 'Treatment of images that cannot be used: skip passes over them, '
-      'fail stops at the first.', DATA, choices=('skip', 'fail'))
+      'skip', 'Response to images that cannot be used: skip continues without '
+      'them, fail stops at the first.', DATA, choices=('skip', 'fail'))
   split_by: str = setting(
-      'image', 'What is split into training, validation and test: single '
+      'image', 'Unit that is assigned to training, validation or test: single '
       'images, or whole groups.', SPLITS, choices=('image', 'group'))
+  # None, because the default depends on split_by.
   split_fractions: tuple[float, float] | None = setting(
-      None, 'Shares of validation and test: by default 0.1 and 0.1 of the '
+      None, 'Fractions for validation and test: by default 0.1 and 0.1 of the '
       'images, or with --split_by=group 0.25 and 0.25 of the groups.', SPLITS)
   num_images: int = setting(
-      25_000, 'Number of images of --dataset=shapes, in all splits together.',
+      25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)
   hold_out: str = setting(
       '', 'Combinations of --dataset=shapes held out for testing: '
-      'VALUE+VALUE,..., as in triangle+purple,star; none if empty.', SPLITS)
+      'VALUE+VALUE,..., such as triangle+purple,star; none if empty.', SPLITS)
   model: str = setting(
       'mlvae', 'Kind of model; svi has free posteriors in place of an '
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))
   factors: str = setting(
-      'content:10:digit,style:10', 'Latent factors: NAME:DIM[:GROUPING],...; a '
-      'VAE joins their dimensions into one.', MODEL)
+      'content:10:digit,style:10', 'Latent factors as NAME:DIM[:GROUPING],...; '
+      '--model=vae merges them into one factor with the sum of their '
+      'dimensions.', MODEL)
   likelihood: str = setting(
-      'learned_gaussian', 'Likelihood of a pixel, p(x | z).', MODEL,
-      choices=tuple(LIKELIHOODS))
+      'learned_gaussian', 'Likelihood of a pixel given the codes, p(x | z).',
+      MODEL, choices=tuple(LIKELIHOODS))
   sigma: float = setting(
       0.15, 'Standard deviation of --likelihood=gaussian.', MODEL, lower=1e-3)
   network: str = setting(
-      'mlp', 'Kind of network.', MODEL, choices=tuple(NETWORKS))
+      'mlp', 'Architecture of encoder and decoder.', MODEL,
+      choices=tuple(NETWORKS))
   channels: tuple[int, ...] = setting(
-      (32, 64, 128, 256), 'Channels of the encoder\'s convolutions.', MODEL)
+      (32, 64, 128, 256), 'Numbers of channels of the encoder\'s convolutions; '
+      'the decoder has them in reverse.', MODEL)
   norm_groups: int = setting(
-      0, 'Number of groups of channels in a group norm; 0 for no norm.', MODEL,
-      lower=0)
+      0, 'Number of channel groups for group normalisation; 0 disables it.',
+      MODEL, lower=0)
   hidden_sizes: tuple[int, ...] = setting(
-      (500,), 'Units of the encoder\'s fully connected layers.', MODEL)
+      (500,), 'Numbers of units of the encoder\'s fully connected layers; the '
+      'decoder has them in reverse.', MODEL)
   activation: str = setting(
       'tanh', 'Activation function of the hidden layers.', MODEL,
       choices=tuple(ACTIVATIONS))
   dtype: str = setting(
-      'float32', 'Type of numbers that the networks compute with; parameters, '
-      'evidence and losses are float32.', MODEL, choices=DTYPES)
+      'float32', 'Floating-point type in which the networks compute; '
+      'parameters, evidence and losses stay in float32.', MODEL,
+      choices=DTYPES)
   steps: int = setting(
       8000, 'Number of optimisation steps.', OPTIMISATION, lower=1)
   groups_per_batch: int = setting(
-      10, 'Number of groups in a step, at most.', BATCHES, lower=1)
+      10, 'Maximum number of groups in a step.', BATCHES, lower=1)
   max_group_size: int = setting(
-      29, 'Number of images up to which a group stays whole; larger groups are '
+      29, 'Maximum number of images of a group in a step; larger groups are '
       'visited in pieces of at most this size.', BATCHES, lower=1)
   min_group_size: int = setting(
-      1, 'Number of images below which a group is left out of training.',
-      BATCHES, lower=1)
+      1, 'Minimum number of images of a group; smaller groups are left out of '
+      'training.', BATCHES, lower=1)
   visit: str = setting(
-      'images', 'What an epoch visits once: every image, or every group.',
+      'images', 'Unit that an epoch visits once: every image, or every group.',
       BATCHES, choices=VISIT)
   subsampling: str = setting(
       'paper', 'Estimate for groups that are cut to --max_group_size: the '
-      'paper\'s, or one without bias.', BATCHES, choices=SUBSAMPLING)
+      'paper\'s, which is biased, or an unbiased one.', BATCHES,
+      choices=SUBSAMPLING)
+  # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '
       'product of Normals, or their mixture.', MODEL, choices=tuple(
           name for name, kind in GROUP_POSTERIORS.items()
           if kind.has_encoder))
   batch_size: int = setting(
-      256, 'Number of images in a step of a VAE; for grouped models it sets '
-      '--groups_per_batch to this divided by --max_group_size.', BATCHES,
-      lower=1)
+      256, 'Number of images in a step of a VAE; for grouped models, this '
+      'number divided by --max_group_size becomes --groups_per_batch.',
+      BATCHES, lower=1)
   learning_rate: float = setting(
       1e-3, 'Learning rate of Adam.', OPTIMISATION, lower=1e-9)
   table_learning_rate: float = setting(
       0.05, 'Learning rate of the free posteriors of --model=svi.',
       OPTIMISATION, lower=1e-9)
   decay_fraction: float = setting(
-      0.0, 'Share of the steps, the last ones, over which the learning rates '
-      'fall linearly to 0.', OPTIMISATION, lower=0, upper=1)
+      0.0, 'Fraction of the steps, at the end of training, over which the '
+      'learning rates fall linearly to 0.', OPTIMISATION, lower=0, upper=1)
   kl_weights: str = setting(
-      '', 'Weights of the KL terms: FACTOR:WEIGHT,...; \'all\' stands for '
+      '', 'Weights of the KL terms as FACTOR:WEIGHT,...; \'all\' stands for '
       'every factor.', OBJECTIVE)
   penalties: str = setting(
-      '', 'Weights of penalties on codes of single images: '
-      'KIND/FACTOR:WEIGHT,...; \'all\' stands for every factor that the kind '
-      'fits, and the last weight of a factor counts. Kinds: '
+      '', 'Weights of penalties on the codes of single images as '
+      'KIND/FACTOR:WEIGHT,...; \'all\' stands for every factor to which the '
+      'kind applies, and the last weight given for a factor counts. Kinds: '
       + '; '.join(f'{name}, {kind.help}' for name, kind in PENALTIES.items())
       + '.', OBJECTIVE)
   augment: str = setting(
-      '', 'Augmentation of training images: flip,shift:PIXELS, or one of '
-      'them.', BATCHES)
+      '', 'Random augmentation of training images: flip, shift:PIXELS, or both '
+      'separated by a comma.', BATCHES)
   kl_warmup_steps: int = setting(
       0, 'Number of steps over which the weights of the KL terms rise linearly '
       'from 0.', OBJECTIVE, lower=0)
   sample_per: str = setting(
-      'row', 'Sampling of a group\'s code: once per image (algorithm 1), or '
-      'once per group.', OBJECTIVE, choices=SAMPLE_PER)
+      'row', 'Unit for which a group\'s code is sampled: every image '
+      '(algorithm 1), or the group once.', OBJECTIVE, choices=SAMPLE_PER)
   seed: int = setting(
-      0, 'Seed of initialisation, batches and noise.', OPTIMISATION, lower=0)
+      0, 'Random seed of initialisation, batches and noise.', OPTIMISATION,
+      lower=0)
   chunk_steps: int = setting(
       100, 'Number of steps between writes to the log and checks for signals.',
       RUN, lower=1)
@@ -168,12 +182,14 @@ SETTINGS = flags.settings_of(Config)
 
 
 def define(*names: str, **changes: Any) -> None:
-  """Defines flags of settings, which are None where they are not given.
+  """Defines flags for settings; a flag that is not given has the value None.
 
   Args:
-    *names: of the settings.
-    **changes: what these flags declare otherwise, see `flags.Setting`.
+    *names: names of the settings.
+    **changes: attributes of `flags.Setting` to override for these flags.
   """
+  # None, not the default of the field: otherwise every flag would override
+  # the preset.
   for name in names:
     flags.define(name, dataclasses.replace(
         SETTINGS[name], **{'default': None} | changes))
@@ -187,7 +203,8 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Config:
-  """The configuration that `to_json` wrote, also that of an older version."""
+  """The configuration that `to_json` wrote, also in an older version."""
+  # JSON has no tuples; names that are no longer settings are dropped.
   return Config(**{
       name: tuple(value) if isinstance(value, list) else value
       for name, value in (_older_penalties(values) | values).items()
@@ -195,7 +212,7 @@ def from_json(values: Mapping[str, Any]) -> Config:
 
 
 def _older_penalties(values: Mapping[str, Any]) -> dict[str, str]:
-  """`penalties` of when each kind was a setting of its own."""
+  """`penalties` of a config.json in which each kind was its own setting."""
   estimate = 'nonnegative_' if (
       values.get('leakage_estimate') == 'nonnegative') else ''
   kinds = {'contrast': 'contrast', 'leakage': f'{estimate}leakage',

@@ -18,12 +18,13 @@ _INTRODUCTION = """\
 
 Each setting is a flag of `python -m experiments.train`, a key of `config.json`
 in the workdir and a field of `experiments.config.settings.Config`, from which
-this page is made. A data set's preset gives the values; flags override them.
+this page is generated. The preset of a data set gives the values; flags
+override them.
 """
 _PRESETS = """\
 ## Presets
 
-What differs from the defaults above:
+The settings in which each preset differs from the defaults above:
 """
 
 
@@ -41,9 +42,10 @@ def page() -> str:
 
 def _table(subject: str, found: list[tuple[str, Setting]]) -> Iterator[str]:
   yield f'## {subject}\n'
-  yield '| flag | values | default | what it is |'
+  yield '| flag | values | default | meaning |'
   yield '|---|---|---|---|'
   for name, setting in found:
+    # An unescaped bar, as in p(x | z), would end the cell.
     text = setting.text.replace('|', '\\|')
     yield (f'| `--{name}` | {_values(name, setting)} | '
            f'{_code(setting.default)} | {text} |')
@@ -51,7 +53,8 @@ def _table(subject: str, found: list[tuple[str, Setting]]) -> Iterator[str]:
 
 
 def _values(name: str, setting: Setting) -> str:
-  """Which values a setting takes."""
+  """The values that a setting takes, in words."""
+  # The settings do not know the presets, which are made of them.
   choices = PRESETS if name == 'dataset' else setting.choices
   if choices:
     return ', '.join(map(_code, choices))
@@ -80,7 +83,7 @@ def _code(value: Any) -> str:
 
 
 def _text(value: Any, digits: int = 4) -> str:
-  """A value as a flag gives it; '' for None."""
+  """A value as it would be written in a flag; '' for None."""
   if isinstance(value, tuple):
     return ','.join(_text(one, digits) for one in value)
   if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Weights by factor, as flags give them: of KL terms and of penalties."""
+"""Parsing of weights per factor, of KL terms and of penalties."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def parse_weights(what: str, text: str, model: Model
   """Parses NAME:WEIGHT,... into pairs.
 
   Args:
-    what: the setting, for errors.
-    text: where 'all' names all factors, and the last weight of a factor
-      counts; '' gives none.
-    model: whose factors may be named.
+    what: name of the setting, for errors.
+    text: weights to parse. 'all' names all factors, and the last weight of a
+      factor counts; '' gives none.
+    model: model whose factors may be named.
 
   Returns:
     (factor name, weight) pairs.
 
   Raises:
-    ValueError: on what cannot be read, or unknown names.
+    ValueError: when the text cannot be parsed, or on unknown names.
   """
   weights = {}
   for item in _items(text):
@@ -38,17 +38,17 @@ def parse_penalties(what: str, text: str, model: Model
   """Parses KIND/NAME:WEIGHT,... into penalties.
 
   Args:
-    what: the setting, for errors.
-    text: where 'all' names all factors that the kind fits, and the last weight
-      of a kind and a factor counts; '' gives none.
-    model: whose factors may be named.
+    what: name of the setting, for errors.
+    text: weights to parse. 'all' names all factors to which the kind applies,
+      and the last weight of a kind and a factor counts; '' gives none.
+    model: model whose factors may be named.
 
   Returns:
     The penalties.
 
   Raises:
-    ValueError: on what cannot be read, unknown kinds and names, or factors
-      that a penalty does not fit.
+    ValueError: when the text cannot be parsed, on unknown kinds and names, or
+      on factors to which a penalty does not apply.
   """
   weights = {}
   for item in _items(text):
@@ -71,7 +71,7 @@ def _items(text: str) -> list[str]:
 
 
 def _factor_names(what: str, text: str, model: Model, name: str) -> list[str]:
-  """The factors that a name stands for."""
+  """The names of the factors that a name stands for."""
   known = [factor.name for factor in model.factors]
   if name == _ALL:
     return known
@@ -83,11 +83,11 @@ def _factor_names(what: str, text: str, model: Model, name: str) -> list[str]:
 
 def _fitting(what: str, kind: str, name: str, model: Model, names: list[str]
              ) -> list[str]:
-  """Those of the names that a kind of penalty fits."""
+  """The names of those factors to which a kind of penalty applies."""
   problems = {name: misfit(kind, model, model.factor(name)) for name in names}
   fitting = [name for name, problem in problems.items() if not problem]
-  # Where 'all' fits nothing, nothing is what it stands for; but that a
-  # penalty is lost for want of an encoder should be reported.
+  # 'all' may stand for no factor at all. But a model without an encoder, which
+  # would silently lose every penalty, is reported.
   if not fitting and (name != _ALL or not model.has_encoder):
     problem = next(filter(None, problems.values()))
     raise ValueError(f'--{what}={kind}/{name}: {problem}; leave it out')
@@ -103,7 +103,7 @@ def _weight(what: str, form: str, item: str, value: str) -> float:
     weight = float(value)
   except ValueError:
     raise _unreadable(what, form, item) from None
-  if not 0 <= weight < float('inf'):
+  if not 0 <= weight < float('inf'):  # Also excludes NaN.
     raise ValueError(
         f'expected a weight of at least 0 in --{what}, got {item!r}')
   return weight

@@ -1,4 +1,4 @@
-"""The data sets by name: `load(config)` gives three splits of images."""
+"""The data sets by name: `load(config)` returns three splits of images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class _DataSet(NamedTuple):
   """How to load a data set.
 
   Attributes:
-    load: gives the splits of a configuration.
-    check: raises a ValueError where the configuration alone shows that it
-      cannot be loaded.
-    settings: names of the settings that only data sets like this read.
+    load: function that returns the splits of a configuration.
+    check: function that raises a ValueError if the configuration alone shows
+      that the data set cannot be loaded.
+    settings: names of the settings that only data sets of this kind read.
   """
 
   load: Callable[..., Splits]
@@ -40,7 +40,8 @@ def load(config: Config, show_notes: bool = True) -> Splits:
 
   Args:
     config: configuration of the run.
-    show_notes: as `folder.load` takes it; other data sets have no notes.
+    show_notes: whether to print notes, see `folder.load`; other data sets have
+      none.
 
   Returns:
     The splits.
@@ -63,27 +64,28 @@ def load(config: Config, show_notes: bool = True) -> Splits:
 
 
 def check(config: Config) -> None:
-  """Checks the settings that a data set reads, without its data.
+  """Checks the settings that a data set reads, without loading its data.
 
   Args:
     config: configuration of a run, with a known data set.
 
   Raises:
-    ValueError: where they make no sense.
+    ValueError: when a setting makes no sense.
   """
   _DATA_SETS[config.dataset].check(config)
 
 
 def check_fit(dataset: str, names: Iterable[str]) -> None:
-  """Checks that settings are not for other data sets.
+  """Checks that a data set reads all settings that were given for it.
 
   Args:
     dataset: name of a known data set.
     names: names of the settings that the user has given.
 
   Raises:
-    ValueError: where the data set disregards one of them.
+    ValueError: when a setting is for other data sets only.
   """
+  # An ignored flag would be a mistake that nobody notices.
   names = set(names)
   for one in _DATA_SETS.values():
     for name in one.settings:

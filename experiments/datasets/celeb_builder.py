@@ -5,12 +5,12 @@
   Celeb(data_dir=TFDS, source_dir=FACES, top_k=10).download_and_prepare()
   tfds.data_source('celeb', data_dir=TFDS, split='train')[0]
 
-FACES is what `sources.detect` takes: MS-Celeb-1M's TSV files, a folder per
-identity, or a CSV file, one of whose groupings is kept. The images go into
-array_record as they are, encoded. The splits are those of the packed store of
-the same source, and so is the order: identities by `packed.group_order`, the
-images of each by rank. Reading the source takes two passes: the first finds
-the images to keep (`celeb_index`), the second copies them.
+FACES is anything that `sources.detect` accepts: MS-Celeb-1M's TSV files, a
+folder per identity, or a CSV file, of which one grouping is kept. The images
+are written to array_record in their original encoding. Splits and order are
+those of the packed store of the same source: identities by
+`packed.group_order`, the images of each by rank. The source is read twice: the
+first pass finds the images to keep (`celeb_index`), the second copies them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from experiments.datasets.store.settings import StoreSettings
 _CHECK_SIZE = 16  # Pixels of a side; large JPEGs decode fastest when small.
 
 _DESCRIPTION = """\
-Faces grouped by identity, encoded as they came. No identity is in two splits.
-Records are sorted by identity, in a random but fixed order of identities, and
-then by rank. Images that cannot be decoded are in bad_images.jsonl instead.
+Faces grouped by identity, in their original encoding. No identity is in two
+splits. Records are sorted by identity, in a random but fixed order of
+identities, and then by rank. Images that cannot be decoded are listed in
+bad_images.jsonl instead.
 """
 _CITATION = """\
 @inproceedings{guo2016msceleb,
@@ -53,9 +54,9 @@ _CITATION = """\
 class Celeb(tfds.core.GeneratorBasedBuilder):
   """TFDS builder of faces by identity.
 
-  `source_dir` and how to read it are arguments of the constructor and not a
-  BuilderConfig: a folder of the user's has no name that a config could have,
-  and `celeb` alone opens what is prepared. None is needed to read.
+  `source_dir` and the way to read it are arguments of the constructor and not
+  a BuilderConfig: a user's folder has no name that a config could have, and
+  `celeb` alone opens a prepared data set, for which no argument is needed.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -68,23 +69,25 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
                top_k: int = 0, sort_by: str | None = None,
                reading: Mapping[str, Any] | None = None,
                file_format: Any = None, **kwargs: Any):
-    """Makes a builder.
+    """Creates a builder.
 
     Args:
-      source_dir: what `sources.detect` takes; None is TFDS's manual_dir.
-      top_k: number of images to keep per identity of a TSV, those of the best
-        search ranks; 0 keeps all, and so does a source without ranks.
+      source_dir: path of the source, see `sources.detect`; None is TFDS's
+        manual_dir.
+      top_k: number of images with the best search ranks to keep per identity
+        of a TSV; 0 keeps all. Ignored for a source without ranks.
       sort_by: grouping of a CSV to use as identity; None is the first.
-      reading: read_as, group_level, black and white of `StoreSettings`, as far
-        as they differ from its defaults.
-      file_format: None is array_record; most others need TensorFlow.
+      reading: read_as, group_level, black and white of `StoreSettings`, if
+        they differ from its defaults.
+      file_format: file format of TFDS; None is array_record. Most others need
+        TensorFlow.
       **kwargs: arguments of TFDS's builders: data_dir, version.
     """
     self._source_dir = source_dir and os.fspath(source_dir)
     self._choices = StoreSettings(
         _CHECK_SIZE, top_k, sort_by, **(reading or {}))
     super().__init__(file_format=file_format or 'array_record', **kwargs)
-    # TFDS pickles a builder as its constructor's arguments.
+    # TFDS pickles a builder as the arguments of its constructor.
     self._original_state.update(
         source_dir=self._source_dir, top_k=top_k, sort_by=sort_by,
         reading=reading, file_format=file_format)
@@ -108,7 +111,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
     source = self._choices.detect(
         self._source_dir or str(dl_manager.manual_dir))
     index = Index(self._choices.top_k if source.has_ranks else 0)
-    # TFDS has `data_dir` be a temporary folder until all is written.
+    # While TFDS prepares, `data_dir` is a temporary folder, which becomes the
+    # data set: the file is part of it, and disappears after a failure.
     path = os.path.join(self.data_dir, packed.BAD_IMAGES)
     with open(path, 'w', encoding='utf-8') as bad_file:
       fill(index, source, bad_file, self._choices.pixels)
@@ -126,8 +130,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
                             download_config: Any) -> None:
     """Writes the splits in their order.
 
-    TFDS's own way shuffles: beyond 1 GB a split it needs TensorFlow for that,
-    and identities would be torn apart.
+    TFDS's own method shuffles, which separates the images of an identity, and
+    needs TensorFlow for splits of more than 1 GB.
     """
     config = download_config.get_shard_config()
     self.info.set_splits(tfds.core.SplitDict([
@@ -163,25 +167,27 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
 def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
           sort_by: str | None = None,
           reading: Mapping[str, Any] | None = None) -> Celeb:
-  """Writes a source as a TFDS data set, unless that is done already.
+  """Writes a source as a TFDS data set, unless it is there already.
 
   Args:
-    source_dir: what `sources.detect` takes.
-    tfds_dir: folder of TFDS data sets; `celeb` is put there.
-    top_k: number of images to keep per identity of a TSV; 0 for all.
+    source_dir: path of the source, see `sources.detect`.
+    tfds_dir: folder of TFDS data sets, in which `celeb` is created.
+    top_k: number of images to keep per identity of a TSV; 0 keeps all.
     sort_by: grouping of a CSV to use as identity; None is the first.
-    reading: see `Celeb`.
+    reading: settings of reading, see `Celeb`.
 
   Returns:
-    The builder, prepared.
+    The builder of the prepared data set.
 
   Raises:
-    UserError: when the source cannot be used, or another one is there.
+    UserError: when the source cannot be used, or the data set that is there
+      is of another source.
   """
   choices = StoreSettings(_CHECK_SIZE, top_k, sort_by, **(reading or {}))
   source = choices.detect(source_dir)
   tfds_dir = os.path.abspath(os.path.expanduser(tfds_dir))
   source_dir = os.path.abspath(os.path.expanduser(source_dir))
+  # What is written would be read as images.
   if _is_inside(tfds_dir, source_dir):
     raise UserError(
         f'{tfds_dir} is in the source itself; choose another --tfds_dir')
@@ -201,7 +207,7 @@ def write(source_dir: str | None, tfds_dir: str, top_k: int = 0,
 
 
 class _Examples(Sequence):
-  """The keys and examples of a split, read when they are asked for."""
+  """The keys and examples of a split, read when they are accessed."""
 
   def __init__(self, source: Source, rows: list[Row], mean_bytes: float):
     self._source, self._rows = source, rows
@@ -221,8 +227,8 @@ class _Examples(Sequence):
       if record is None or record.problem or (
           (record.group, record.rank) != (row.identity, row.rank)):
         raise UserError(
-            f'{self._source.description} has changed while it was read; start '
-            'again')
+            f'{self._source.description} has changed while it was read; run '
+            'the command again')
       image, name = record.image, os.path.basename(record.where)
     return int(i), {
         'image': image, 'identity': row.identity, 'rank': row.rank,
@@ -230,7 +236,7 @@ class _Examples(Sequence):
 
 
 def _settings(source: Source, choices: StoreSettings) -> dict[str, Any]:
-  """What a prepared data set is recognised by."""
+  """The metadata by which a prepared data set is recognised."""
   return {'fingerprint': source.fingerprint(),
           'top_k': choices.top_k if source.has_ranks else 0,
           'black': choices.black, 'white': choices.white,

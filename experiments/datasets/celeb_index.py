@@ -1,7 +1,7 @@
-"""Which images a TFDS data set of faces keeps: those of the packed store.
+"""The images that a TFDS data set of faces keeps: those of the packed store.
 
-A first pass over the source finds them; what it holds in memory is an index of
-where they are, without pixels.
+A first pass over the source finds them; it keeps an index of their positions
+in memory, without pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from experiments.datasets.sources.records import Record, Source
 from experiments.datasets.store import packed
 from mlvae_jax.data.grouped import GroupedImages
 
-# Shares of validation and test, as the packed store of these faces is split.
+# Fractions for validation and test, as in the preset of these faces.
 FRACTIONS = PRESETS['celeb'].split_fractions
 _IN_FLIGHT = 256  # Records read ahead, to be decoded in parallel.
 
@@ -40,9 +40,10 @@ class Row(NamedTuple):
   """An image that is kept.
 
   Attributes:
-    identity: its group.
-    rank: its place in the group.
-    at: its path; or the position where its record starts, as JSON.
+    identity: name of its group.
+    rank: rank of the image in the group.
+    at: path of the image; or, as JSON in bytes, the position in the source at
+      which its record starts.
   """
 
   identity: str
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
 
 class Index:
-  """The images to keep; the same as a packed store of the source keeps."""
+  """The images to keep, the same as in a packed store of the source."""
 
   def __init__(self, top_k: int):
     self._top_k = top_k
@@ -68,7 +69,7 @@ class Index:
     return self._place(record.group, record.rank) is not None
 
   def add(self, row: Row, num_bytes: int) -> None:
-    """Keeps an image that is wanted; where that is full, its worst goes."""
+    """Adds an image that is wanted; in a full group it replaces the worst."""
     self._num_added += 1
     self._num_bytes += num_bytes
     rows = self._rows.setdefault(row.identity, [])
@@ -91,13 +92,14 @@ class Index:
 
 def fill(index: Index, source: Source, bad_file: TextIO, pixels: Pixels
          ) -> None:
-  """Finds the images to keep, and names those that cannot be used.
+  """Finds the images to keep, and lists those that cannot be used.
 
   Args:
-    index: an empty one, to be filled.
+    index: empty index to fill.
     source: source of the images, read once.
-    bad_file: takes a line of JSON for every image that cannot be used.
-    pixels: size to decode images to, to see whether they can be used.
+    bad_file: file that gets a line of JSON for every image that cannot be
+      used.
+    pixels: size to which images are decoded to check whether they can be used.
   """
   bar = tqdm.tqdm(
       total=source.total, desc='checking', unit=source.unit,
@@ -106,6 +108,8 @@ def fill(index: Index, source: Source, bad_file: TextIO, pixels: Pixels
     for record, at, checked in _check_ahead(
         index, source, pixels, pool):
       problem = record.problem
+      # Asked again: better images may have come since it was read ahead. One
+      # that is wanted now was wanted then, so there is a check.
       if problem is None and index.wants(record):
         problem, num_bytes = checked.result()
         if problem is None:
@@ -121,7 +125,7 @@ def fill(index: Index, source: Source, bad_file: TextIO, pixels: Pixels
 def _check_ahead(
     index: Index, source: Source, pixels: Pixels, pool: futures.Executor
 ) -> Iterator[tuple[Record, str | bytes, futures.Future | None]]:
-  """The records in order, where each is, and checks that are under way."""
+  """The records in order, their positions, and checks that are under way."""
   ahead: deque = deque()
   position = None
   for record in source.records():
@@ -131,6 +135,7 @@ def _check_ahead(
     at = (record.image if isinstance(record.image, str)
           else json.dumps(position).encode())
     position = record.position
+    # Without the bytes: only the executor needs them, until it is done.
     ahead.append((record._replace(image=None), at, checked))
     if len(ahead) > _IN_FLIGHT:
       yield ahead.popleft()
@@ -139,14 +144,15 @@ def _check_ahead(
 
 
 def _check(image: str | bytes, pixels: Pixels) -> tuple[str | None, int]:
-  """What is wrong with an image, or None; and its size in bytes."""
+  """The problem of an image, or None; and its size in bytes."""
   try:
     read_image(image, pixels)
     return None, (os.path.getsize(image) if isinstance(image, str)
                   else len(image))
   except (BadImageError, OSError) as error:
     problem = str(error)
-  # PIL names what it reads: a path of this machine, or an address in memory.
+  # PIL's messages contain a path of this machine, or an address in memory,
+  # neither of which should be in a published data set.
   if isinstance(image, str):
     problem = problem.replace(repr(image), repr(os.path.basename(image)))
   return re.sub(r' ?<_io\.BytesIO[^>]*>', '', problem), 0
@@ -156,23 +162,24 @@ def split(index: Index, source: Source) -> dict[str, list[Row]]:
   """The images of each split, in the order of the packed store.
 
   Args:
-    index: the images to keep.
-    source: they are from, for errors.
+    index: images to keep.
+    source: source of the images, for errors.
 
   Returns:
-    Rows by the name of the split.
+    Rows by name of the split.
 
   Raises:
-    UserError: where a split has no identity.
+    UserError: when a split has no identity.
   """
   names, groups = index.in_order()
   rows = [row for group in groups for row in group]
   offsets = np.cumsum([0, *map(len, groups)])
-  # A pixel stands for each image: the splits are the packed store's.
+  # With one pixel per image, the function that splits a packed store gives the
+  # same splits here.
   found = splits.split_groups(GroupedImages(
       np.zeros((len(rows), 1, 1, 1), np.uint8), offsets, names), FRACTIONS)
   for name in ('train', 'validation', 'test'):
-    if not len(getattr(found, name)):  # TFDS could not read it.
+    if not len(getattr(found, name)):  # TFDS cannot read an empty split.
       raise UserError(
           f'none of the {len(names)} identities of {source.description} falls '
           f'into the {name} split, which follows from a hash of their names; '

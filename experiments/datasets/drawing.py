@@ -1,4 +1,4 @@
-"""Pictures of shapes: what they can show, and how they are drawn."""
+"""Pictures of shapes: their possible content, and drawing."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MIN_CELLS = 128  # Per side of the fine grid that an outline is filled on.
-_CELLS_PER_PIXEL = 4  # At least about this many per side of a pixel.
-_LINES = 8  # Along which each row of cells is filled.
-_BLOCK_PIXELS = 1 << 19  # Worked on at a time, to stay in the cache.
+_MIN_CELLS = 128  # Per side of the fine grid on which outlines are filled.
+_CELLS_PER_PIXEL = 4  # Approximate minimum of cells per side of a pixel.
+_LINES = 8  # Lines along which each row of cells is filled.
+_BLOCK_PIXELS = 1 << 19  # Pixels drawn at a time, so as to stay in the cache.
 
 
 class Scenes(NamedTuple):
-  """What images show.
+  """The content of images.
 
   Attributes:
     values: `[N, 5]` ints, number of the value of each of `FACTORS`.
-    jitter: `[N, 2]` (x, y) of what is added to the position.
+    jitter: `[N, 2]` (x, y), offset that is added to the position.
   """
 
   values: np.ndarray
   jitter: np.ndarray
 
   def take(self, rows: np.ndarray) -> Scenes:
-    """The scenes of these rows, or of a mask."""
+    """The scenes of some rows, given by numbers or by a mask."""
     return Scenes(self.values[rows], self.jitter[rows])
 
 
@@ -33,17 +33,18 @@ def draw(scenes: Scenes, image_size: int) -> np.ndarray:
   """Draws scenes.
 
   Args:
-    scenes: N of them.
-    image_size: pixels of a side, S.
+    scenes: N scenes to draw.
+    image_size: width and height in pixels, S.
 
   Returns:
-    `[N, S, S, 3]` uint8. Where the shape covers a part of a pixel, that pixel
-    is a mixture.
+    Images `[N, S, S, 3]` uint8. A pixel that the shape covers in part is a
+    mixture of its colour and white.
   """
   shapes, colours, sizes, positions, rotations = scenes.values.T
   images = np.empty((len(shapes), image_size, image_size, 3), np.uint8)
   ink = np.array(list(COLOURS.values()))[colours] - 255.0
   centres = np.array(list(POSITIONS.values()))[positions] + scenes.jitter
+  # One outline serves all scenes that differ in colour and position only.
   kinds, kind = np.unique(
       np.stack([shapes, sizes, rotations], axis=1), axis=0,
       return_inverse=True)
@@ -59,14 +60,16 @@ def draw(scenes: Scenes, image_size: int) -> np.ndarray:
 
 
 def rotated(outline: np.ndarray, degrees: float) -> np.ndarray:
-  """Turns an outline `[V, 2]` of (x, y) clockwise: y points down."""
+  """Rotates an outline `[V, 2]` of (x, y) clockwise, where y points down."""
   angle = np.deg2rad(degrees)
   cos, sin = np.cos(angle), np.sin(angle)
   return outline @ np.array([[cos, sin], [-sin, cos]])
 
 
 def area_and_centroid(outline: np.ndarray) -> tuple[float, np.ndarray]:
-  """Area and centre of mass `[2]` of an outline `[V, 2]`, exactly."""
+  """Exact area and centre of mass `[2]` of an outline `[V, 2]`."""
+  # The shoelace formula. The sign of the area, which depends on the direction
+  # of the outline, cancels in the centroid.
   after = np.roll(outline, -1, axis=0)
   cross = outline[:, 0] * after[:, 1] - after[:, 0] * outline[:, 1]
   area = cross.sum() / 2
@@ -78,19 +81,20 @@ def coverage(outline: np.ndarray, centres: np.ndarray, image_size: int
              ) -> Iterator[tuple[slice, np.ndarray]]:
   """Draws an outline at many places, anti-aliased.
 
-  The outline is filled on a fine grid and summed up over rows and columns.
-  Of such a table a pixel's share is a difference between its four corners,
-  wherever they lie, so that drawing costs one look-up per pixel.
+  The outline is filled on a fine grid, which is summed over rows and columns.
+  With such a table, the covered share of a pixel is a difference between its
+  four corners, wherever they are, so drawing costs one look-up per pixel.
 
   Args:
-    outline: `[V, 2]` (x, y) around (0, 0), in sides of the image.
-    centres: `[N, 2]` (x, y) where to put it; (0, 0) is the image's top left
-      corner, (1, 1) its bottom right one.
-    image_size: pixels of a side, S.
+    outline: outline `[V, 2]` (x, y) around (0, 0), in units of the image's
+      side.
+    centres: centres `[N, 2]` (x, y) of the copies; (0, 0) is the top left
+      corner of the image, (1, 1) the bottom right one.
+    image_size: width and height in pixels, S.
 
   Yields:
-    Slices of the N images, and the share of each pixel that is inside,
-    `[n, S, S]` in [0, 1].
+    Slices of the N images, and the covered share of each pixel, `[n, S, S]` in
+    [0, 1].
   """
   half = np.abs(outline).max()
   cells = max(_MIN_CELLS, _CELLS_PER_PIXEL * image_size)
@@ -111,19 +115,22 @@ def _integral(outline: np.ndarray, cells: int) -> np.ndarray:
   """The area inside an outline above and left of each corner of a grid.
 
   Args:
-    outline: `[V, 2]` in [-1, 1].
-    cells: M, into which each side of [-1, 1] is divided.
+    outline: outline `[V, 2]` in [-1, 1].
+    cells: number of cells into which each side is divided, M.
 
   Returns:
-    `[M + 1, M + 1]`, in cells; negative where the outline runs backwards.
+    Areas `[M + 1, M + 1]` in units of cells; negative if the outline runs
+    backwards.
   """
   (x0, y0), (x1, y1) = (
       ((points + 1) * (cells / 2)).T
       for points in (outline, np.roll(outline, -1, axis=0)))
   y = (np.arange(_LINES * cells) + 0.5) / _LINES
+  # Half-open, so that a line through a corner crosses one of its two edges.
   edge, line = np.nonzero((y0[:, None] <= y) != (y1[:, None] <= y))
   x = x0[edge] + (y[line] - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
-  # Right of a crossing a line is inside, and outside again right of the next.
+  # Right of a crossing the line is inside, and right of the next one outside
+  # again. A crossing within a cell counts for the part of it to its right.
   step = np.where(y1 < y0, 1, -1)[edge] / _LINES
   column = x.astype(int)
   steps = np.zeros((cells, cells + 2))
@@ -134,13 +141,13 @@ def _integral(outline: np.ndarray, cells: int) -> np.ndarray:
 
 
 def _look_up(table: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-  """Values of a table between its entries, `[n, Y, X]` of `[n, Y]`, `[n, X]`.
+  """Bilinear interpolation in a table, `[n, Y, X]` from `[n, Y]` and `[n, X]`.
   """
   last = len(table) - 2
   top, left = (np.minimum(v.astype(int), last) for v in (y, x))
   down, right = (y - top)[:, :, None], (x - left)[:, None]
   corner = top[:, :, None] * len(table) + left[:, None]
-  table = table.ravel()
+  table = table.ravel()  # Looking up in a flat table is faster.
   upper, lower = (
       table[row] + right * (table[row + 1] - table[row])
       for row in (corner, corner + last + 2))
@@ -162,7 +169,7 @@ def _arc(start: float, stop: float, radius: float = 1.0, x: float = 0.0
 
 
 def _regular(corners: int, inner: float | None = None) -> np.ndarray:
-  """A regular polygon, a corner up; a star where there is an inner radius."""
+  """A regular polygon with a corner at the top; with `inner`, a star."""
   num = corners if inner is None else 2 * corners
   angle = np.arange(num) * (2 * np.pi / num)
   radius = np.where(np.arange(num) % 2, inner or 1, 1)
@@ -183,10 +190,10 @@ def _moon() -> np.ndarray:
       [_arc(tip, 360 - tip), _arc(270, 90, radius=0.8, x=0.6)])
 
 
-# By name: `[V, 2]` (x, y), y down, of area 1 around the centre of mass. No two
-# are alike at any angle, and each changes when it is turned by less than 72
-# degrees (the star's symmetry). A circle and a ring would not: they have a
-# notch and a gap, at the top.
+# Outlines by name: `[V, 2]` (x, y), y down, with area 1 and centre of mass
+# (0, 0). No two are alike at any angle, and each changes when it is rotated by
+# less than 72 degrees (the symmetry of the star). A circle and a ring would
+# not, so they have a notch and a gap at the top.
 OUTLINES = {name: _normalised(points) for name, points in {
     'circle': [*_arc(-65, 245), (0, 0)],
     'square': [(-1, -1), (1, -1), (1, 1), (-1, 1)],
@@ -206,7 +213,8 @@ COLOURS = {
     'green': (30, 150, 60), 'cyan': (70, 205, 230), 'blue': (35, 75, 215),
     'purple': (130, 35, 165), 'pink': (250, 130, 195), 'brown': (125, 75, 35),
     'black': (20, 20, 20)}
-# Parts of the image's area, centres (x, y) in its sides, degrees clockwise.
+# Fractions of the image's area; centres (x, y) in units of its side; degrees
+# clockwise.
 AREAS = {'small': 0.04, 'medium': 0.06, 'large': 0.09}
 POSITIONS = {
     'top-left': (0.32, 0.32), 'top': (0.5, 0.32), 'top-right': (0.68, 0.32),
@@ -216,7 +224,8 @@ POSITIONS = {
 ANGLES = {'0deg': 0, '18deg': 18, '36deg': 36, '54deg': 54}
 JITTER = 0.03
 
-# Values of each factor by name; a value's name says of which factor it is.
+# Values of each factor by name. No name is in two factors, so that --hold_out
+# needs only the values.
 FACTORS = {
     'shape': tuple(OUTLINES), 'colour': tuple(COLOURS), 'size': tuple(AREAS),
     'position': tuple(POSITIONS), 'rotation': tuple(ANGLES)}

@@ -1,7 +1,7 @@
 """Photographs by group: a folder of folders, a CSV, TSV shards, or TFDS.
 
-Data sets `folder`, `celeb`, `celeba` and `omniglot` are all read here: they
-differ in their presets. Whatever the source, the images come from its packed
+The data sets `folder`, `celeb`, `celeba` and `omniglot` are all read here; they
+differ in their presets. For every source, the images come from its packed
 store.
 """
 
@@ -22,34 +22,36 @@ from experiments.datasets.store.settings import store_path
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.model.factors import Factor, parse_factors
 
+# Names of the grouping, for sources that do not name it.
 GROUPINGS = {
     'folder': 'group', 'celeb': 'identity', 'celeba': 'identity',
     'omniglot': 'character'}
-# The settings that only these data sets read.
+# Settings that only these data sets read.
 SETTINGS = (
     'celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
     'split_by', 'split_fractions')
-# The images of each group are divided in RAM; groups are split on disk.
+# Splitting by image copies the images into memory; a split by group is a slice
+# of the file on disk.
 _MAX_COPY_BYTES = 8 << 30
 _TFDS_NAMES = {'celeba': 'celeb_a', 'omniglot': 'omniglot'}
 
 
 def load(config: Config, show_notes: bool = True) -> splits.Splits:
-  """Opens the packed store of a source, prepared where it is missing.
+  """Opens the packed store of a source, and prepares it if it is missing.
 
-  Images are grey if all are grey, else RGB.
+  Images are grey if all are grey, otherwise RGB.
 
   Args:
-    config: data_dir, store_dir, read_as, group_level, image_size, resize,
-      black, white, celeb_top_k, on_bad_image, model, factors, split_by and
-      split_fractions are read.
+    config: configuration, of which data_dir, store_dir, read_as, group_level,
+      image_size, resize, black, white, celeb_top_k, on_bad_image, model,
+      factors, split_by and split_fractions are read.
     show_notes: whether to print what else is in data_dir, and the flags that
       read it; for entry points that have these flags.
 
   Returns:
-    The splits: the groups are divided in the proportions split_fractions, or
-    with split_by='image' the images. Where there are several groupings, that
-    of the first factor applies; the groups of others may be in all splits.
+    The splits: groups, or with split_by='image' images, are divided in the
+    proportions split_fractions. If there are several groupings, that of the
+    first factor is split; groups of the others may be in all splits.
 
   Raises:
     UserError: when the data cannot be used, or cannot be split.
@@ -76,23 +78,23 @@ def check(config: Config) -> None:
     config: configuration of a run.
 
   Raises:
-    ValueError: where they make no sense.
+    ValueError: when one of them makes no sense.
   """
   _check_scale(config.black, config.white)
   parse_factors(config.factors)
 
 
 def open_images(config: Config, show_notes: bool = True) -> GroupedImages:
-  """All the images of a configuration, from the packed store."""
+  """All images of a configuration, from the packed store."""
   return opening.open_or_prepare(
       **store_settings(config), on_bad_image=config.on_bad_image,
       grouping=GROUPINGS[config.dataset], show_notes=show_notes)
 
 
 def bad_images(config: Config) -> str | None:
-  """The file that names the images of a data set that cannot be used.
+  """The file that lists the images of a data set that cannot be used.
 
-  None where there are none, or the data set has no packed store.
+  None if there are no such images, or the data set has no packed store.
   """
   if config.dataset not in GROUPINGS:
     return None
@@ -118,7 +120,7 @@ def store_manifest(config: Config) -> dict[str, Any]:
 
 
 def store_settings(config: Config) -> dict[str, object]:
-  """What determines the packed store of a configuration."""
+  """The settings that determine the packed store of a configuration."""
   data_dir = config.data_dir
   if config.dataset in _TFDS_NAMES:
     data_dir = _prepared_by_tfds(data_dir, _TFDS_NAMES[config.dataset])
@@ -131,7 +133,7 @@ def store_settings(config: Config) -> dict[str, object]:
 
 
 def _check_scale(black: float | None, white: float | None) -> None:
-  """Raises a ValueError where the values that were given make no scale."""
+  """Raises a ValueError when the values that were given make no scale."""
   given = [f'--{name}={value}' for name, value in (
       ('black', black), ('white', white)) if value is not None]
   is_finite = all(v is None or math.isfinite(v) for v in (black, white))
@@ -149,7 +151,8 @@ def _grouped(config: Config) -> list[Factor]:
 
 
 def _check_columns(config: Config) -> None:
-  """Says, before hours of preparing, that a CSV lacks a factor's grouping."""
+  """Checks, before hours of preparing, that a CSV has all factors' groupings.
+  """
   csv_path = detect.find_csv(
       store_settings(config)['data_dir'], config.read_as)
   if csv_path is None or config.model == 'vae':
@@ -165,9 +168,9 @@ def _check_columns(config: Config) -> None:
 
 
 def _prepared_by_tfds(data_dir: str | None, name: str) -> str:
-  """Where TFDS has a data set; without --data_dir in its usual place.
+  """The folder of a data set of TFDS; without --data_dir in its usual place.
 
-  A folder of images, say Omniglot's, is taken as it is.
+  A folder of images, for example of Omniglot, is returned unchanged.
   """
   root = os.path.expanduser(
       data_dir or os.environ.get('TFDS_DATA_DIR')

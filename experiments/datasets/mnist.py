@@ -23,30 +23,31 @@ _GROUPING = 'digit'
 def load(config: Config) -> Splits:
   """50,000 / 10,000 / 10,000 images by digit, 28x28 grey, as in the paper.
 
-  The 60,000 training images are separated at random, always in the same way;
-  the test images are MNIST's own.
+  The 60,000 training images are divided at random, always in the same way; the
+  test images are MNIST's own.
 
   Args:
-    config: data_dir is read: where TFDS keeps prepared data sets, by default
-      $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    config: configuration, of which data_dir is read: the folder in which TFDS
+      keeps prepared data sets, by default $TFDS_DATA_DIR or
+      ~/tensorflow_datasets.
 
   Returns:
     The splits.
 
   Raises:
-    UserError: when no prepared data set is there, or on another image size.
+    UserError: when there is no prepared data set, or on another image size.
   """
   check_image_size(config, 28)
   data_dir = os.path.expanduser(
       config.data_dir or os.environ.get('TFDS_DATA_DIR')
       or os.path.join('~', 'tensorflow_datasets'))
   folder = os.path.join(data_dir, 'mnist', '3.0.1')
-  # TFDS would try to download for minutes before it fails: look first.
+  # TFDS would try to download for minutes before it fails, so look first.
   if not os.path.isfile(os.path.join(folder, 'dataset_info.json')):
     raise UserError(
         f'no prepared MNIST in {folder}; point --data_dir at the folder that '
-        'holds mnist/3.0.1, use --dataset=mnist5k, which is always there, or '
-        'prepare it once where TensorFlow is installed: '
+        'holds mnist/3.0.1, use --dataset=mnist5k, which is always available, '
+        'or prepare it once where TensorFlow is installed: '
         'python -c "import tensorflow_datasets as tfds; '
         "tfds.builder('mnist', file_format='array_record')"
         '.download_and_prepare()"')

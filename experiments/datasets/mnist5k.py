@@ -22,7 +22,7 @@ def load(config: Config) -> Splits:
   """500 images of each digit, 28x28 grey: 4,000 / 500 / 500.
 
   Args:
-    config: its image_size has to be 28.
+    config: configuration, whose image_size must be 28.
 
   Returns:
     The splits.

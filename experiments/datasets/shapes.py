@@ -1,17 +1,17 @@
-"""Drawn shapes of which every factor is known: the paper's figure 1.
+"""Drawn shapes with known factors, as in figure 1 of the paper.
 
 An RGB image shows one shape on white. Its shape, colour, size, position and
-rotation are drawn independently and uniformly, and each is a grouping.
-Position is one of nine places, from which an image is off by up to `JITTER`;
-that is all that varies continuously. Size is the area, the same for every
-shape; rotation is an angle, the same for every shape: classes 18 degrees
-apart, below the 72 degrees that bring the star back to itself. A circle and a
-ring would look the same at every angle; they have a notch and a gap.
+rotation are chosen independently and uniformly, and each is a grouping.
+Position is one of nine, plus a random offset of up to `JITTER`; nothing else
+varies continuously. A size is an area, and the same for all shapes. A rotation
+is an angle, and the same for all shapes: angles are 18 degrees apart and below
+72 degrees, after which a star looks the same. A circle and a ring would look
+the same at every angle, so they have a notch and a gap.
 
-What `hold_out` names, by default ten combinations of shape and colour and the
-purple triangle among them, is never trained on and makes up the test split.
-(So a training image's shape reveals a little about its colour: one colour that
-it is not.)
+The combinations that `hold_out` names (by default ten of shape and colour,
+with the purple triangle among them) are never trained on, and make up the test
+split. Therefore the shape of a training image reveals a little about its
+colour: one colour that it does not have.
 """
 
 from __future__ import annotations
@@ -34,35 +34,35 @@ from mlvae_jax.data.grouped import GroupedImages, Labels
 from mlvae_jax.model.factors import parse_factors
 
 _COLUMNS = {name: column for column, name in enumerate(FACTORS)}
-_MAX_BYTES = 4 << 30
-# The settings that only this data set reads.
+_MAX_BYTES = 4 << 30  # All images are in memory.
+# Settings that only this data set reads.
 SETTINGS = ('hold_out', 'num_images')
 
 
 def load(config: Config) -> Splits:
-  """Draws the data set; it is always the same, whatever the run's seed.
+  """Draws the data set, which is the same for every seed of a run.
 
-  Images with what is held out are the test split, a tenth of the others the
-  validation split. With nothing held out, validation and test are a tenth
-  each. The splits do not depend on the factors, nor on the image size.
+  Images of combinations that are held out are the test split, and a tenth of
+  the others the validation split. If nothing is held out, validation and test
+  are a tenth each. The splits depend neither on the factors nor on the image
+  size.
 
-  `shares_groups` says that every test group is trained on: probes are then
-  fitted on training images and scored on the test split (where it has one
-  group only, accuracies are over that group and chance is 1). Hold out a
-  value of the grouping itself, and it is False: the test groups are treated
-  as new ones, with probes among them alone, verification and few-shot
-  recognition.
+  `shares_groups` is True if every test group is trained on: probes are then
+  fitted on training images and scored on the test split (if that has a single
+  group, accuracies are over that group and chance is 1). If a value of the
+  grouping itself is held out, it is False: the test groups are treated as new
+  ones, with probes among them alone, verification and few-shot recognition.
 
   Args:
-    config: num_images, image_size, hold_out and factors are read. The images
-      are sorted by the grouping of the first grouped factor (by shape, where
-      there is none).
+    config: configuration, of which num_images, image_size, hold_out and
+      factors are read. The images are sorted by the grouping of the first
+      grouped factor, or by shape if there is none.
 
   Returns:
     The splits, with all five groupings.
 
   Raises:
-    ValueError: where `check` does.
+    ValueError: when `check` raises one.
   """
   grouping = _first_grouping(config)
   parts = _sample_parts(config)
@@ -72,7 +72,8 @@ def load(config: Config) -> Splits:
   splits = [
       _grouped(part, grouping, config.image_size, keep_all=shares_groups)
       for part in parts]
-  # Digests of the scenes: another machine may round differently when drawing.
+  # Digests of the scenes, because drawing may round differently on another
+  # machine.
   return Splits(*splits, shares_groups=shares_groups, content={
       'num_images': config.num_images, 'num_groups': len(FACTORS[grouping]),
       'names': digest_arrays(*(part.values for part in parts)),
@@ -86,14 +87,15 @@ def check(config: Config) -> None:
     config: configuration of a run.
 
   Raises:
-    ValueError: where they make no sense, or leave a split without images.
+    ValueError: when they make no sense, or leave a split without images.
   """
   _first_grouping(config)
   _sample_parts(config)
 
 
 def sample(num: int) -> Scenes:
-  """The first `num` scenes; the same ones, however many there are."""
+  """The first `num` scenes of a sequence that is always the same."""
+  # A row of random numbers per scene: a larger `num` only adds scenes.
   random = np.random.default_rng(SPLIT_SEED).random((num, len(FACTORS) + 2))
   count = [len(names) for names in FACTORS.values()]
   values = (random[:, :len(count)] * count).astype(np.int32)
@@ -107,11 +109,11 @@ def parse_hold_out(text: str) -> list[dict[str, int]]:
     text: combinations such as `triangle+purple,star`; spaces do not matter.
 
   Returns:
-    For each combination the number of the value by factor.
+    The combinations, each with the number of the value by factor.
 
   Raises:
-    ValueError: on what is not a value, or a combination of two values of the
-      same factor.
+    ValueError: on an unknown value, or a combination of two values of the same
+      factor.
   """
   combinations = []
   for item in filter(None, map(str.strip, text.split(','))):
@@ -159,8 +161,9 @@ def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
   held = held_out(scenes, combinations)
   if held.all():
     raise ValueError(
-        f'--hold_out={config.hold_out} leaves nothing to train on; name less')
-  turn = np.arange(len(held)) % 10  # Scenes are in no order.
+        f'--hold_out={config.hold_out} leaves nothing to train on; hold out '
+        'less')
+  turn = np.arange(len(held)) % 10  # Scenes are in random order.
   test = held if combinations else turn == 8
   validation = ~test & (turn == 9)
   parts = ~test & ~validation, validation, test
@@ -173,7 +176,8 @@ def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
 
 def _grouped(scenes: Scenes, grouping: str, image_size: int, keep_all: bool
              ) -> GroupedImages:
-  """The images of a split, sorted; with `keep_all` also groups without any."""
+  """The images of a split, sorted; `keep_all` keeps groups without images."""
+  # Groups that the splits share must have the same numbers in each.
   labels = {
       name: Labels(scenes.values[:, column], FACTORS[name])
       for name, column in _COLUMNS.items()}

@@ -14,10 +14,10 @@ from experiments.config.settings import Config
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import rank_within_group
 
-# Splits are part of a data set: they do not change with a run's seed, so
-# that runs of different seeds can be compared.
+# Splits are part of a data set: they do not depend on the seed of a run, so
+# that runs with different seeds can be compared.
 SPLIT_SEED = 1705
-# Shares of validation and test where the user names none, by `split_by`.
+# Default fractions for validation and test, by `split_by`.
 FRACTIONS = {'image': (0.1, 0.1), 'group': (0.25, 0.25)}
 
 
@@ -31,8 +31,8 @@ class Splits:
     test: images for the numbers that are reported.
     shares_groups: True when the splits divide the images of the same groups,
       False when no group is in two splits.
-    content: what a run records of its data, to recognise them: num_images,
-      num_groups, and digests of `names` (which images and groups) and of
+    content: record by which a run recognises its data: num_images,
+      num_groups, and digests of `names` (of images and groups) and of
       `pixels`.
   """
 
@@ -44,16 +44,16 @@ class Splits:
 
   @property
   def grouping(self) -> str:
-    """What the groups are that images are sorted by."""
+    """Name of the grouping by which images are sorted."""
     return self.train.grouping
 
 
 def check_image_size(config: Config, size: int) -> None:
-  """Raises UserError where a data set of one size is asked for another."""
+  """Raises a UserError if a data set of fixed size should have another."""
   if config.image_size != size:
     raise UserError(
         f'{config.dataset} has images of {size}x{size} pixels, not of '
-        f'{config.image_size}; leave --image_size out')
+        f'{config.image_size}; leave out --image_size')
 
 
 def split_images(
@@ -61,15 +61,16 @@ def split_images(
 ) -> Splits:
   """Splits images into three.
 
-  Where rows have names, an image's split follows from a hash of its name:
-  none changes its split when others come or go. Where they have none, the
-  source never changes, and the images of every group are split alike.
+  If rows have names, the split of an image follows from a hash of its name: it
+  does not change when other images are added or removed. If rows have no
+  names, the source never changes, and every group is split in the same
+  proportions.
 
   Args:
-    data: the images.
-    fractions: shares of the images for validation and test, in expectation.
-      In a group of images without names, the numbers are rounded down, so that
-      the smallest groups are all for training.
+    data: images to split.
+    fractions: expected fractions of the images for validation and test. For
+      images without names, the numbers in a group are rounded down, so the
+      smallest groups are used for training only.
 
   Returns:
     The splits.
@@ -85,18 +86,18 @@ def split_images(
 def split_groups(
     data: GroupedImages, fractions: tuple[float, float] = FRACTIONS['group'],
 ) -> Splits:
-  """Splits the groups into three: no group is in two splits.
+  """Splits the groups into three; no group is in two splits.
 
-  A group's split follows from a hash of its name: none changes its split when
-  others come or go.
+  The split of a group follows from a hash of its name: it does not change when
+  other groups are added or removed.
 
   Args:
     data: images in the order of a packed store, where each split is a slice.
-    fractions: shares of the groups for validation and test, in expectation.
+    fractions: expected fractions of the groups for validation and test.
 
   Returns:
     The splits, slices of the images; each knows its own groups only. If there
-    are few groups, a split may have none.
+    are few groups, a split may be empty.
   """
   part = _parts(list(map(group_position, data.names)), fractions)
   if np.any(np.diff(part) < 0):
@@ -107,7 +108,7 @@ def split_groups(
 
 
 def group_position(name: str) -> float:
-  """Where a group stands, in [0, 1), by a hash of its name.
+  """The position of a group in [0, 1), a hash of its name.
 
   A packed store has its groups in this order. The first are for training, the
   last for testing.
@@ -119,13 +120,14 @@ def digest_arrays(*arrays: np.ndarray) -> str:
   """SHA-256 of arrays, in hexadecimal."""
   found = hashlib.sha256()
   for array in arrays:
+    # Arrays of the same bytes may differ in shape.
     found.update(f'{array.dtype}{array.shape}'.encode())
     found.update(np.ascontiguousarray(array))
   return found.hexdigest()
 
 
 def content_of(parts: Sequence[GroupedImages]) -> dict[str, Any]:
-  """What a run records of splits in memory, see `Splits.content`."""
+  """The record of splits in memory, see `Splits.content`."""
   return {
       'num_images': sum(map(len, parts)),
       'num_groups': max(part.num_groups for part in parts),
@@ -140,18 +142,19 @@ def _position(name: bytes) -> float:
 
 def _parts(positions: Sequence[float], fractions: tuple[float, float]
            ) -> np.ndarray:
-  """0, 1, 2 for training, validation and test, `[N]`."""
+  """The part of each position, `[N]`: 0 training, 1 validation, 2 test."""
   bounds = [1.0 - sum(fractions), 1.0 - fractions[1]]
   return np.searchsorted(bounds, positions, side='right')
 
 
 def _parts_by_number(data: GroupedImages, fractions: tuple[float, float]
                      ) -> np.ndarray:
-  """As `_parts`, with the same shares of every group, `[N]`."""
+  """Like `_parts`, with the same fractions of every group, `[N]`."""
   labels = data.labels
   rng = np.random.default_rng(SPLIT_SEED)
   order = rng.permutation(len(labels))
   rank, count = rank_within_group(labels[order])
+  # 50 * 0.1 may be a little below 5.
   num_validation, num_test = (
       (count * f + 1e-9).astype(int) for f in fractions)
   part = np.empty(len(labels), int)

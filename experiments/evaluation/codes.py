@@ -1,4 +1,4 @@
-"""What codes are called in rows, and rows as tables of codes."""
+"""The names of codes in rows, and rows as tables of codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def untrained(code: str) -> str:
-  """The name of a code where the encoder is untrained."""
+  """The name of a code from an untrained encoder."""
   return f'untrained_{code}'
 
 
@@ -18,12 +18,12 @@ def accumulated(code: str) -> str:
 
 def by_code(rows: Iterable[Mapping[str, Any]], key: str, column: str
             ) -> dict[tuple[str, str], dict[Any, float]]:
-  """A number of a section's rows: {(code, source): {column: number}}.
+  """One number of each row, as {(code, source): {column: number}}.
 
   Args:
-    rows: rows of probes; those of one label where the column is 'k'.
+    rows: rows of probes; if the column is 'k', rows of a single label.
     key: key of the number.
-    column: the key whose values are the columns, 'k' or 'label'.
+    column: key whose values are the columns, 'k' or 'label'.
 
   Returns:
     The numbers, in the order of the rows.
@@ -36,5 +36,6 @@ def by_code(rows: Iterable[Mapping[str, Any]], key: str, column: str
 
 def chance_by(rows: Iterable[Mapping[str, Any]], column: str
               ) -> dict[Any, float]:
-  """Chance in each column, in [0, 1]; as `by_code`."""
+  """Chance in [0, 1] by column; `rows` and `column` as in `by_code`."""
+  # Chance depends on the images alone, so any row of a column will do.
   return {row[column]: row['chance'] for row in rows}

@@ -1,7 +1,7 @@
-"""What the sections of an evaluation measure, and what they share.
+"""The context in which the sections of an evaluation measure.
 
-Codes, sets of labels and images are made when a section first asks for them,
-and kept for the others: no image is encoded twice alike.
+Codes, sets of labels and images are computed when a section first asks for
+them, and kept for the other sections: no image is encoded twice in one way.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class Context:
   """An evaluation of a run.
 
   Attributes:
-    models: 'trained'; 'untrained' where there is an encoder; perhaps 'vae'.
-    data: The run's splits.
-    config: The run's configuration.
-    split: Split to score on, 'test' or 'validation'.
-    ks: Numbers of images of evidence per group.
-    probe_steps: Optimisation steps of a probe.
-    probe_images: At most this many images to train, choose and score the
-      probes of the first grouping on; None for all.
-    elbo_images: At most this many images of a split for its ELBO.
+    models: models with their parameters: 'trained'; 'untrained' if the model
+      has an encoder; 'vae' if a run of a VAE was given.
+    data: splits of the run.
+    config: configuration of the run.
+    split: split to score on, 'test' or 'validation'.
+    ks: numbers of images of evidence per group.
+    probe_steps: number of optimisation steps of each probe.
+    probe_images: maximum numbers of images on which the probes of the first
+      grouping are trained, selected and scored; None for all.
+    elbo_images: maximum number of images of a split for its ELBO.
   """
 
   models: Models
@@ -47,6 +48,7 @@ class Context:
   probe_steps: int = 1000
   probe_images: tuple[int | None, ...] = (None,) * 3
   elbo_images: int = 50_000
+  # By model: the cache that its `Encoded` objects share.
   _posteriors: dict[str, dict] = dataclasses.field(default_factory=dict)
 
   @property
@@ -67,7 +69,10 @@ class Context:
 
   @functools.cached_property
   def all_labels(self) -> tuple[LabelSet, ...] | None:
-    """The labels of every grouping that can be learned; None for one alone."""
+    """The labels of every grouping that can be learned.
+
+    None if the data have a single grouping.
+    """
     groupings = self.data.test.groupings
     if len(groupings) < 2:
       return None
@@ -80,16 +85,16 @@ class Context:
 
     Args:
       name: name of the model in `models`.
-      rows: rows by split, `[M]`, sorted and distinct: all that will be asked
-        for.
+      rows: rows by split, `[M]`, sorted and distinct, including all whose
+        posteriors will be requested.
 
     Returns:
-      The posteriors; each is inferred when it is first asked for.
+      The posteriors; those of a split are inferred at the first request.
     """
     return Encoded(*self.models[name], self.images, rows,
                    self._posteriors.setdefault(name, {}))
 
   def codes(self, sets: Sequence[LabelSet]) -> dict[str, Encoded]:
-    """The posteriors of every model, for the images of some labels."""
+    """The posteriors of every model for the images of some sets of labels."""
     rows = label_sets.rows_of(sets)
     return {name: self.encoded(name, rows) for name in self.models}

@@ -1,4 +1,4 @@
-"""The chart of how training went, from metrics.jsonl."""
+"""The chart of the course of training, from metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from mlvae_jax.model.model import Model
 
 _CURVES_CAPTION = (
     'Training. Left: the ELBO per image, a lower bound on the log density of '
-    'an image; higher is better, and a validation curve that falls while '
-    'training rises means overfitting. Middle: what a code costs, once per '
-    'group for a factor that groups share, else once per image; near zero, '
-    'the factor is not used. Dashed lines: validation images. Right: '
-    'throughput. The axes leave out the extremes of the first steps.')
+    'an image; higher is better, and a validation curve that falls while the '
+    'training curve rises means overfitting. Middle: the cost of a code, paid '
+    'once per group for a factor that groups share, and otherwise once per '
+    'image; a factor whose cost is near zero is not used. Dashed lines: '
+    'validation images. Right: throughput. The axes leave out the extremes of '
+    'the first steps.')
 
 Records = list[dict[str, Any]]
 
@@ -29,8 +30,8 @@ def draw_curves(records: Records, model: Model) -> Drawing | None:
   """ELBO, KL and speed over the steps of training.
 
   Args:
-    records: the lines of metrics.jsonl.
-    model: the model whose factors' KL is drawn.
+    records: records of metrics.jsonl.
+    model: model whose factors' KL is drawn.
 
   Returns:
     The chart; None without records.
@@ -47,6 +48,7 @@ def draw_curves(records: Records, model: Model) -> Drawing | None:
     for factor, look in zip(model.factors, COLOURS):
       _plot(kl, found, [_kl_per_code(r, factor) for r in found], color=look,
             linestyle=dashes, label=factor.name if split == 'train' else None)
+  # An empty line, for the legend: colours stand for factors there.
   kl.plot([], [], color=GREY, linestyle='--', label='validation')
   fast = [r for r in records if 'images_per_second' in r]
   rates = [r['images_per_second'] for r in fast]
@@ -76,12 +78,13 @@ def _kl_per_code(record: dict[str, Any], factor: Factor) -> float:
   kl = record['kl'][factor.name]
   if factor.grouping is not None or not record['elbo']:
     return kl
+  # The ratio of the two ELBOs is the number of groups per image.
   return kl * record['elbo_per_image'] / record['elbo']
 
 
 def _plot(ax: Axes, records: Records, values: list[float],
           **look: Any) -> None:
-  """Plots values against the records' steps, a few of them as points."""
+  """Plots values against steps; few values get markers as well."""
   ax.plot([r['step'] for r in records], values, markersize=3,
           marker='o' if len(records) < 5 else None,
           markerfacecolor='white' if look.get('linestyle') == '--' else None,
@@ -89,7 +92,7 @@ def _plot(ax: Axes, records: Records, values: list[float],
 
 
 def _limit(ax: Axes, *, from_zero: bool) -> None:
-  """Fits the y axis to the curves without their first tenth and outliers."""
+  """Fits the y axis to the curves, without their first tenth and outliers."""
   tails = []
   for line in ax.get_lines():
     values = np.asarray(line.get_ydata(), float)
@@ -99,5 +102,6 @@ def _limit(ax: Axes, *, from_zero: bool) -> None:
   if not values.size:
     return
   low, high = np.percentile(values, [1, 99])
+  # Never 0, which would make an axis without extent.
   pad = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
   ax.set_ylim(0 if from_zero else low - pad, high + pad)

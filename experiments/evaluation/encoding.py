@@ -1,8 +1,8 @@
-"""Codes of many images, for the evaluation: alone, or accumulated in sets.
+"""Codes of many images for the evaluation, alone or accumulated in sets.
 
-All that the evaluation knows of posteriors goes through `Encoded`. A model
-without an encoder (SVI) infers them by optimisation instead. Pixels,
-the control next to every code, are here too.
+The evaluation gets all posteriors from `Encoded`. A model without an encoder
+(SVI) infers them by optimisation. Pixels, the control of every code, are here
+as well.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 
+# Rows that are processed at a time, to bound the memory.
 _ENCODE_ROWS = 1024
 _INFER_ROWS = 2048
 
@@ -26,22 +27,23 @@ _INFER_ROWS = 2048
 class Encoded:
   """The posteriors of a model for the images of several splits.
 
-  A split is encoded when it is first asked for.
+  A split is encoded at the first request.
   """
 
   def __init__(self, model: Model, params: Params,
                images: Mapping[str, np.ndarray],
                rows: Mapping[str, np.ndarray] | None = None,
                cache: dict[tuple, Any] | None = None):
-    """Takes note of what is to be encoded.
+    """Notes what to encode.
 
     Args:
-      model: static.
-      params: its parameters.
-      images: `[N, H, W, C]` uint8 by split.
-      rows: rows by split, `[M]`, sorted and distinct: all that will be asked
-        for; None for all rows.
-      cache: posteriors of this model that were inferred before, and will be.
+      model: model that encodes.
+      params: parameters of the model.
+      images: images by split, `[N, H, W, C]` uint8.
+      rows: rows by split, `[M]`, sorted and distinct, including all that will
+        be requested; None for all rows.
+      cache: posteriors of this model that were inferred before; new ones are
+        added to it.
     """
     self.model = model
     self._params = params
@@ -55,12 +57,12 @@ class Encoded:
     return self.model.factors
 
   def alone(self, split: str, factor: str, rows: np.ndarray) -> Normal:
-    """Strategy 1: each image its own group.
+    """Strategy 1: each image is its own group.
 
     Args:
       split: split of the rows.
       factor: name of the factor.
-      rows: `[R]`.
+      rows: rows `[R]` of the images.
 
     Returns:
       Normal of `[R, D]`.
@@ -68,12 +70,13 @@ class Encoded:
     return self._encoded(split)[factor].take(self._places(split, rows))
 
   def all_alone(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
-    """As `alone`, for every factor, by name."""
+    """Like `alone`, for every factor, by name."""
     places = self._places(split, rows)
     return {name: q.take(places) for name, q in self._encoded(split).items()}
 
   def _encoded(self, split: str) -> dict[str, Normal]:
-    """The posteriors of all rows that will be asked for."""
+    """The posteriors of all rows that will be requested, by factor."""
+    # Sections that ask for the same rows share what was inferred.
     rows = None if self._rows is None else self._rows[split]
     asked = (split, None if rows is None else rows.tobytes())
     if asked not in self._cache:
@@ -82,7 +85,7 @@ class Encoded:
     return self._cache[asked]
 
   def _places(self, split: str, rows: np.ndarray) -> np.ndarray:
-    """Where the posteriors of rows are among those."""
+    """The positions of rows among those that `_encoded` gives."""
     if self._rows is None:
       return rows
     return np.searchsorted(self._rows[split], rows)
@@ -94,19 +97,21 @@ class Encoded:
     Args:
       split: split of the rows.
       factor: name of the factor.
-      rows: `[R]`; a row may be in several sets.
-      set_ids: `[R]` ints in `[0, num_sets)`.
-      num_sets: S.
+      rows: rows `[R]` of the images; a row may be in several sets.
+      set_ids: set of each row, `[R]` ints in `[0, num_sets)`.
+      num_sets: number of sets, S.
 
     Returns:
-      Normal of `[S, D]` (paper eqs. 6-7); of a mixture its mean and variance.
+      Normal of `[S, D]` (paper eqs. 6-7); for a mixture, the Normal with its
+      mean and variance.
     """
     if (self.model.has_encoder
         or self.model.factor(factor).grouping is None
-        or np.array_equal(set_ids, np.arange(num_sets))):  # Each its own set.
+        or np.array_equal(set_ids, np.arange(num_sets))):  # Sets of one image.
       return self.model.group_posterior.combine(
           self.alone(split, factor, rows), set_ids, num_sets)
-    # Probes of means and of samples ask for the same sets.
+    # A set takes an optimisation of its own. Probes of means and of samples ask
+    # for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
     if asked not in self._cache:
       self._cache[asked] = _infer_sets(
@@ -120,13 +125,14 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
   """Encodes many images, each alone.
 
   Args:
-    model: static.
-    params: its parameters.
-    images: `[N, H, W, C]` uint8, N > 0; may be a file mapped into memory.
-    rows: which of them, `[M]`, M > 0; None for all.
+    model: model that encodes.
+    params: parameters of the model.
+    images: images `[N, H, W, C]` uint8, N > 0; may be a file mapped into
+      memory.
+    rows: rows of the images to encode, `[M]`, M > 0; None for all.
 
   Returns:
-    Per factor a Normal of `[M, D]` NumPy arrays.
+    A Normal of `[M, D]` NumPy arrays per factor.
   """
   encode = jax.jit(model.encode)
   if not model.has_encoder:
@@ -143,16 +149,17 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
 def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
                 rows: np.ndarray, set_ids: np.ndarray, num_sets: int
                 ) -> Normal:
-  """The posteriors of sets, by optimisation, some whole sets at a time."""
+  """The posteriors of sets by optimisation, a few whole sets at a time."""
   order = np.argsort(set_ids, kind='stable')
   end = np.cumsum(np.bincount(set_ids, minlength=num_sets))
   parts, first = [], 0
   while first < num_sets:
     start = end[first - 1] if first else 0
+    # As many sets as fit, and at least one, even if it is too large.
     last = max(first + 1, int(np.searchsorted(
         end, start + _INFER_ROWS, side='right')))
     chosen = order[start:end[last - 1]]
-    # One shape, to compile once; what fills it up is one more set.
+    # One shape, to compile once; the padding is one more set.
     size = max(_INFER_ROWS, len(chosen))
     ids = np.full(size, last - first, np.int32)
     ids[:len(chosen)] = set_ids[chosen] - first
@@ -165,7 +172,8 @@ def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
 
 
 def mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-  """Mean image of each set of rows `[M, k]` as `pixels`, `[M, D]`."""
+  """Mean image of each set of rows `[M, k]`, in the form of `pixels`."""
+  # One member at a time: [M, k] images at once could exceed the memory.
   total = np.zeros((len(rows), *images.shape[1:]), np.float32)
   for column in rows.T:
     total += images[column]
@@ -173,11 +181,12 @@ def mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-  """Pixels `[N, D]` on [0, 1], averaged in blocks to at most 32x32.
+  """Pixels `[N, D]` in [0, 1], averaged in blocks to 32x32 or a little more.
 
   For recognition these are as good as larger images, and cost less.
   """
   num, height, width, channels = images.shape
+  # The largest blocks that divide a side and leave at least 32 of them.
   down, right = (
       max(f for f in range(1, size + 1) if size % f == 0
           and (f == 1 or size // f >= 32)) for size in (height, width))

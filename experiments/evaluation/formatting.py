@@ -10,13 +10,13 @@ def number(value: float | None, digits: int, scale: float = 1,
   """A number as text.
 
   Args:
-    value: the number; None where there is none.
-    digits: decimals.
-    scale: factor of the number, 100 for %.
+    value: number to show; None if it is missing.
+    digits: number of decimals.
+    scale: factor by which the number is multiplied, 100 for %.
     missing: text for None.
 
   Returns:
-    '1,234.5', say.
+    The text, for example '1,234.5'.
   """
   return missing if value is None else f'{scale * value:,.{digits}f}'
 

@@ -1,8 +1,8 @@
-"""Which images of a data set the evaluation reads a label off.
+"""The images of a data set from which the evaluation predicts labels.
 
-Three parts: rows to train a probe on, to choose it by, and to score it on.
-Where the labels of the scored images were all met in training, these are of
-the three splits; else the probe is trained on images of the scored split too.
+They have three parts, on which a probe is trained, selected and scored. If all
+labels of the scored images occur in training, the parts are the three splits;
+otherwise all three are taken from the split that is scored.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mlvae_jax.data.ids import offsets_of, rank_within_group
 from mlvae_jax.measures import probes
 
 SPLITS = ('train', 'validation', 'test')
-# What is enough of a large data set.
+# Limits that are enough of a large data set.
 MAX_CLASSES, MAX_IMAGES = 1000, 50_000
 MAX_TRAIN, MAX_HELD_OUT = 20_000, 10_000
-MIN_ROWS = 5  # Of a class, below which nothing is learned of it.
+MIN_ROWS = 5  # Classes with fewer rows are left out: a fifth would be none.
 SEED = 0
 
 
@@ -45,7 +45,7 @@ class Part(NamedTuple):
   def windows(self, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sets of k images of a label: rows `[M, k]` and labels `[M]`.
 
-    See `probes.evidence_windows`, which wants the images sorted by label.
+    See `probes.evidence_windows`, which expects images sorted by label.
     """
     order = np.argsort(self.labels, kind='stable')
     offsets = offsets_of(np.bincount(self.labels))
@@ -59,7 +59,7 @@ class LabelSet(NamedTuple):
   Attributes:
     grouping: name of the grouping.
     num_classes: number of its labels that take part.
-    parts: images to train, to choose and to score on.
+    parts: images on which probes are trained, selected and scored.
   """
 
   grouping: str
@@ -68,7 +68,7 @@ class LabelSet(NamedTuple):
 
   @property
   def max_evidence(self) -> int:
-    """The largest k of which every part has a set."""
+    """The largest k for which every part has a set of k images."""
     return min(int(np.bincount(p.labels, minlength=1).max())
                for p in self.parts)
 
@@ -77,15 +77,15 @@ def first(data: Splits, scored: str = 'test',
           limits: Sequence[int | None] = (None,) * 3) -> LabelSet:
   """The images from which the labels of the first grouping are learned.
 
-  Where the splits share groups, all labels take part, however few images they
-  have. Else the images of the scored split are divided 60/20/20, of each
-  group of at least `MIN_ROWS`. Parts may be empty.
+  If the splits share groups, all labels take part, however few images they
+  have. Otherwise, the images of the scored split are divided 60/20/20 within
+  each group of at least `MIN_ROWS`. Parts may be empty.
 
   Args:
-    data: the splits.
+    data: splits of the data set.
     scored: split to score on, 'test' or 'validation'.
-    limits: largest number of images of each part, which are then chosen at
-      random; None for all.
+    limits: maximum number of images of each part; larger parts are reduced at
+      random. None for all.
 
   Returns:
     The images.
@@ -102,9 +102,9 @@ def first(data: Splits, scored: str = 'test',
 
 
 def first_groups(data: GroupedImages) -> GroupedImages:
-  """As many groups, from the first on, as are enough for an evaluation.
+  """The first groups, as many as are enough for an evaluation.
 
-  In a packed store the first groups are a random choice.
+  In a packed store the order of groups is random.
   """
   within = np.searchsorted(data.offsets, MAX_IMAGES, side='right') - 1
   return data.slice_groups(
@@ -113,23 +113,23 @@ def first_groups(data: GroupedImages) -> GroupedImages:
 
 def choose(data: Splits, grouping: str, scored: str = 'test'
            ) -> LabelSet | None:
-  """Chooses images to learn the labels of a grouping from.
+  """Chooses images from which the labels of a grouping are learned.
 
-  Rows whose label is not known are left out, and so are labels of fewer than
-  `MIN_ROWS` images to learn from. Large data sets are cut at random.
+  Rows with an unknown label are left out, and so are labels with fewer than
+  `MIN_ROWS` images to learn from. Large data sets are reduced at random.
 
   Args:
-    data: the splits.
+    data: splits of the data set.
     grouping: name of one of their groupings.
     scored: split to score on, 'test' or 'validation'.
 
   Returns:
-    Images of all splits, where every label of the scored split is in the
-    train split; else the scored split divided 60/20/20. None where there are
-    not two labels to tell apart.
+    Images of all splits, if every label of the scored split is in the train
+    split; otherwise the scored split divided 60/20/20. None if there are not
+    two labels to distinguish.
 
   Raises:
-    ValueError: where a split has no such grouping.
+    ValueError: when a split does not have the grouping.
   """
   labels = {name: getattr(data, name).labels_of(grouping) for name in SPLITS}
   if _present(labels[scored]) <= _present(labels['train']):
@@ -141,7 +141,7 @@ def choose(data: Splits, grouping: str, scored: str = 'test'
 
 
 def rows_of(sets: Sequence[LabelSet]) -> dict[str, np.ndarray]:
-  """By split, the rows that any part has: `[M]`, sorted, each once."""
+  """The rows by split that are in any part: `[M]`, sorted and distinct."""
   found = {split: [np.zeros(0, np.int64)] for split in SPLITS}
   for labels in sets:
     for part in labels.parts:
@@ -151,16 +151,17 @@ def rows_of(sets: Sequence[LabelSet]) -> dict[str, np.ndarray]:
 
 
 def _present(labels: Labels) -> set[str]:
-  """The names of labels that rows have."""
+  """The names of the labels that rows have."""
+  # Names, because every split numbers its own labels.
   return {labels.names[i] for i in np.unique(labels.ids) if i >= 0}
 
 
 def _three(part_of: Callable[[str], Part], scored: str
            ) -> tuple[Part, Part, Part]:
-  """Parts to train, choose and score on, of all splits.
+  """The parts for training, selection and scoring, from all splits.
 
-  The validation images, where they are scored, are halved: a probe is not
-  scored on what it was chosen by.
+  If the validation images are scored, they are halved, so that no probe is
+  scored on images by which it was selected.
   """
   if scored == 'validation':
     return part_of('train'), *_halves(part_of(scored))
@@ -174,6 +175,7 @@ def _all_of(split: str, images: GroupedImages) -> Part:
 
 def _halves(part: Part) -> tuple[Part, Part]:
   """Two halves of the images of each label; the second may have one more."""
+  # Shuffled, because the order of rows may mean something at the source.
   part = part.take(_shuffled(len(part.rows)))
   rank, count = rank_within_group(part.labels)
   is_first = rank < count // 2
@@ -182,13 +184,13 @@ def _halves(part: Part) -> tuple[Part, Part]:
 
 def _from_splits(grouping: str, labels: Mapping[str, Labels], scored: str
                  ) -> LabelSet:
-  """Each split a part; classes are those of the train split, by name."""
+  """Parts that are whole splits, with the classes of the train split."""
   classes = _classes(labels['train'].ids)
   number = {labels['train'].names[i]: n for n, i in enumerate(classes)}
 
   def part_of(split):
     found = labels[split]
-    # The last entry stands for -1, a label that is not known.
+    # An unknown label, -1, selects the last entry.
     renumber = np.array(
         [*(number.get(name, -1) for name in found.names), -1], np.int64)
     numbers = renumber[found.ids]
@@ -212,6 +214,7 @@ def _from_one(grouping: str, split: str, labels: Labels) -> LabelSet:
   rows = rows[np.argsort(numbers[rows], kind='stable')]
   part = Part(split, rows, numbers[rows])
   rank, count = rank_within_group(part.labels)
+  # Of each label the first fifth is scored on, the second selects.
   number = np.where(
       rank < count // 5, 2, np.where(rank < 2 * (count // 5), 1, 0))
   return LabelSet(grouping, len(classes), tuple(
@@ -219,18 +222,19 @@ def _from_one(grouping: str, split: str, labels: Labels) -> LabelSet:
 
 
 def _classes(ids: np.ndarray) -> np.ndarray:
-  """Labels of enough rows, at most `MAX_CLASSES` of them."""
+  """The labels that have enough rows, at most `MAX_CLASSES` of them."""
   count = np.bincount(ids[ids >= 0])
   large = np.flatnonzero(count >= MIN_ROWS)
   return np.sort(large[_shuffled(len(large))[:MAX_CLASSES]])
 
 
 def _shuffled(count: int) -> np.ndarray:
-  # For all groupings of a split alike: the rows they choose hardly differ.
+  # The same order for all groupings of a split, so that they choose almost the
+  # same rows, which are encoded once.
   return np.random.default_rng(SEED).permutation(count)
 
 
 def _is_question(labels: LabelSet) -> bool:
-  """Whether the parts allow a probe."""
+  """Whether probes make sense: no part is empty, and there is a choice."""
   present = [len(np.unique(part.labels)) for part in labels.parts]
   return min(present) > 0 and present[0] > 1 < present[2]

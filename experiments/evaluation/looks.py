@@ -1,4 +1,4 @@
-"""What codes and chance look like in every chart."""
+"""The look of codes and of chance in every chart."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ _MARKERS = 'osD^vPX'
 
 
 def in_words(code: str, width: int | None = None) -> str:
-  """A code's name as text, shortened to fit `width` characters."""
+  """The name of a code as text, shortened to fit `width` characters."""
   name = code.replace('_', ' ')
   return name if width is None else shortened(name, width)
 
 
 def looks(codes: Sequence[str], model: Model) -> dict[str, dict[str, Any]]:
-  """How to plot each code: controls thin, in the colour of their factor.
+  """The style of each code: controls are thin, in the colour of their factor.
 
   Args:
-    codes: names of the codes, in an order that settles
-      markers and the controls' own colours.
-    model: its factors are drawn thick.
+    codes: names of the codes. Their order determines markers, and the colours
+      of controls that belong to no factor.
+    model: model whose factors are drawn thick.
 
   Returns:
-    Keywords of `Axes.plot` by code.
+    Keyword arguments of `Axes.plot` by code.
   """
   names = [f.name for f in model.factors]
   colours = dict(zip(names, COLOURS))
   spare = itertools.cycle(COLOURS[len(names):] or COLOURS)
   found = {}
   for code, marker in zip(dict.fromkeys(codes), itertools.cycle(_MARKERS)):
+    # Controls are named after their factor: untrained_style.
     factor = next((n for n in names if n in code.split('_')), None)
     own = code in names
     found[code] = {
@@ -48,6 +49,6 @@ def looks(codes: Sequence[str], model: Model) -> dict[str, dict[str, Any]]:
 
 
 def as_they_are(legend: Legend) -> None:
-  """Shows the names in a legend without reading them as TeX."""
+  """Shows the names in a legend literally, not as TeX."""
   for text in legend.get_texts():
     text.set_parse_math(False)

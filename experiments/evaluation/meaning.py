@@ -1,8 +1,8 @@
-"""Runs and scores that mean nothing, and why: said, not left to be guessed.
+"""Warnings about runs and scores that mean nothing, with the reason.
 
-Training says so at its start. The evaluation keeps the same sentences as
-"warnings", and the number of examples and labels behind every score, by which
-the tables mark the scores.
+Training prints them at its start. The evaluation keeps the same sentences as
+"warnings", and the numbers of examples and labels behind every score, from
+which the tables mark scores.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model
 
-MIN_EXAMPLES = 30  # Of fewer, one more or less is several points.
+MIN_EXAMPLES = 30  # With fewer, one example counts for several points.
 _ADD_IMAGES = 'raise --split_fractions or add images'
 
 
 def find_warnings(config: Config, model: Model, data: Splits,
                   scored: str = 'test') -> list[str]:
-  """Why a run, or its evaluation, will mean nothing, or little.
+  """The reasons why a run, or its evaluation, will mean nothing or little.
 
   Args:
     config: configuration of the run.
     model: model of the run.
-    data: the splits.
+    data: splits of the run.
     scored: split that the evaluation scores on, 'test' or 'validation'.
 
   Returns:
-    A sentence for each reason; none where all is well.
+    A sentence per reason; an empty list if all is well.
   """
   return [*_of_training(config, model, data.train),
           *_of_scores(model, data, scored)]
@@ -44,11 +44,12 @@ def find_warnings(config: Config, model: Model, data: Splits,
 
 def check_trainable(config: Config, model: Model, train: GroupedImages
                     ) -> None:
-  """Raises a UserError where there is nothing to train on."""
+  """Raises a UserError if there is nothing to train on."""
   if not len(train):
     raise UserError(
         f'{config.dataset}: the training split has no images; add images, or '
         'change --split_by or --split_fractions')
+  # --min_group_size applies to the first grouping alone.
   for grouping in model.groupings[:1]:
     largest = int(_sizes(train, grouping).max())
     if largest < config.min_group_size:
@@ -60,15 +61,15 @@ def check_trainable(config: Config, model: Model, train: GroupedImages
 
 
 def caveat(examples: int, labels: int) -> str | None:
-  """What is to be said next to a score of so few examples or labels.
+  """The caveat next to a score from few examples or labels.
 
   Args:
-    examples: number of examples that the score is an average over.
-    labels: number of different labels they have.
+    examples: number of examples over which the score is an average.
+    labels: number of different labels of these examples.
 
   Returns:
     'only 1 label, so these scores mean nothing', 'only 7 examples, so ...';
-    None where there are enough.
+    None if there are enough.
   """
   if labels < 2:
     return f'only {count(labels, "label")}, so these scores mean nothing'
@@ -78,16 +79,16 @@ def caveat(examples: int, labels: int) -> str | None:
 
 
 def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
-  """What is to be said next to the scores of a table, column by column.
+  """The caveats of the columns of a table of scores.
 
   Args:
-    rows: rows of a section of evaluation.json. Those without "examples"
-      are of an older version, and nothing is said of them.
-    column: the key whose values are the columns, 'k', 'label' or 'shots'.
+    rows: rows of a section of evaluation.json. Rows without "examples" are
+      those of an older version, and have no caveat.
+    column: key whose values are the columns, 'k', 'label' or 'shots'.
 
   Returns:
-    A caveat by value of `column`, of the least examples there; only where
-    there is one.
+    Caveats by value of `column`, for the fewest examples in that column;
+    columns without a caveat are missing.
   """
   least = {}
   for row in rows:
@@ -99,7 +100,7 @@ def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
 
 
 def footnotes(said: Mapping[str, str]) -> list[str]:
-  """'* k=1, k=2: only 7 examples, ...', a line for each different caveat."""
+  """A line for each different caveat: '* k=1, k=2: only 7 examples, ...'."""
   columns = {}
   for name, why in said.items():
     columns.setdefault(why, []).append(name)
@@ -107,7 +108,7 @@ def footnotes(said: Mapping[str, str]) -> list[str]:
 
 
 def count(number: int, what: str) -> str:
-  """'1 label', '2 labels'."""
+  """A number with its noun: '1 label', '2 labels'."""
   return f'{number:,} {what}{"" if number == 1 else "s"}'
 
 
@@ -139,6 +140,8 @@ def _of_scores(model: Model, data: Splits, scored: str) -> Iterator[str]:
            f'unknown and no probe can be chosen; {_ADD_IMAGES}')
   if not len(images) or not len(data.validation):
     return
+  # The same choice of images as in the evaluation, so that the warnings are
+  # about the scores that will be there.
   yield from _of_probes(data, label_sets.first(data, scored), scored)
   for grouping in model.groupings:
     if grouping != data.grouping:
@@ -175,6 +178,6 @@ def _of_probes(data: Splits, chosen: LabelSet, scored: str) -> Iterator[str]:
 
 
 def _sizes(images: GroupedImages, grouping: str) -> np.ndarray:
-  """Images of each group that has any; an unknown group is one of its own."""
+  """Number of images per group; an image of unknown group is one group."""
   sizes = np.bincount(fill_unknown(images.labels_of(grouping).ids))
   return sizes[sizes > 0]

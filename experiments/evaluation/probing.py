@@ -1,7 +1,7 @@
-"""What classifiers predict from codes: which codes, and how they are probed.
+"""Probes: classifiers that predict labels from codes.
 
 For every k, the codes accumulate the evidence of k images of a label (strategy
-1 for k = 1, else strategy 2).
+1 for k = 1, otherwise strategy 2).
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ Features = Callable[[str, np.ndarray], np.ndarray]  # (split, rows [M, k])
 
 
 class Code(NamedTuple):
-  """Something that a probe is to read.
+  """A code from which probes predict labels.
 
   Attributes:
     name: name in evaluation.json.
     source: 'mean' or 'sample'.
-    features: function of a split and rows `[M, k]` of it that gives codes
-      `[M, D]`.
-    ks: images of evidence to accumulate.
-    repeat_ks: further k for which the first result stands, because the code
-      does not depend on k.
+    features: function from a split and rows `[M, k]` of it to codes `[M, D]`.
+    ks: numbers of images of evidence to accumulate.
+    repeat_ks: further numbers for which the first result is repeated, because
+      the code does not depend on k.
   """
 
   name: str
@@ -48,7 +47,7 @@ class Code(NamedTuple):
 def factor_codes(codes: Mapping[str, Encoded], factor: str,
                  ks: tuple[int, ...], repeat_ks: tuple[int, ...] = ()
                  ) -> Iterator[Code]:
-  """A factor's code, and its mean where the encoder is untrained."""
+  """The code of a factor, and its mean from an untrained encoder."""
   for source in SOURCES:
     yield Code(factor, source, code_features(codes['trained'], factor, source),
                ks, repeat_ks)
@@ -61,7 +60,7 @@ def factor_codes(codes: Mapping[str, Encoded], factor: str,
 def control_codes(codes: Mapping[str, Encoded],
                   images: Mapping[str, np.ndarray], ks: tuple[int, ...]
                   ) -> Iterator[Code]:
-  """The codes of a VAE, where there is one, and pixels."""
+  """The codes of a VAE, if there is one, and pixels."""
   if 'vae' in codes:
     for factor in codes['vae'].factors:
       for source in SOURCES:
@@ -73,12 +72,13 @@ def control_codes(codes: Mapping[str, Encoded],
 
 
 def code_features(encoded: Encoded, factor: str, source: str) -> Features:
-  """Codes `[M, D]` of sets of images, each from the evidence of its k rows."""
+  """The function that computes codes `[M, D]` of M sets of k images."""
 
   def features(split, rows):
     num_sets, k = rows.shape
     q = encoded.together(split, factor, rows.ravel(),
                          np.repeat(np.arange(num_sets), k), num_sets)
+    # One sample per set, always with the same key: scores can be repeated.
     return np.asarray(
         q.mean if source == 'mean' else q.sample(jax.random.key(_SEED)))
 
@@ -90,12 +90,13 @@ def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
   """Probes every code for every k.
 
   Args:
-    chosen: the labels to predict, and from which images.
-    codes: the codes to predict them from.
-    num_steps: optimisation steps of a probe.
+    chosen: labels to predict, with their images.
+    codes: codes from which to predict them.
+    num_steps: number of optimisation steps of each probe.
 
   Yields:
-    Rows of evaluation.json's "probes"; none for a k that no label has.
+    Rows of "probes" in evaluation.json; none for a k for which no label has
+    enough images.
   """
   todo = [(code, k) for code in codes for k in code.ks]
   for code, k in tqdm.tqdm(
@@ -114,8 +115,8 @@ def _probe(chosen: LabelSet, k: int, features: Features, num_steps: int
            ) -> dict[str, float] | None:
   """Probes the codes of sets of k images.
 
-  Gives the score, and of how many examples and labels it is. None where a
-  part has no label of k images.
+  Returns the score with its numbers of examples and labels; None if a part has
+  no label with k images.
   """
   examples = []
   for number, part in enumerate(chosen.parts):
@@ -123,6 +124,7 @@ def _probe(chosen: LabelSet, k: int, features: Features, num_steps: int
     if not len(rows):
       return None
     examples.append(Examples(features(part.split, rows), labels))
+  # `labels` are now those of the last part, which is scored.
   score = probes.probe(
       *examples, num_classes=chosen.num_classes, seed=_SEED,
       num_steps=num_steps)

@@ -27,7 +27,7 @@ SECTIONS = (
     recognition.SECTION,
     elbo.SECTION,
 )
-# As the report shows them.
+# In the order of the report; sorting is stable.
 SHOWN = sorted(SECTIONS, key=lambda section: section.shown_last)
 
 # The section of each chart, by the name of its figure.
@@ -40,12 +40,13 @@ def draw_chart(name: str, evaluation: Evaluation, model: Model
 
   Args:
     name: name of the figure, in `CHARTS`.
-    evaluation: the contents of evaluation.json.
-    model: the run's model.
+    evaluation: content of evaluation.json.
+    model: model of the run.
 
   Returns:
-    The chart; None where the evaluation does not have its numbers.
+    The chart; None if the evaluation does not have its numbers.
   """
   section = CHARTS[name]
+  # Imported only now, because matplotlib is slow to import.
   chart = importlib.import_module(f'{__package__}.{section.name}.chart')
   return getattr(chart, section.charts[name])(evaluation, model)

@@ -1,4 +1,4 @@
-"""The file that an evaluation leaves in its workdir."""
+"""The file of an evaluation in the workdir of its run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from experiments.cli import UserError
 
 
 def evaluation_file(split: str = 'test') -> str:
-  """The file of an evaluation that is scored on a split."""
+  """The name of the file of an evaluation that scores on a split."""
+  # One per split: tuning must not overwrite the numbers that are reported.
   return 'evaluation.json' if split == 'test' else f'evaluation_{split}.json'
 
 
 def read_evaluation(workdir: str) -> dict[str, Any]:
-  """The contents of evaluation.json; {} where there is none.
+  """The content of evaluation.json; {} if there is no such file.
 
   Args:
     workdir: folder of the run.
@@ -24,7 +25,7 @@ def read_evaluation(workdir: str) -> dict[str, Any]:
     The JSON object.
 
   Raises:
-    UserError: when the file is not what `experiments.evaluate` writes.
+    UserError: when the file is not one that `experiments.evaluate` wrote.
   """
   path = os.path.join(workdir, evaluation_file())
   if not os.path.exists(path):

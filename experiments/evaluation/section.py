@@ -1,9 +1,9 @@
-"""What a section of the evaluation is: its numbers, and how they are shown.
+"""Definition of a section of the evaluation: its numbers and their display.
 
-A section is a folder here. Its `rows.py` measures, for evaluation.json; its
-`tables.py` shows the numbers in the report and in the terminal; its `chart.py`
-draws them. Its `__init__.py` says so in one `SECTION`, which `registry.py`
-lists.
+Every section is a folder next to this file. Its `rows.py` measures for
+evaluation.json; its `tables.py` shows the numbers in the report and in the
+terminal; its `chart.py` draws them. Its `__init__.py` combines these in one
+`SECTION`, which `registry.py` lists.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Pairs = list[tuple[str, str]]
 
 
 class Results(NamedTuple):
-  """What the report has of a run.
+  """The results of a run that the report shows.
 
   Attributes:
-    workdir: Folder of the run.
-    model: Its model, whose factors' rows are bold.
-    evaluation: Contents of evaluation.json; {} where there is none.
+    workdir: folder of the run.
+    model: model of the run, whose factors' rows are bold.
+    evaluation: content of evaluation.json; {} if there is none.
     figures: HTML of each figure that was drawn, by name.
   """
 
@@ -40,19 +40,21 @@ class Section:
   """A section of the evaluation.
 
   Attributes:
-    name: Name of its folder.
-    rows: What it measures: entries of evaluation.json by key; {} where it
-      does not apply to the run.
-    keys: The keys that `rows` may give; the name alone by default.
-    tables: HTML for the report; '' where nothing was measured. Without it,
-      the report shows the rows in a plain table.
-    summary: Lines of at most 79 characters for the terminal. It is given how
-      many characters a code's name may have, 24 to 36.
-    key_numbers: Names and values to look at first.
-    charts: By name of the figure, the name of the function in its `chart.py`
-      that draws it from an evaluation and the model, or gives None. It is
-      imported to be called: matplotlib is slow to import.
-    shown_last: Whether the report shows it after the sections that are not.
+    name: name of its folder.
+    rows: function that measures; returns entries of evaluation.json by key, {}
+      if the section does not apply to the run.
+    keys: keys that `rows` may return; only the name by default.
+    tables: function that returns HTML for the report, '' if nothing was
+      measured. Without it, the report shows the rows in a plain table.
+    summary: function that returns lines of at most 79 characters for the
+      terminal. Its second argument is the maximum length of a code's name, 24
+      to 36.
+    key_numbers: function that returns the names and values of the numbers to
+      look at first.
+    charts: names of functions in its `chart.py` by name of the figure. Each
+      draws from an evaluation and the model, or returns None. They are given
+      by name because matplotlib is slow to import.
+    shown_last: whether the report shows it after all sections without this.
   """
 
   name: str
@@ -66,4 +68,4 @@ class Section:
 
   def __post_init__(self):
     if not self.keys:
-      object.__setattr__(self, 'keys', (self.name,))
+      object.__setattr__(self, 'keys', (self.name,))  # The class is frozen.

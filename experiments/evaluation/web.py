@@ -1,4 +1,4 @@
-"""The HTML page that holds a report: one file, nothing loaded."""
+"""The HTML page of a report: a single file that loads nothing."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ pre { background: var(--card); border: 1px solid var(--line);
   visible; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; }
   h2, h3, p:has(+ .scroll) { break-after: avoid; } }
 """
+# The policy forbids everything but inline styles and pictures: the page loads
+# nothing, and text of the user's can do no harm.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -74,12 +76,12 @@ _PAGE = """<!DOCTYPE html>
 
 
 def lines(*pieces: str | None) -> str:
-  """Pieces of HTML, those that there are, one after the other."""
+  """Joins pieces of HTML; None and '' are left out."""
   return '\n'.join(filter(None, pieces))
 
 
 def key_numbers(pairs: Iterable[tuple[str, str]]) -> str:
-  """Names and values to look at first; '' for none."""
+  """Cards with the names and values to look at first; '' without any."""
   cards = ''.join(
       f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>'
       for name, value in pairs)
@@ -87,12 +89,12 @@ def key_numbers(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def missing(what: str, module: str, workdir: str) -> str:
-  """Says that something is missing, and which commands make it."""
+  """A paragraph that names a missing part, and the commands that make it."""
   commands = '\n'.join(
       f'python -m experiments.{name} --workdir={shlex.quote(workdir)}'
       for name in (module, 'report'))
-  return (f'<p class="missing">{what}. Make it, then write this report again:'
-          f'</p><pre>{escape(commands)}</pre>')
+  return (f'<p class="missing">{what}. Run these commands to add this part to '
+          f'the report:</p><pre>{escape(commands)}</pre>')
 
 
 def footnotes(lines: Iterable[str]) -> str:
@@ -101,13 +103,13 @@ def footnotes(lines: Iterable[str]) -> str:
 
 
 def page(title: str, body: Iterable[str]) -> str:
-  """The page; `body` is HTML."""
+  """The whole page, whose body consists of pieces of HTML."""
   return _PAGE.format(
       title=escape(title), style=_STYLE, body=lines(*body))
 
 
 def read_figures(workdir: str) -> dict[str, str]:
-  """A `<figure>` for each PNG of a run, by name."""
+  """The `<figure>` element of each PNG of a run, by name."""
   folder = os.path.join(workdir, 'figures')
   if not os.path.isdir(folder):
     return {}
@@ -120,10 +122,10 @@ def read_figures(workdir: str) -> dict[str, str]:
 
 
 def figure(path: str, name: str) -> str:
-  """A `<figure>` with the PNG in it, and the caption that the PNG holds."""
+  """A `<figure>` element that contains a PNG and the caption stored in it."""
   try:
     with Image.open(path, formats=['PNG']) as image:
-      image.load()
+      image.load()  # Finds out whether the pixels are damaged.
       # Legible text needs a little more than the size on paper.
       scale = 125 / image.info.get('dpi', (200, 200))[0]
       width, height = (round(scale * pixels) for pixels in image.size)
@@ -131,6 +133,7 @@ def figure(path: str, name: str) -> str:
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
     return (f'<p class="missing">{escape(path)} is not a readable PNG; draw '
             'it again.</p>')
+  # Inside the page, which then can be sent to others as one file.
   with open(path, 'rb') as file:
     pixels = base64.b64encode(file.read()).decode('ascii')
   return (
@@ -141,7 +144,7 @@ def figure(path: str, name: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]],
           bold: Sequence[str] = (), words: bool = False) -> str:
-  """A table that scrolls where it is too wide; cells are escaped here."""
+  """A table, which scrolls if it is too wide; its cells are escaped here."""
   lines = ''.join(
       ('<tr class="own">' if row[0] in bold else '<tr>')
       + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>\n'
@@ -154,5 +157,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]],
 
 
 def escape(text: Any) -> str:
-  """Text for HTML; bytes of file names that are no text become '?'."""
+  """Text escaped for HTML; bytes of file names that are not text become '?'."""
   return html.escape(str(text).encode('utf-8', 'replace').decode('utf-8'))

@@ -1,1 +1,1 @@
-"""Pictures made of test images, and how they are laid out."""
+"""Pictures made of test images, and their layout."""

@@ -1,4 +1,4 @@
-"""A picture of all that the data set of drawn shapes can show.
+"""A picture of all shapes and colours of the data set of drawn shapes.
 
   from experiments.pictures import all_shapes
   all_shapes.save('docs/shapes.png')
@@ -17,12 +17,16 @@ from experiments.pictures import sheets
 
 
 def save(path: str) -> None:
-  """Writes a picture of all shapes in all colours, at random in the rest.
+  """Writes a picture of all shapes in all colours.
+
+  Size, position and rotation are random. Combinations that the preset holds
+  out are framed in red.
 
   Args:
-    path: path of the PNG. What the preset holds out is framed in red.
+    path: path of the PNG.
   """
   grid = np.indices((len(OUTLINES), len(COLOURS))).reshape(2, -1).T
+  # The first two factors are replaced by the grid, the others stay random.
   scenes = sample(len(grid))
   scenes.values[:, :2] = grid
   held = held_out(
@@ -38,7 +42,7 @@ def save(path: str) -> None:
     for column, name in enumerate(COLOURS):
       sheet.text(-0.05, column + 0.5, name, ha='center', va='bottom')
     sheets.save(sheets.Drawing(sheet.figure(), (
-        'All shapes in all colours; size, position and rotation at random. '
-        'Framed in red: never trained on.')), path)
-  with Image.open(path) as image:  # Few colours: a third of the bytes.
+        'All shapes in all colours, with random size, position and rotation. '
+        'Combinations framed in red are never trained on.')), path)
+  with Image.open(path) as image:  # A palette takes a third of the bytes.
     image.convert('RGB').quantize(128).save(path, optimize=True)

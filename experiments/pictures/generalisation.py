@@ -1,8 +1,8 @@
 """The paper's purple triangle (fig. 1): combinations that training never saw.
 
-Where a data set has two groupings and the test split combinations of them
-that training lacks, though it has each part, pictures of such combinations
-are composed from the codes of training images.
+If a data set has two groupings, and the test split has combinations of their
+groups that training lacks, although it has each of the two groups, then
+pictures of such combinations are composed from codes of training images.
 """
 
 from __future__ import annotations
@@ -36,14 +36,16 @@ from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.inference.encode import Codes
 
 _NUM_SHOWN = 3  # Training images of each part.
+# Compiled as a whole: op by op, drawing a run would compile for seconds.
 _decode = jax.jit(mlvae_jax.decode, static_argnums=0)
 
 
 def generalisations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
-  """The figure, where the model and the splits allow one.
+  """The figure, if the model and the splits allow it.
 
-  The two groupings are the first with new combinations, those of the model's
-  factors before others; one of the two must be of a factor.
+  It shows the first two groupings that have new combinations. Groupings of the
+  model's factors come before others, and at least one of the two is a
+  factor's.
   """
   if not can_swap(subject.model):
     return
@@ -63,19 +65,20 @@ def find_unseen(train: GroupedImages, test: GroupedImages,
   """Test images of combinations of groups that training never saw.
 
   Args:
-    train: the training images.
-    test: the test images; the same groups have the same names.
-    pair: two groupings of both.
+    train: training images.
+    test: test images; a group has the same name as in training.
+    pair: two groupings that both have.
 
   Returns:
     Rows of the test images whose two groups both occur in training, but not
-    together. Images of unknown groups do not count on either side.
+    together. Images of unknown groups count on neither side.
   """
   seen = [train.labels_of(grouping).ids.astype(int) for grouping in pair]
   new = [_training_ids(train, test, grouping) for grouping in pair]
   unseen = np.all([(ids >= 0) & np.isin(ids, old)
                    for ids, old in zip(new, seen)], axis=0)
   known = (seen[0] >= 0) & (seen[1] >= 0)
+  # A pair of ids as one number, so that pairs can be looked up at once.
   width = 1 + max(seen[1].max(initial=0), new[1].max(initial=0))
   together = np.isin(
       new[0] * width + new[1], (seen[0] * width + seen[1])[known])
@@ -84,23 +87,25 @@ def find_unseen(train: GroupedImages, test: GroupedImages,
 
 def choose_unseen(train: GroupedImages, test: GroupedImages,
                   pair: tuple[str, str]) -> np.ndarray:
-  """Up to `NUM_SETS` rows that `find_unseen` finds, of many combinations."""
+  """Up to `NUM_SETS` rows of `find_unseen`, of as many combinations as fit."""
   rows = find_unseen(train, test, pair)
   labels = np.stack([test.labels_of(g).ids[rows] for g in pair], axis=1)
   _, ids = np.unique(labels, axis=0, return_inverse=True)
   combinations = Groups(ids.reshape(-1), ())
   chosen = combinations.choose(NUM_SETS)
+  # The empty start keeps the type of the rows where nothing was found.
   return np.concatenate([rows[:0], *(
       rows[combinations.rows(c)[:NUM_SETS // len(chosen)]] for c in chosen)])
 
 
 def _training_ids(train: GroupedImages, test: GroupedImages, grouping: str
                   ) -> np.ndarray:
-  """The test images' groups by training's numbers, `[N]`; -1 for none."""
+  """Groups of the test images, numbered as in training, `[N]`; -1 for none."""
+  # By name: each split numbers its own groups.
   numbers = {
       name: i for i, name in enumerate(train.labels_of(grouping).names)}
   ids, names = test.labels_of(grouping)
-  # An unknown group's number -1 finds the last entry.
+  # An unknown group has the number -1, which selects the last entry.
   return np.array([*(numbers.get(name, -1) for name in names), -1], int)[ids]
 
 
@@ -109,14 +114,14 @@ def compose(subject: Subject, rows: np.ndarray, parts: Sequence[str]
   """Codes of test images, some of them taken from training images.
 
   Args:
-    subject: says which model and splits.
-    rows: `[N]` of the test images, at most `NUM_SETS`.
-    parts: groupings whose factors' codes come from training images of the
-      test image's group.
+    subject: model and splits.
+    rows: rows `[N]` of the test images, at most `NUM_SETS`.
+    parts: groupings whose factors take their codes from training images of the
+      same group as the test image.
 
   Returns:
-    `[N, D]` per factor, posterior means, and by grouping for each image the
-    rows of the training images, at most `NUM_EVIDENCE`.
+    Posterior means `[N, D]` per factor; and per grouping, for each test image,
+    the rows of these training images, at most `NUM_EVIDENCE`.
   """
   train, test = subject.data.train, subject.images
   codes, evidence = dict(encode(subject, [rows])), {}
@@ -131,7 +136,8 @@ def compose(subject: Subject, rows: np.ndarray, parts: Sequence[str]
 
 def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
           ) -> Drawing:
-  """A row per test image: it, its reconstruction, and what is composed."""
+  """A row per test image: the image, its reconstruction, and the composed one.
+  """
   model, train, test = subject.model, subject.data.train, subject.images
   parts = [grouping for grouping in pair if grouping in model.groupings]
   composed, evidence = compose(subject, rows, parts)
@@ -147,6 +153,7 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
         zip((test.images[row], *made), (GREEN, BLUE, RED))):
       sheet.put(i, j, tile, colour)
     for part, grouping in enumerate(parts):
+      # The nearest show what the model could have copied from.
       near = _nearest(test.images[row], train.images[evidence[grouping][i]])
       for j, tile in enumerate(near[:_NUM_SHOWN]):
         sheet.put(i, 3.5 * (part + 1) + j, tile, GREEN)
@@ -159,14 +166,14 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
 
 
 def _nearest(image: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Images `[N, H, W, C]`, those with the most similar pixels first."""
+  """Images `[N, H, W, C]`, sorted by the distance of their pixels."""
   distance = np.square(others - image.astype(np.float32)).sum((1, 2, 3))
   return others[np.argsort(distance, kind='stable')]
 
 
 def _describe(subject: Subject, pair: tuple[str, str], parts: list[str]
               ) -> tuple[str, str]:
-  """Its title and its caption."""
+  """Title and caption of the figure."""
   model = subject.model
   sources = []
   for grouping in parts:
@@ -184,11 +191,11 @@ def _describe(subject: Subject, pair: tuple[str, str], parts: list[str]
   return (
       f'Generalisation: {pair[0]} and {pair[1]} never seen together in '
       'training', (
-          'Generalisation. In each row a combination that no training image '
-          f'has, though each {pair[0]} and each {pair[1]} occurs in training: '
-          'a test image (green), its reconstruction (blue; strategy 1, '
-          f'posterior means), and a picture composed of parts (red): '
+          'Generalisation. Each row shows a combination that no training image '
+          f'has, although its {pair[0]} and its {pair[1]} both occur in '
+          'training: a test image (green), its reconstruction (blue; strategy '
+          '1, posterior means), and a picture composed of parts (red): '
           f'{"; ".join(sources)}. Right (green): the {_NUM_SHOWN} of these '
-          'training images whose pixels are nearest to the test image. Where '
-          'the model has learnt the parts, the composed picture shows the '
-          'combination that it was never shown.'))
+          'training images whose pixels are nearest to those of the test '
+          'image. If the model has learnt the parts, the composed picture '
+          'shows the combination that it was never trained on.'))

@@ -33,18 +33,18 @@ from experiments.pictures.swaps import can_swap
 import mlvae_jax
 from mlvae_jax.inference.encode import Codes
 
-_NUM_MEASURED = 512  # Images that say how codes are spread.
-# Compiled whole: op by op, drawing a run would compile for seconds.
+_NUM_MEASURED = 512  # Images from which the spread of codes is measured.
+# Compiled as a whole: op by op, drawing a run would compile for seconds.
 _decode = jax.jit(mlvae_jax.decode, static_argnums=0)
 _generate = jax.jit(mlvae_jax.generate, static_argnums=(0, 4))
 
 
 def generations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
-  """Fig. 5a for every grouped factor, by both strategies."""
+  """Fig. 5a for every grouped factor and both strategies."""
   if not can_swap(subject.model):
     return
   rows = np.random.default_rng(SEED).permutation(len(subject.images))
-  # Samples, so that codes are spread as the prior should be.
+  # Samples, not means: the prior should match the spread of samples.
   codes = encode(subject, [rows[:_NUM_MEASURED]], jax.random.key(SEED))
   names = [f.name for f in subject.model.grouped]
   for ending, shown in variants(subject, names):
@@ -53,7 +53,8 @@ def generations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
 
 def reconstructions(subject: Subject) -> Iterator[tuple[str, Drawing]]:
   """Fig. 6a for every grouping of the model's factors."""
-  # Factors that share a grouping would be drawn alike.
+  # Factors that share a grouping would give the same picture: the first is
+  # drawn. Without a grouped factor there is one picture, of all codes.
   by_grouping = {f.grouping: f.name for f in reversed(subject.model.grouped)}
   names = [f.name for f in subject.model.grouped
            if by_grouping[f.grouping] == f.name] or [None]
@@ -62,15 +63,15 @@ def reconstructions(subject: Subject) -> Iterator[tuple[str, Drawing]]:
 
 
 def samples(subject: Subject) -> Iterator[tuple[str, Drawing]]:
-  """Images of codes from the prior, of a model without groups."""
+  """Images of codes drawn from the prior, for a model without groups."""
   if subject.factor is None:
     yield 'samples', _draw_samples(subject)
 
 
 def _draw_generation(subject: Subject, codes: Codes) -> Drawing:
-  """A group's mean code of one factor; all others drawn from the prior.
+  """Images with a group's mean code of one factor, the rest from the prior.
 
-  How far `codes` of test images are from the prior is said in the caption.
+  The caption says how far `codes` of test images are from the prior.
   """
   model, factor, images = subject.model, subject.factor, subject.images
   groups = subject.groups
@@ -96,26 +97,27 @@ def _draw_generation(subject: Subject, codes: Codes) -> Drawing:
 
 
 def _describe_generation(subject: Subject) -> tuple[str, str]:
-  """Its title and its caption."""
+  """Title and caption of a picture of generation."""
   factor, grouping, drawn = subject.factor, subject.grouping, subject.others
   evidence = (
       f'Strategy 2: the {factor} code is the mean of the posterior that '
       f'accumulates the test images of the {grouping} (at most {MAX_MEMBERS}).'
       if subject.strategy == 2 else
-      f'Strategy 1: the {factor} code is the mean of the posterior of the one '
-      'image.')
+      f'Strategy 1: the {factor} code is the mean of the posterior of that '
+      'single image.')
   left = (f'some of the test images of one {grouping}'
           if subject.strategy == 2 else 'a test image')
   return (
       f'Generation, strategy {subject.strategy}: a row keeps its {factor}, '
       f'with {drawn} from the prior', (
-          f'Generation. In each row: left (green) {left}, right (red) images '
-          f'of the same {factor} whose {drawn} is drawn from the prior '
-          f'N(0, I). {evidence}'))
+          f'Generation. Each row shows {left} on the left (green), and on the '
+          f'right (red) images of the same {factor} whose {drawn} is drawn '
+          f'from the prior N(0, I). {evidence}'))
 
 
 def _describe_spread(subject: Subject, codes: Codes) -> str:
-  """How the images' own codes are spread, of factors that are drawn."""
+  """The spread of the images' own codes, of factors drawn from the prior."""
+  # `cov` of one dimension is a scalar, and of few images meaningless.
   drawn = {f.name: np.atleast_2d(np.cov(codes[f.name], rowvar=False))
            for f in subject.model.factors
            if f.name != subject.factor and len(codes[f.name]) > 2}
@@ -129,9 +131,10 @@ def _describe_spread(subject: Subject, codes: Codes) -> str:
         'dimensions')
   if not spreads:
     return ''
-  return (f' In single test images, {"; ".join(spreads)}. The prior has 1 and '
-          '0: the further from these, the less what is drawn from it is like '
-          'what images have, and the more it changes a picture.')
+  return (f' In single test images, {"; ".join(spreads)}. In the prior these '
+          'are 1 and 0: the larger the difference, the less codes drawn from '
+          'the prior resemble those of images, and the more they change a '
+          'picture.')
 
 
 def _draw_reconstruction(subject: Subject) -> Drawing:
@@ -143,6 +146,7 @@ def _draw_reconstruction(subject: Subject) -> Drawing:
   for grouping in (None, subject.grouping)[:2 if model.grouped else 1]:
     codes = encode(subject, shown, grouping=grouping)
     columns.append(jax.device_get(_decode(model, subject.params, codes)))
+  # Up to five groups side by side; the fractions are gaps between them.
   across = min(5, len(chosen))
   height, width = max(map(len, shown)) + 0.7, len(columns) + 0.6
   sheet = Sheet(model.image_shape, height * -(-len(chosen) // across) - 0.7,
@@ -162,11 +166,11 @@ def _draw_reconstruction(subject: Subject) -> Drawing:
 
 def _describe_reconstruction(subject: Subject
                              ) -> tuple[str, tuple[str, ...], str]:
-  """Its title, what its frames hold, and its caption."""
+  """Title, labels of the frames, and caption of a picture of reconstruction."""
   factor, grouping = subject.factor, subject.grouping
   if factor is None:
     return 'Reconstruction', ('test image', 'reconstruction'), (
-        'Reconstruction: test images (green) beside their reconstructions '
+        'Reconstruction: test images (green) next to their reconstructions '
         f'from posterior means (blue), by {grouping}.')
   shared = ' and one '.join(
       f.name for f in subject.model.grouped if f.grouping == grouping)
@@ -174,19 +178,19 @@ def _describe_reconstruction(subject: Subject
           if len(subject.model.groupings) > 1 else '')
   return (
       f'Reconstruction, strategies 1 and 2: {factor} from each image alone, '
-      f'or from all shown of its {grouping}',
+      f'or from all images shown of its {grouping}',
       ('test image', 'strategy 1: alone', 'strategy 2: accumulated evidence'),
-      f'Accumulating evidence. Of each {grouping}: test images (green), their '
+      f'Accumulating evidence. For each {grouping}: test images (green), their '
       'reconstructions when each is encoded alone (blue, strategy 1), and '
       f'when the images shown of one {grouping} accumulate their evidence into '
       f'one {shared} (red, strategy 2{rest}); all from posterior means. The '
       'images are chosen to show the benefit: first the two whose own mean '
-      f'{factor} is furthest from that of their {grouping} (of up to '
+      f'{factor} is furthest from that of their {grouping} (among up to '
       f'{MAX_MEMBERS} test images), then the two nearest to it.')
 
 
 def _draw_samples(subject: Subject) -> Drawing:
-  """Images of codes from the prior."""
+  """A square of images of codes drawn from the prior."""
   model, size = subject.model, 10
   made = jax.device_get(_generate(
       model, subject.params, {}, jax.random.key(SEED), size * size))[0]
@@ -195,4 +199,4 @@ def _draw_samples(subject: Subject) -> Drawing:
     sheet.put(i // size, i % size, image, LIGHT)
   sheet.head('Samples from the prior')
   return Drawing(sheet.figure(), (
-      'Samples: the expected images of codes that are drawn from the prior.'))
+      'Samples: expected images of codes that are drawn from the prior.'))

@@ -1,4 +1,4 @@
-"""The pictures that are made of test images, in the order they are shown in."""
+"""The pictures that are made of test images, in the order of the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
   from experiments.pictures.sheets import Drawing
   from experiments.pictures.subject import Subject
 
-# By name, the file here and the function that draws it.
+# By name: the file in this folder, and the function in it that draws. As text,
+# so that the names can be listed without importing matplotlib.
 PICTURES = {
     'swap': ('swaps', 'swaps'),
     'generation': ('groups', 'generations'),
@@ -23,16 +24,16 @@ PICTURES = {
 
 def draw_pictures(name: str, subject: Subject
                   ) -> Iterator[tuple[str, Drawing]]:
-  """Draws the pictures of a name.
+  """Draws the pictures of one name.
 
   Args:
-    name: name in `PICTURES`. Its file is imported only now: matplotlib is
-      slow to import.
-    subject: what they are drawn of.
+    name: name in `PICTURES`. Its file is imported only now, because matplotlib
+      is slow to import.
+    subject: subject of the pictures.
 
   Yields:
-    Names of files, which start with `name`, and drawings; none where the
-    model or the data do not allow it.
+    Names of files, which start with `name`, and drawings; none if the model
+    or the data do not allow any.
   """
   file, function = PICTURES[name]
   module = importlib.import_module(f'{__package__}.{file}')

@@ -1,4 +1,4 @@
-"""Sheets of images in coloured frames, and what all figures look like."""
+"""Sheets of images in coloured frames, and the style of all figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.patches import Patch
 import numpy as np
 from PIL import Image
 
-_TILE = 84  # About the pixels of an image's longer side on a sheet.
+_TILE = 84  # Approximate pixels of an image's longer side on a sheet.
 _TILE_INCHES = 0.42
-# Okabe and Ito's colours, which the colour-blind can tell apart. The first
+# Okabe and Ito's colours, which colour-blind people can distinguish. The first
 # three frame images as in the paper: data, reconstructed, made up.
 GREEN, BLUE, RED = '#009E73', '#0072B2', '#D55E00'
 COLOURS = (BLUE, RED, GREEN, '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 class Sheet:
   """A white page of images in coloured frames, with text.
 
-  Places are counted in rows and columns, which may be fractions.
+  Positions are given in rows and columns, which may be fractions.
   """
 
   def __init__(self, image_shape: Sequence[int], rows: float, columns: float):
@@ -50,16 +50,18 @@ class Sheet:
     self._pitch = np.array([height, width]) + 2 * self._frame + 2
     size = np.ceil(self._pitch * [rows, columns]).astype(int)
     self._canvas = np.full((*size, 3), 255, np.uint8)
-    # Every sheet has tiles of the same size on paper, so text fits them all.
+    # Tiles have the same size on paper on every sheet, so one size of text
+    # fits all sheets.
     dpi = max(height, width) / _TILE_INCHES
     self._figure = Figure(figsize=(size[::-1] + 0.1) / dpi, dpi=dpi)
     self._ax = self._figure.add_axes((0, 0, 1, 1))
+    # Units of the axes are pixels of the canvas, with y downwards.
     self._ax.set(xlim=(0, size[1]), ylim=(size[0], 0))
     self._ax.axis('off')
 
   def put(self, row: float, column: float, image: np.ndarray,
           colour: str | None = None) -> None:
-    """Puts an image `[H, W, C]` at a place, in a frame."""
+    """Puts an image `[H, W, C]` at a position, in a frame."""
     top, left = np.round(self._pitch * [row, column]).astype(int)
     tile, frame = _tile(image), self._frame
     height, width = tile.shape[:2]
@@ -72,13 +74,14 @@ class Sheet:
 
   def text(self, row: float, column: float, text: str, ha: str = 'left',
            va: str = 'center') -> None:
-    """Writes at a place."""
+    """Writes text at a position."""
     y, x = self._pitch * [row, column]
+    # Names of groups are the user's, and a $ in them does not start a formula.
     self._ax.text(x, y, text, ha=ha, va=va, parse_math=False)
 
   def head(self, title: str, frames: Sequence[str | None] = (),
            space: float = 0.0) -> None:
-    """Writes a title, and what green, blue and red frames hold."""
+    """Writes a title, and labels of the green, blue and red frames."""
     handles = [
         Patch(facecolor='none', edgecolor=colour, linewidth=1.5, label=label)
         for label, colour in zip(frames, (GREEN, BLUE, RED)) if label]
@@ -93,7 +96,7 @@ class Sheet:
                   va='bottom', parse_math=False)
 
   def figure(self) -> Figure:
-    """The finished page; nothing can be put any more."""
+    """The finished page, to which nothing can be added."""
     height, width = self._canvas.shape[:2]
     self._ax.imshow(self._canvas, extent=(0, width, height, 0),
                     interpolation='nearest', aspect='auto')
@@ -101,7 +104,7 @@ class Sheet:
 
 
 def save(drawing: Drawing, path: str) -> None:
-  """Writes a PNG whole or not at all."""
+  """Writes a PNG completely or not at all."""
   partial = f'{path}.partial'
   drawing.figure.savefig(
       partial, format='png', dpi=drawing.figure.dpi, bbox_inches='tight',
@@ -110,18 +113,19 @@ def save(drawing: Drawing, path: str) -> None:
 
 
 def shorten(name: str) -> str:
-  """A group's name, cut, with only characters that the font has."""
+  """The name of a group, shortened, with only characters that the font has."""
+  # For others matplotlib would warn and draw boxes.
   return shortened(
       ''.join(c if ord(c) in _characters() else '?' for c in name), 16)
 
 
 def shortened(text: str, width: int) -> str:
-  """Text of at most `width` characters; where it is cut, it ends in '…'."""
+  """Text of at most `width` characters, which ends in '…' if it was cut."""
   return text if len(text) <= width else f'{text[:width - 1]}…'
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
-  """An image as sharp RGB pixels of a legible size, `[h, w, 3]` uint8."""
+  """An image as RGB pixels of a legible size, `[h, w, 3]` uint8."""
   image = np.asarray(image)
   if image.dtype != np.uint8:
     image = np.round(255 * image).astype(np.uint8)
@@ -133,6 +137,7 @@ def _tile(image: np.ndarray) -> np.ndarray:
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(
         size, Image.Resampling.LANCZOS))
+  # Small images grow by whole pixels, which stay sharp.
   times = max(1, round(factor))
   return image.repeat(times, axis=0).repeat(times, axis=1)
 

@@ -1,4 +1,4 @@
-"""Which test images a picture shows, and their codes."""
+"""The test images that a picture shows, and their codes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.inference.encode import Codes
 
-# Compiled whole: op by op, drawing a run would compile for seconds.
+# Compiled as a whole: op by op, drawing a run would compile for seconds.
 _infer = jax.jit(mlvae_jax.infer, static_argnums=(0, 4))
 
 
 def choose_images(subject: Subject, count: int) -> np.ndarray:
   """Rows of up to `count` images, equally many of each group.
 
-  Images of the same group in other groupings are avoided, so that the images
-  differ in every factor that is known.
+  Images that share a group in another grouping are avoided, so that the images
+  differ in every known factor.
   """
   groups, images = subject.groups, subject.images
   further = [groups_of(images, name).ids for name in images.groupings
@@ -37,17 +37,18 @@ def choose_images(subject: Subject, count: int) -> np.ndarray:
     if len(free):
       in_common = sum((ids[free, None] == ids[rows]).sum(-1)
                       for ids in further)
+      # Zeros, because without further groupings the sum is a scalar.
       rows.append(free[np.argmin(in_common + np.zeros(len(free)))])
   return np.array(rows, int)
 
 
 def choose_members(subject: Subject, groups: Sequence[int]
                    ) -> list[np.ndarray]:
-  """Rows of each group whose reconstructions show what evidence does.
+  """Rows of each group whose reconstructions show the effect of evidence.
 
-  These are chosen, as in the paper: the two images whose mean code, inferred
-  alone, is furthest from the group's, and the two nearest. Without a grouped
-  factor, or a choice, the first four.
+  As in the paper, these are chosen: the two images whose mean code, inferred
+  alone, is furthest from that of the group, and the two nearest. Without a
+  grouped factor they are the first four; of at most four images, all.
   """
   members = [subject.groups.rows(group) for group in groups]
   if subject.factor is None:
@@ -66,13 +67,14 @@ def infer_codes(subject: Subject, rows: np.ndarray,
   """Codes of up to `NUM_SETS` images by the subject's strategy.
 
   Args:
-    subject: says which strategy.
-    rows: `[N]` of the test images.
-    key: optional, for samples in place of means; consumed.
+    subject: model, test images and strategy.
+    rows: rows `[N]` of the test images.
+    key: optional random key for samples instead of means; consumed.
 
   Returns:
-    `[N, D]` per factor. By strategy 2, those of grouped factors have the
-    evidence of up to `NUM_EVIDENCE` other images, each of its own grouping.
+    Codes `[N, D]` per factor. With strategy 2, codes of a grouped factor have
+    the evidence of up to `NUM_EVIDENCE` other images of the same group in the
+    factor's grouping.
   """
   codes = encode(subject, [rows], key)
   for grouping in subject.model.groupings if subject.strategy == 2 else ():
@@ -88,19 +90,21 @@ def infer_codes(subject: Subject, rows: np.ndarray,
 def group_codes(subject: Subject, members: Sequence[np.ndarray],
                 grouping: str, key: jax.Array | None = None, *,
                 images: GroupedImages | None = None) -> Codes:
-  """The codes that sets share, of a grouping's factors alone.
+  """The codes that sets of images share, of the factors of one grouping.
 
   Args:
-    subject: its model is used.
+    subject: subject whose model is used.
     members: rows of each set, all of which are evidence.
     grouping: grouping of the factors.
-    key: optional, for samples in place of means; consumed.
-    images: images that have the rows; by default the test images.
+    key: optional random key for samples instead of means; consumed.
+    images: images to which the rows refer; by default the test images.
 
   Returns:
-    `[len(members), D]` per factor of that grouping.
+    Codes `[len(members), D]` per factor of that grouping.
   """
   codes = encode(subject, members, key, grouping, images=images)
+  # Every row of a set has the set's posterior; the first row's code stands for
+  # the set, also where codes are sampled per row.
   first = np.cumsum([0] + [len(m) for m in members[:-1]])
   return {f.name: codes[f.name][first] for f in subject.model.grouped
           if f.grouping == grouping}
@@ -112,19 +116,21 @@ def encode(subject: Subject, members: Sequence[np.ndarray],
   """Codes of all rows of up to `NUM_SETS` sets, as NumPy arrays.
 
   Args:
-    subject: its model is used.
+    subject: subject whose model is used.
     members: rows of each set.
-    key: optional, for samples in place of means; consumed.
-    grouping: grouping whose factors accumulate the evidence of a set's
-      rows; all others, and without a grouping all, are of each row alone.
-    images: images that have the rows; by default the test images.
+    key: optional random key for samples instead of means; consumed.
+    grouping: grouping whose factors accumulate the evidence of the rows of a
+      set. All other factors, and without a grouping all factors, are inferred
+      from each row alone.
+    images: images to which the rows refer; by default the test images.
 
   Returns:
-    `[N, D]` per factor, N rows in all.
+    Codes `[N, D]` per factor, for N rows in total.
   """
   images = subject.images if images is None else images
   rows = np.concatenate(members)
-  # Few shapes, to compile little: padding is one more set.
+  # Sizes are powers of two and padding is one more set, so that there are few
+  # shapes to compile for.
   size = max(128, 1 << (len(rows) - 1).bit_length())
   ids = np.full(size, NUM_SETS, np.int32)
   ids[:len(rows)] = np.repeat(

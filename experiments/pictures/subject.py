@@ -1,4 +1,4 @@
-"""What a picture shows: a model, a factor, a strategy, and groups of images."""
+"""The subject of a picture: model, factor, strategy, and groups of images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model, Params
 
-SEED = 0  # Of which images are shown, and of the codes that are drawn.
+SEED = 0  # Selects the images shown, and the codes that are sampled.
 NUM_EVIDENCE = 10  # Other images of the group, as in the paper.
-NUM_SETS = 10  # At most this many images or groups on a figure.
-MAX_MEMBERS = 100  # A group's code hardly changes beyond that many images.
+NUM_SETS = 10  # Maximum number of images or groups in a figure.
+MAX_MEMBERS = 100  # The code of a group hardly changes beyond this many images.
 
 
 class Groups(NamedTuple):
   """The groups of images in one grouping.
 
   Attributes:
-    ids: `[N]` ints; an image of no known group has one of its own.
+    ids: `[N]` ints, group of each image; an image whose group is unknown is a
+      group of its own.
     names: names of the known groups.
   """
 
@@ -32,8 +33,9 @@ class Groups(NamedTuple):
   def rows(self, group: int) -> np.ndarray:
     """Rows of a group, at most `MAX_MEMBERS`, in a random order.
 
-    Images are sorted by the first grouping: the first images of another
-    grouping's group would all be of one group of the first.
+    Images are sorted by the first grouping. Without shuffling, the first
+    images of a group in another grouping would all be in one group of the
+    first.
     """
     rows = np.flatnonzero(self.ids == group)
     return np.random.default_rng(SEED).permutation(rows)[:MAX_MEMBERS]
@@ -43,7 +45,9 @@ class Groups(NamedTuple):
     return self.names[group] if group < len(self.names) else '?'
 
   def choose(self, count: int) -> np.ndarray:
-    """Up to `count` groups that have images, in order; those of 10 first."""
+    """Up to `count` groups, in order; groups of `NUM_EVIDENCE` are preferred.
+    """
+    # Among those it is random, or large groups would always be shown.
     sizes = np.bincount(self.ids, minlength=len(self.names))
     shuffled = np.random.default_rng(SEED).permutation(len(sizes))
     order = np.lexsort((shuffled, -np.minimum(sizes, NUM_EVIDENCE)))[:count]
@@ -51,13 +55,13 @@ class Groups(NamedTuple):
 
 
 class Subject(NamedTuple):
-  """What image figures are drawn of.
+  """The subject of pictures made of test images.
 
   Attributes:
-    model: static.
-    params: its parameters.
+    model: model of the run.
+    params: parameters of the model.
     data: splits whose test images are shown.
-    factor: name of the factor that is shown, None in a VAE.
+    factor: name of the factor that is shown; None for a VAE.
     strategy: 1 infers all codes from each image alone; 2 accumulates the
       evidence of groups in the codes that they share (paper section 4).
   """
@@ -75,7 +79,7 @@ class Subject(NamedTuple):
 
   @property
   def grouping(self) -> str:
-    """What the factor's groups are, or where it has none, the first's."""
+    """The factor's grouping; for a factor without one, the first grouping."""
     own = self.factor and self.model.factor(self.factor).grouping
     return own or (*self.model.groupings, self.data.grouping)[0]
 
@@ -92,16 +96,16 @@ class Subject(NamedTuple):
 
   @property
   def strategy_words(self) -> str:
-    """What the strategy is, a sentence; '' where nothing is grouped."""
+    """A sentence on the strategy; '' if the model has no grouped factor."""
     if not self.model.grouped:
       return ''
     if self.strategy == 1:
       return 'Strategy 1: every code is inferred from its image alone.'
     shared = '; '.join(
         f'{f.name}: of its {f.grouping}' for f in self.model.grouped)
-    return ('Strategy 2: a code that a group shares has the evidence of the '
-            f'image and of up to {NUM_EVIDENCE} others of the group '
-            f'({shared}).')
+    return ('Strategy 2: a code that a group shares is inferred from the '
+            f'evidence of the image and of up to {NUM_EVIDENCE} others of the '
+            f'group ({shared}).')
 
 
 def in_words(names: Sequence[str]) -> str:
@@ -113,13 +117,13 @@ def in_words(names: Sequence[str]) -> str:
 def variants(subject: Subject, names: Sequence[str | None],
              strategies: Sequence[int] = (2, 1)
              ) -> Iterator[tuple[str, Subject]]:
-  """The subject with each factor and strategy, and how its file name ends.
+  """The subject with each factor and strategy, and the ending of its file name.
 
   Args:
-    subject: a subject of any factor.
-    names: names of the factors; the first is not named in the file's name.
-    strategies: strategy 2 is not named in the file's name. There is but one
-      where nothing is grouped.
+    subject: subject with any factor.
+    names: names of the factors; the first does not appear in the file name.
+    strategies: strategies to show; strategy 2 does not appear in the file
+      name. Without a grouped factor there is only one.
 
   Yields:
     ('', subject), ('_light', subject), ..., ('_strategy_1', subject), ...
@@ -132,5 +136,6 @@ def variants(subject: Subject, names: Sequence[str | None],
 
 def groups_of(images: GroupedImages, grouping: str) -> Groups:
   """The groups of images in a grouping."""
+  # Numbers of their own for unknown groups, behind those of the known ones.
   ids, names = images.labels_of(grouping)
   return Groups(fill_unknown(ids, len(names) + np.arange(len(ids))), names)

@@ -13,7 +13,7 @@ from experiments.pictures.subject import NUM_SETS, SEED, Subject, variants
 import mlvae_jax
 from mlvae_jax.model.model import Model
 
-# Compiled whole: op by op, drawing a run would compile for seconds.
+# Compiled as a whole: op by op, drawing a run would compile for seconds.
 _decode = jax.jit(mlvae_jax.decode, static_argnums=0)
 _swap = jax.jit(mlvae_jax.swap, static_argnums=0, static_argnames='factor')
 _interpolate = jax.jit(
@@ -22,9 +22,9 @@ _HOW = 'One sample of each code per image.'
 
 
 def swaps(subject: Subject) -> Iterator[tuple[str, Drawing]]:
-  """Fig. 4 for every factor that can be swapped, by both strategies.
+  """Fig. 4 for every factor that can be swapped, and both strategies.
 
-  With two factors, swapping an ungrouped one would show the same pictures.
+  With two factors, swapping the ungrouped one would show the same pictures.
   """
   names = [f.name for f in subject.model.grouped]
   if len(subject.model.factors) > 2:
@@ -36,7 +36,7 @@ def swaps(subject: Subject) -> Iterator[tuple[str, Drawing]]:
 
 
 def interpolations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
-  """Fig. 5b for every grouped factor, by both strategies."""
+  """Fig. 5b for every grouped factor and both strategies."""
   if len(subject.images) < 2:
     return
   names = [f.name for f in subject.model.grouped]
@@ -48,12 +48,12 @@ def interpolations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
 
 
 def can_swap(model: Model) -> bool:
-  """True when there is a grouped factor, and another to go with it."""
+  """Whether a model has a grouped factor, and another one to swap it with."""
   return bool(model.grouped) and len(model.factors) > 1
 
 
 def _draw_swap(subject: Subject) -> Drawing:
-  """Every image's code of the factor with every image's other codes."""
+  """The factor's code of every image, with the other codes of every image."""
   model, params, factor = subject.model, subject.params, subject.factor
   rows = choose_images(subject, NUM_SETS)
   codes = infer_codes(subject, rows, jax.random.key(SEED))
@@ -61,6 +61,7 @@ def _draw_swap(subject: Subject) -> Drawing:
   decoded, swapped = jax.device_get((
       _decode(model, params, codes),
       _swap(model, params, codes, codes, factor=factor)))
+  # Behind the two lanes of originals and reconstructions, and a gap.
   place = np.arange(len(rows)) + 2.15
   sheet = Sheet(model.image_shape, place[-1] + 1, place[-1] + 1)
   for i, row in enumerate(place):
@@ -71,7 +72,7 @@ def _draw_swap(subject: Subject) -> Drawing:
     for j, column in enumerate(place):
       sheet.put(row, column, swapped[i, j], RED)
   sheet.text(0.5, 2.0, f'{factor}\nfrom →', ha='right')
-  # The caption has the names: several are too long for a corner.
+  # Several names are too long for a corner; the caption has them.
   many = len(model.factors) > 2
   sheet.text(2.0, 0.05, f'{"all else" if many else subject.others}\nfrom ↓',
              va='bottom')
@@ -82,15 +83,16 @@ def _draw_swap(subject: Subject) -> Drawing:
   return Drawing(sheet.figure(), (
       f'Swapping. Each red picture takes its {factor} from the test image at '
       f'the top of its column and its {subject.others} from the test image '
-      'at the left of its row (green); beside these stand their '
+      'at the left of its row (green); next to these are their '
       'reconstructions (blue). The better the model separates them, the more '
-      'a column shows one and the same '
-      f'{model.factor(factor).grouping or factor}, and a row one and the same '
+      'the pictures of a column share their '
+      f'{model.factor(factor).grouping or factor}, and those of a row their '
       f'{subject.others}. {_HOW} {subject.strategy_words}'))
 
 
 def _draw_grids(subject: Subject) -> Drawing:
-  """One factor changes from left to right, all others downwards."""
+  """Grids in which one factor changes to the right, and all others downwards.
+  """
   model, factor, size = subject.model, subject.factor, 7
   rows = choose_images(subject, 4)
   half = len(rows) // 2
@@ -124,7 +126,7 @@ def _draw_grids(subject: Subject) -> Drawing:
 
 
 def _draw_lines(subject: Subject) -> Drawing:
-  """Interpolation of a model with nothing to swap: all codes at once."""
+  """Interpolation of all codes at once, for a model with nothing to swap."""
   model, size = subject.model, 10
   rows = choose_images(subject, NUM_SETS)
   half = len(rows) // 2

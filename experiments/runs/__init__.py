@@ -1,1 +1,1 @@
-"""A run: its model and feeds, its workdir, the loop around its steps."""
+"""A run: its model and feeds, its workdir, and the loop around its steps."""

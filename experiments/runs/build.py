@@ -1,4 +1,4 @@
-"""From a configuration to the model, and to the feeds of its data."""
+"""Builds the model of a configuration and the feeds of its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mlvae_jax.data.grouped import GroupedImages
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.model import Model
 
-# Up to this many bytes of images are kept on the devices.
+# Splits of up to this many bytes are kept on the devices; of larger ones the
+# host gathers each batch.
 _MAX_DEVICE_BYTES = 2 << 30
 
 
@@ -24,13 +25,13 @@ def make_model(config: Config, data: Splits) -> Model:
 
   Args:
     config: configuration of the run.
-    data: its data set.
+    data: data set of the run.
 
   Returns:
     The model.
 
   Raises:
-    ValueError: where a factor's grouping is not one of the data.
+    ValueError: when the data lack the grouping of a factor.
   """
   model = library.make_model(config, data.train.images.shape[1:])
   known = data.train.groupings
@@ -49,18 +50,19 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
   """The index stream of a split.
 
   Args:
-    model: rows are drawn by its groupings; without any, as in a VAE, a batch
-      is `batch_size` rows.
-    images: the split.
+    model: model by whose groupings rows are drawn; without groupings, as in a
+      VAE, a batch is `batch_size` rows.
+    images: images of the split.
     config: configuration of the run.
-    shuffle: False visits all images in order, for evaluation.
-    num_devices: number of devices over which rows divide; all if None.
+    shuffle: whether to shuffle; False visits all images in order, for
+      evaluation.
+    num_devices: number of devices over which rows divide; None for all.
 
   Returns:
     The stream.
 
   Raises:
-    UserError: where the settings do not fit the data.
+    UserError: when the settings do not fit the data.
   """
   settings = {
       'groups_per_batch': config.batch_size, 'seed': config.seed,
@@ -68,6 +70,8 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
   if model.groupings:
     settings |= {'groups_per_batch': config.groups_per_batch,
                  'max_group_size': config.max_group_size}
+  # An evaluation visits every image, also those of groups too small to train
+  # on, and always in the paper's pieces, so that runs can be compared.
   if model.groupings and shuffle:
     settings |= {
         'min_group_size': config.min_group_size, 'visit': config.visit,
@@ -82,9 +86,10 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
 def make_feed(model: Model, images: GroupedImages, config: Config,
               shuffle: bool = True,
               devices: Sequence[jax.Device] | None = None) -> Feed:
-  """The feed of a split to devices, all of them if None."""
+  """The feed of a split to devices; None means all devices."""
   devices = devices or all_devices()
-  # With several processes, none reads the rows of others.
+  # With several processes, each reads its own rows only, so none of them has
+  # all images to put on its devices.
   alone = len(devices) <= jax.local_device_count()
   return Feed(
       model, images,

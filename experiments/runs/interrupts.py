@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop, which work can grant in its time."""
+"""SIGINT and SIGTERM as requests to stop, answered at a convenient time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-  """While entered, a signal is noted instead of ending the process.
+  """While this context is open, signals are noted and do not end the process.
 
   A second Ctrl-C ends it at once. A thread listens, because Python's own
   handlers would wait until the devices have finished a chunk.
 
   Attributes:
-    signum: of the first signal; 0 before there was one.
+    signum: number of the first signal; 0 before there was one.
   """
 
   def __init__(self, what: str):
-    """`what` is said after the first signal: what happens before the end."""
+    """Notes what to say.
+
+    Args:
+      what: what happens before the end, printed after the first signal.
+    """
     self.signum = 0
     self._what = what
 
   def __enter__(self) -> Interrupts:
     self._read, self._write = socket.socketpair()
+    # A signal handler must never block; a full buffer may drop signals, since
+    # the first ones are all that count.
     self._write.setblocking(False)
+    # A Python handler has to be installed, or the default action would end the
+    # process; the number itself comes through the socket.
     self._handlers = {
         number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
     self._wakeup = signal.set_wakeup_fd(
@@ -38,6 +46,7 @@ class Interrupts:
     return self
 
   def __exit__(self, *_) -> None:
+    # Before the socket closes, so that no signal is written to a closed one.
     signal.set_wakeup_fd(self._wakeup)
     for number, handler in self._handlers.items():
       signal.signal(number, handler)
@@ -48,11 +57,11 @@ class Interrupts:
   def _listen(self) -> None:
     while received := self._read.recv(1):
       number = received[0]
-      if number not in _SIGNALS:
+      if number not in _SIGNALS:  # Every handled signal wakes this thread.
         continue
       if self.signum and number == signal.SIGINT:
         print('\nstopped at once', file=sys.stderr, flush=True)
-        os._exit(128 + number)
+        os._exit(128 + number)  # From a thread, sys.exit ends only the thread.
       if not self.signum:
         self.signum = number
         print(f'\n{signal.Signals(number).name}: {self._what}'

@@ -10,10 +10,10 @@ from experiments import cli
 
 
 class MetricsLog:
-  """metrics.jsonl and TensorBoard events of a workdir.
+  """The files metrics.jsonl and TensorBoard events of a workdir.
 
-  A run that resumes drops what was logged after its checkpoint, so that the
-  log is that of an uninterrupted run.
+  A resumed run drops the records after its checkpoint, so that the log equals
+  that of an uninterrupted run.
   """
 
   def __init__(self, workdir: str, step: int, steps_per_epoch: int):
@@ -21,6 +21,7 @@ class MetricsLog:
 
     self._path = os.path.join(workdir, 'metrics.jsonl')
     kept = [line for line in read_metrics(workdir) if line['step'] <= step]
+    # Rewriting also removes a torn last line, to which more would be appended.
     cli.write_atomically(
         self._path, ''.join(json.dumps(line) + '\n' for line in kept))
     self._file = open(self._path, 'a', encoding='utf-8')
@@ -41,7 +42,7 @@ class MetricsLog:
         self._events.add_scalar(f'{split}/{name}', value, step)
 
   def flush(self) -> None:
-    """Puts what was written on disk."""
+    """Hands everything written so far to the operating system."""
     self._file.flush()
     self._events.flush()
 
@@ -52,7 +53,7 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """The records of metrics.jsonl; a torn last line is passed over."""
+  """The records of metrics.jsonl; a torn last line is ignored."""
   records = []
   path = os.path.join(workdir, 'metrics.jsonl')
   if os.path.exists(path):
@@ -60,6 +61,6 @@ def read_metrics(workdir: str) -> list[dict[str, Any]]:
       for line in file:
         try:
           records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except json.JSONDecodeError:  # The run was killed while it wrote.
           break
   return records

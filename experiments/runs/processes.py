@@ -1,8 +1,8 @@
 """Several processes that train together, by JAX's own runtime.
 
-One process per host (or per GPU); each reads its own rows of the data, the
-first (number 0) alone writes to the workdir and prints. A problem that one of
-them finds is broadcast to all, so that none waits for it.
+There is one process per host (or per GPU). Each reads its own rows of the
+data; only the first (number 0) writes to the workdir and prints. A problem
+that one process finds is broadcast to all, so that none waits for it in vain.
 """
 
 from __future__ import annotations
@@ -22,32 +22,35 @@ from experiments.config.flags import Setting, define
 
 T = TypeVar('T')
 
-# JAX itself reads only the coordinator's, and those of a cluster.
+# Of these, JAX itself reads only the first; for the others it knows the
+# variables that clusters set.
 _ENVIRONMENT = {
     'coordinator_address': 'JAX_COORDINATOR_ADDRESS',
     'num_processes': 'JAX_NUM_PROCESSES', 'process_id': 'JAX_PROCESS_ID'}
-_MAX_MESSAGE = 500  # Bytes of an error that are sent to the other processes.
+# Bytes of an error that are sent to the other processes: all messages of a
+# collective operation have the same size.
+_MAX_MESSAGE = 500
 
 
 _SUBJECT = 'Processes'
 _FLAGS = {
     'distributed': Setting(
-        'Way to train as one of several processes: auto follows the other '
-        'flags here or the environment (TPU pod, SLURM, Open MPI, GKE), '
-        'explicit the flags alone, off trains alone.', _SUBJECT, default='auto',
-        choices=('auto', 'off', 'explicit')),
+        'Method by which several processes find each other: auto uses the '
+        'next three flags or the environment (TPU pod, SLURM, Open MPI, GKE), '
+        'explicit uses these flags only, off trains in this process alone.',
+        _SUBJECT, default='auto', choices=('auto', 'off', 'explicit')),
     'coordinator_address': Setting(
-        'Address of process 0, HOST:PORT; by default '
-        '$JAX_COORDINATOR_ADDRESS.', _SUBJECT),
+        'Address of process 0 as HOST:PORT; $JAX_COORDINATOR_ADDRESS by '
+        'default.', _SUBJECT),
     'num_processes': Setting(
-        'Number of processes; by default $JAX_NUM_PROCESSES.', _SUBJECT, int,
+        'Number of processes; $JAX_NUM_PROCESSES by default.', _SUBJECT, int,
         lower=1),
     'process_id': Setting(
-        'Number of this process, from 0; by default $JAX_PROCESS_ID.',
+        'Number of this process, starting at 0; $JAX_PROCESS_ID by default.',
         _SUBJECT, int, lower=0),
     'heartbeat_seconds': Setting(
-        'Seconds of silence after which a process is considered dead.',
-        _SUBJECT, int, 10, lower=1),
+        'Number of seconds of silence after which a process is considered '
+        'dead.', _SUBJECT, int, 10, lower=1),
 }
 
 
@@ -58,13 +61,13 @@ def define_flags() -> None:
 
 
 def start(values: dict[str, Any]) -> None:
-  """Joins the other processes, where the flags or the environment name any.
+  """Joins the other processes, if the flags or the environment name any.
 
   Args:
-    values: values of the flags.
+    values: values of the flags by name.
 
   Raises:
-    UserError: when the others cannot be reached.
+    UserError: when the other processes cannot be reached.
   """
   if values['distributed'] == 'off':
     return
@@ -76,16 +79,18 @@ def start(values: dict[str, Any]) -> None:
   if not missing and given['process_id'] >= given['num_processes']:
     cli.bad_flag(f'--process_id={given["process_id"]} is not below '
                  f'--num_processes={given["num_processes"]}')
-  # Its handler of SIGTERM would replace ours.
+  # The service's handler of SIGTERM would replace ours.
   jax.config.update('jax_enable_preemption_service', False)
   try:
+    # With all three values given, a cluster's environment must not override
+    # them.
     jax.distributed.initialize(
         **given, heartbeat_timeout_seconds=values['heartbeat_seconds'],
         cluster_detection_method=None if missing else 'deactivate')
   except ValueError as error:
     if len(missing) < len(given):
       cli.bad_flag(f'{error} Give {", ".join(missing)}, or --distributed=off')
-    return  # Nothing names other processes, and no cluster was found.
+    return  # Neither flags nor a cluster name other processes.
   except RuntimeError as error:
     raise UserError(
         f'cannot reach the other processes: {error}; check '
@@ -102,31 +107,32 @@ def is_first() -> bool:
 
 
 def on_first(work: Callable[[], T]) -> T | None:
-  """Does something in the first process, while the others wait.
+  """Calls a function in the first process, while the others wait.
 
   Args:
-    work: what to do.
+    work: function to call.
 
   Returns:
-    What `work` returned; None in the other processes.
+    The result of `work`; None in the other processes.
 
   Raises:
-    UserError: in the others, when it failed.
+    UserError: in the other processes, when `work` failed.
   """
   return together(work if is_first() else lambda: None)
 
 
 def together(work: Callable[[], T]) -> T:
-  """Does something in every process; if it fails in one, it does in all.
+  """Calls a function in every process; a failure in one is raised in all.
 
   Args:
-    work: what to do, without collective operations.
+    work: function to call; contains no collective operations, which would
+      mix with the one that exchanges the errors.
 
   Returns:
-    What `work` returned.
+    The result of `work`.
 
   Raises:
-    UserError: when it failed in another process.
+    UserError: when `work` failed in another process.
   """
   if jax.process_count() == 1:
     return work()
@@ -135,6 +141,7 @@ def together(work: Callable[[], T]) -> T:
     result = work()
   except BaseException as error:  # Sent to the others, then raised again.
     problem = error
+  # An exit has printed its reason already.
   said = '' if problem is None else 'see its output'
   if isinstance(problem, Exception):
     said = ' '.join(str(problem).split()) or type(problem).__name__
@@ -151,7 +158,7 @@ def together(work: Callable[[], T]) -> T:
 
 
 def from_first(tree: T) -> T:
-  """The first process's arrays, in all processes."""
+  """The arrays of the first process, in all processes."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(tree)
@@ -165,20 +172,21 @@ def any_process(value: int) -> int:
 
 
 def part() -> None:
-  """Ends what the processes do together; each may continue or exit alone."""
+  """Ends the common work; each process may continue or exit on its own."""
   if jax.process_count() > 1:
     jax.distributed.shutdown()
 
 
 def _mute() -> None:
-  """Prints nothing more: the first process does; errors are still shown."""
+  """Silences the output, which the first process prints, but not errors."""
+  # By descriptor, which also silences what libraries in C++ print.
   nowhere = os.open(os.devnull, os.O_WRONLY)
   os.dup2(nowhere, sys.stdout.fileno())
   os.close(nowhere)
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
-  """Values of the flags, or else of the environment."""
+  """The values of the flags, or of the environment where none is given."""
   settings = {}
   for name, variable in _ENVIRONMENT.items():
     value = values[name]

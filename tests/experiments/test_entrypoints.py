@@ -144,7 +144,7 @@ def test_help_reads(module):
 def test_help_of_a_comparison_names_its_own_flags_only():
   result = _python('-m', 'experiments.svi_comparison', '--help')
   text = ' '.join(result.stdout.split())
-  assert 'if the data have changed since the run recorded them: refuse' in text
+  assert 'data that have changed since the run recorded them: refuse' in text
   assert '--svi_workdir' in text and '--workdir' not in text
 
 

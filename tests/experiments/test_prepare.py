@@ -50,9 +50,9 @@ def test_what_is_found_and_prepared_is_said(prepared):
       f'data: {root}/faces.tsv, {os.path.getsize(root / "faces.tsv") / 1e9:.3g}'
       ' GB',
       'sorting the images by group',
-      f'packed store: 30 images of 8 groups in {store}; 1 bad images passed '
-      f'over, see {store}/bad_images.jsonl',
-      'images of 8 x 8 x 3, 1 to 5 of a group, 7 groups of more than one',
+      f'packed store: 30 images of 8 groups in {store}; 1 bad images skipped, '
+      f'see {store}/bad_images.jsonl',
+      'images of 8 x 8 x 3, 1 to 5 per group, 7 groups with more than one',
       *(f'{name}: {count} images of {groups} groups' for name, count, groups in
         zip(('train', 'validation', 'test'), *_split_sizes(str(store))))]
 
@@ -73,7 +73,7 @@ def test_a_flipped_bit_is_found_by_verify(prepared):
   result = _prepare(*flags, '--verify')
   data[-1] ^= 1
   path.write_bytes(data)
-  _fails(result, 1, 'checksum of images.npy is wrong); delete the folder')
+  _fails(result, 1, 'checksum of images.npy is wrong); delete this folder')
   assert result.stderr.count('\n') == 1
 
 
@@ -81,7 +81,8 @@ def test_errors_are_one_line(tmp_path):
   root = write_folder(tmp_path / 'x', {'a': 1, 'b c': 0})
   result = _prepare(f'--data_dir={root}', f'--store_dir={tmp_path / "s"}',
                     '--on_bad_image=fail')
-  _fails(result, 1, f'{root}/b c: holds no images; mend or remove it, or pass')
+  _fails(result, 1,
+         f'{root}/b c: holds no images; repair or remove it, or skip')
 
 
 def test_a_split_without_groups_is_shown(tmp_path, capsys):

@@ -205,7 +205,7 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
   assert 'no metrics.jsonl' in text
   _add_metrics(folder)
   text = _read(str(folder)).text
-  assert 'curves are not drawn' in text and 'no metrics.jsonl' not in text
+  assert 'curves have not been drawn' in text and 'no metrics.jsonl' not in text
 
 
 def test_text_from_the_disk_is_escaped(tmp_path):
@@ -251,7 +251,7 @@ def test_groups_never_seen_have_a_section(tmp_path):
   _add_figure(tmp_path, 'recognition', 'How to read recognition.')
   page = _read(workdir)
   section = page.text[page.text.index('Recognising groups never seen'):
-                      page.text.index('In nats. The last')]
+                      page.text.index('All numbers are in nats.')]
   assert 'How to read recognition.' in section and '1,234 pairs' in section
   assert page.text.count('How to read recognition.') == 1
   assert 'evidence_ratio' not in page.text and 'Robustness' in page.text
@@ -333,7 +333,7 @@ def test_images_that_could_not_be_used(tmp_path, lines, count, shown):
       'where': f'{_EVIL}{i}.jpg', 'group': f'\udcff{_EVIL}',
       'problem': _EVIL}) + '\n' for i in range(lines)))
   page = _read(workdir)
-  assert f'{count} passed over' in page.text
+  assert f'{count} skipped' in page.text
   assert ('The first 20:' in page.text) == (lines > 20)
   named = [row for row in page.rows if _EVIL in row[0]]
   assert [row[0] for row in named] == [f'{_EVIL}{i}.jpg' for i in range(shown)]

@@ -16,7 +16,8 @@ from experiments.datasets import splits
 from experiments.runs import loop
 from experiments.runs.build import make_model
 from experiments.runs.log import read_metrics
-from experiments.runs.workdir import check_vae, open_workdir
+from experiments.runs.reading import check_vae
+from experiments.runs.workdir import open_workdir
 import mlvae_jax
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.grouped import GroupedImages
@@ -167,11 +168,11 @@ def test_a_flag_without_effect_and_warnings_are_said(
     train._warn(config, model, data, {'celeb_top_k': top_k})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith('warning: no group by \'group\' has two images')
-    assert lines.count('warning: --celeb_top_k=3 does nothing: the images of '
+    assert lines.count('warning: --celeb_top_k=3 has no effect: the images of '
                        'photos have no search ranks') == said
   kept['top_k'] = 3
   train._warn(config, model, data, {'celeb_top_k': 3})
-  assert 'does nothing' not in capsys.readouterr().err
+  assert 'has no effect' not in capsys.readouterr().err
 
 
 def test_seed_changes_the_run(tmp_path):
@@ -215,7 +216,7 @@ def test_workdir_of_other_images_is_refused(tmp_path):
 def test_workdir_is_not_resumed_when_told_not_to(tmp_path):
   _train(tmp_path, steps=2)
   model = library.make_model(_CONFIG, (4, 4, 1))
-  with pytest.raises(UserError, match='holds a run already'):
+  with pytest.raises(UserError, match='already holds a run'):
     with open_workdir(str(tmp_path), _CONFIG, model, resume=False):
       pass
 

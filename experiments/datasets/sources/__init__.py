@@ -1,1 +1,1 @@
-"""What files there are, as streams of records; decoding of images."""
+"""Sources of images as streams of records, and decoding of images."""

@@ -1,4 +1,4 @@
-"""Finds out where grouped images come from."""
+"""Finds out how to read grouped images from a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.datasets.sources.tfds import TfdsSource
 from experiments.datasets.sources.tsv import TsvSource, looks_like_celeb
 
 _NEEDED = {'tsv': '.tsv files', 'tfds': 'a data set prepared by TFDS'}
-# Names in a note, and files and folders that are looked into.
+# Maximum numbers of names in a note, and of files or folders to look into.
 _MAX_NAMED, _MAX_LOOKED_AT = 3, 20
 
 
@@ -24,22 +24,22 @@ def detect(data_dir: str | None, sort_by: str | None = None,
   """Finds out what a path holds.
 
   Args:
-    data_dir: a folder per group; a manifest.csv next to them, or any other
-      .csv file; a .tsv file, or a folder of them; a data set that TFDS has
-      prepared.
-    sort_by: grouping of a .csv that is to come first.
-    read_as: as the setting of this name; 'auto' takes the first that is there
-      of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M, and
-      folders.
+    data_dir: path of a folder with a folder per group or a manifest.csv, of
+      any other .csv file, of a .tsv file or a folder of such files, or of a
+      data set prepared by TFDS.
+    sort_by: grouping of a .csv that comes first.
+    read_as: value of the setting of this name; 'auto' takes the first that
+      exists of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M,
+      and folders.
     group_level: level of the folder that names an image's group; 1 is the
-      first below data_dir. 0 means 1, but is an error where that looks wrong.
+      first below data_dir. 0 means 1, but is an error if that looks wrong.
 
   Returns:
     The source. Its notes name what else is there.
 
   Raises:
-    UserError: when it holds none of them, not what is asked for, or folders
-      whose meaning is not clear.
+    UserError: when the path holds none of these, or not what `read_as` asks
+      for, or folders whose meaning is unclear.
   """
   if not data_dir:
     raise UserError(
@@ -53,14 +53,14 @@ def detect(data_dir: str | None, sort_by: str | None = None,
   if group_level and not isinstance(source, FolderSource):
     raise UserError(
         '--group_level applies only to folders of images, but --data_dir is '
-        f'read as: {source.description}; leave --group_level out')
+        f'read as: {source.description}; leave out --group_level')
   return source
 
 
 def find_csv(data_dir: str | None, read_as: str = 'auto') -> str | None:
-  """The .csv file that a path is, or holds as manifest.csv; else None.
+  """The .csv file that a path is, or holds as manifest.csv; otherwise None.
 
-  With read_as='manifest' it may have any name, with other readings than
+  With read_as='manifest' the file may have any name; with other values except
   'auto' there is none.
   """
   if not data_dir or read_as not in ('auto', 'manifest'):
@@ -79,7 +79,7 @@ def find_csv(data_dir: str | None, read_as: str = 'auto') -> str | None:
 
 
 def absolute(path: str) -> str:
-  """A path of the user's from the root."""
+  """The absolute path of a path that the user gave."""
   return expand_path(path)
 
 
@@ -93,8 +93,8 @@ def _read_file(path: str, sort_by: str | None, read_as: str) -> Source:
         if os.path.exists(path) else f'no folder {path}; check --data_dir')
   if read_as not in ('auto', expected):
     raise UserError(
-        f'--read_as={read_as} needs a folder, and {path} is a file; choose '
-        'another --data_dir, or leave --read_as out')
+        f'--read_as={read_as} needs a folder, but {path} is a file; choose '
+        'another --data_dir, or leave out --read_as')
   return (ManifestSource(path, sort_by) if expected == 'manifest'
           else TsvSource([path]))
 
@@ -120,31 +120,32 @@ def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
     else:
       raise UserError(_not_there(data_dir, files, chosen))
   except UserError as error:
+    # The other readings may be what the user meant.
     raise UserError('; '.join([str(error), *notes])) from error
   source.notes += tuple(notes)
   return source
 
 
 def _not_there(data_dir: str, files: list[str], read_as: str) -> str:
-  """Says that a folder cannot be read as it should be."""
+  """The error that a folder does not hold what `read_as` asks for."""
   if read_as == 'manifest':
     found = len(_csv_files(data_dir, files)) or 'none'
     return (f'--read_as=manifest needs a {manifest.NAME}, or exactly one .csv '
             f'with a column named {manifest.PATH!r}, in {data_dir}; found '
             f'{found}; check --data_dir or point it at one .csv')
   return (f'--read_as={read_as} needs {_NEEDED[read_as]} in {data_dir}, which '
-          'has none; check --data_dir, or leave --read_as out')
+          'has none; check --data_dir, or leave out --read_as')
 
 
 def _choose(data_dir: str, folders: list[str], files: list[str],
             tsv_files: list[str]) -> tuple[str, list[str]]:
   """The reading to use, and notes that name the others with their flags."""
-  found = {}
+  found = {}  # In the order of preference.
   if manifest.NAME in files:
     found['manifest'] = ''
   try:
     prepared = tfds.find_prepared(data_dir)
-  except UserError as error:  # Several data sets.
+  except UserError as error:  # There are several data sets.
     if not found:
       raise
     prepared, found['tfds'] = None, str(error)
@@ -164,6 +165,7 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
     found['folders'] = (
         f'{there}; --read_as=folders reads a folder per group instead')
   chosen = next(iter(found))
+  # A stray .tsv next to folders of images, a list of files say, is no shard.
   if chosen == 'tsv' and folders and not any(
       looks_like_celeb(os.path.join(data_dir, name))
       for name in tsv_files[:_MAX_LOOKED_AT]):
@@ -177,7 +179,7 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
 
 def _read_groups(data_dir: str, group_level: int, read_as: str
                  ) -> FolderSource:
-  """The source of a folder per group, with notes on what that leads to."""
+  """The source with a folder per group, with notes on doubtful groups."""
   if not group_level:
     folder_levels.check_first_level(data_dir)
   source = FolderSource(
@@ -185,6 +187,7 @@ def _read_groups(data_dir: str, group_level: int, read_as: str
       'folders' if read_as == 'folders'
       else f'folders, no .tsv and no {manifest.NAME}')
   names = source.group_names
+  # At deeper levels names are pooled, and are no paths below data_dir.
   if source.level == 1:
     names = folder_levels.with_images(data_dir, names) or names
   if len(names) == 1:
@@ -205,10 +208,10 @@ def _csv_files(data_dir: str, files: list[str]) -> list[str]:
 
 def _left_out(data_dir: str, names: list[str], used: list[str]
               ) -> tuple[str, ...]:
-  """A note on what lies next to the .tsv files and is not used."""
+  """A note on files and folders next to the .tsv files that are not used."""
   left = [name for name in names if name not in used]
   return (f'{len(left):,} other files or folders of {readable(data_dir)} are '
-          f'passed over: {_named(left)}',) if left else ()
+          f'ignored: {_named(left)}',) if left else ()
 
 
 def _named(names: list[str]) -> str:

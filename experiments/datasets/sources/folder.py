@@ -14,18 +14,18 @@ from experiments.datasets.sources.records import Record, file_state, readable
 
 _NO_GROUP = 'lies in no group\'s folder'
 _NO_IMAGES = 'holds no images'
-_LINKS_BACK = 'is a link to a folder above it, or to one that is read already'
+_LINKS_BACK = 'is a link to a folder above it, or to one that was read already'
 
 
 class FolderSource:
   """`DATA_DIR/GROUP/IMAGE`, or `DATA_DIR/GROUP/ANYTHING/IMAGE`.
 
-  The content of a file says whether it is an image. Whatever else lies there
-  is named as bad, but for litter (`records.is_litter`).
+  The content of a file determines whether it is an image. Everything else,
+  except litter (`records.is_litter`), is listed as bad.
 
   Attributes:
-    level: which folder of a path names the group.
-    group_names: the groups, as their folders are called.
+    level: level of the folder that names the group.
+    group_names: names of the groups' folders.
   """
 
   unit = 'image'
@@ -33,13 +33,13 @@ class FolderSource:
   groupings = ()
 
   def __init__(self, data_dir: str, level: int = 1, sought: str = 'folders'):
-    """Finds the groups' folders.
+    """Finds the folders of the groups.
 
     Args:
-      data_dir: the folder that holds everything.
-      level: which folder of a path names the group, 1 the first below
-        data_dir. Folders of one name are one group.
-      sought: what was looked for, for the error where there is none.
+      data_dir: folder that holds everything.
+      level: level of the folder that names the group; 1 is the first below
+        data_dir. Folders with the same name are one group.
+      sought: what is missing, in words, for the error if there are none.
 
     Raises:
       UserError: when there are no folders at this level.
@@ -60,7 +60,7 @@ class FolderSource:
 
   @functools.cached_property
   def _files(self) -> list[tuple[str, list[str], dict[str, str]]]:
-    """The groups' folders, the files in each, and what is wrong with some."""
+    """The groups' folders, the files in each, and the problems of some."""
     found = []
     for folder in self._folders:
       names, problems = [], {}
@@ -72,7 +72,8 @@ class FolderSource:
     return found
 
   def _walk(self, folder: str) -> Iterator[tuple[str, str | None]]:
-    """The files of a group's folder, or '' and why there are none."""
+    """The files of a group's folder; or '' with the reason why there are none.
+    """
     path = os.path.join(self._data_dir, folder)
     is_empty = True
     for found in _walk(path, [os.path.realpath(path)]):
@@ -86,10 +87,10 @@ class FolderSource:
     return len(self._strays) + sum(len(names) for _, names, _ in self._files)
 
   def fingerprint(self) -> str:
-    """Of the files' names, and the first files' sizes and times.
+    """A hash of the files' names, and of the first files' sizes and times.
 
-    Of folders without further folders, once enough files were looked at, the
-    times say what their names would.
+    After enough files, folders without subfolders are represented by their
+    times, which change with the names in them.
     """
     return records.digest(self._states())
 
@@ -98,7 +99,7 @@ class FolderSource:
     num_left = records.MAX_STATED
     for folder in self._folders:
       path = os.path.join(self._data_dir, folder)
-      # A folder has another size on another file system.
+      # Without the size, which depends on the file system.
       yield folder, file_state(path)[1:]
       if num_left <= 0 and _is_flat(path):
         continue
@@ -115,6 +116,8 @@ class FolderSource:
         yield Record(
             '', readable(os.path.join(self._data_dir, path)), 0, None, problem,
             1, number)
+    # A rank is the image's number in its group, whose folders may be several.
+    # Counting starts at the first record also when reading resumes.
     ranks = Counter()
     for folder, names, problems in self._files:
       group = readable(os.path.basename(folder))
@@ -140,7 +143,7 @@ class FolderSource:
 
 def _find_groups(data_dir: str, level: int
                  ) -> tuple[list[str], list[tuple[str, str]]]:
-  """The folders at a level; and what lies above, with what is wrong."""
+  """The folders at a level; and other entries above them, with a problem."""
   folders, strays = [''], []
   for _ in range(level):
     outer, folders = folders, []
@@ -153,7 +156,7 @@ def _find_groups(data_dir: str, level: int
           raise
         strays.append((folder, f'cannot be listed: {error.strerror}'))
         continue
-      # A link that leads nowhere was meant to be a group.
+      # A dangling link was meant to be a group.
       lost = {name for name in files
               if not os.path.exists(os.path.join(path, name))}
       back = {name for name in names
@@ -171,14 +174,14 @@ def _find_groups(data_dir: str, level: int
 
 
 def _walk(folder: str, roots: list[str]) -> Iterator[tuple[str, str | None]]:
-  """The files below a folder in the order of names, and what is wrong.
+  """The files below a folder in the order of names, with their problems.
 
   Args:
     folder: folder to look into.
-    roots: real paths of what is read already; links add to it.
+    roots: real paths of folders that were read already; links add to them.
 
   Yields:
-    Relative path ('' is the folder itself) and problem, or None.
+    Relative path ('' is the folder itself), and its problem or None.
   """
   try:
     folders, files = records.list_folder(folder)
@@ -190,6 +193,7 @@ def _walk(folder: str, roots: list[str]) -> Iterator[tuple[str, str | None]]:
     path = os.path.join(folder, name)
     if name not in folders:
       yield name, None
+    # Links may lead in circles, or to images that would be read twice.
     elif any(_is_above(path, root) or _is_above(root, path)
              for root in roots if os.path.islink(path)):
       yield name, _LINKS_BACK
@@ -201,13 +205,15 @@ def _walk(folder: str, roots: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _is_above(path: str, folder: str) -> bool:
-  """Whether a path leads to a folder, or to one that holds it."""
+  """Whether a path leads to a folder, or to one that contains it."""
+  # With a slash at the end, so that a/b is not above a/bc.
   return os.path.join(os.path.realpath(folder), '').startswith(
       os.path.join(os.path.realpath(path), ''))
 
 
 def _is_flat(path: str) -> bool:
-  """Whether a folder holds no folders, where the file system counts them."""
+  """Whether a folder has no subfolders, if the file system counts them."""
+  # Each subfolder links to its parent; some file systems count 1 for all.
   try:
     return os.stat(path).st_nlink == 2
   except OSError:
@@ -217,7 +223,7 @@ def _is_flat(path: str) -> bool:
 def _no_folders(where: str, level: int, num_files: int, sought: str) -> str:
   if level > 1:
     return (f'{where} holds no folders at level {level}; choose another '
-            '--group_level, 1 is the first level below --data_dir')
+            '--group_level, where 1 is the first level below --data_dir')
   files = f'; {num_files:,} files lie directly in it' if num_files else ''
   return (f'{where} holds no {sought}; expected one folder per group, with '
           f'images{files}')

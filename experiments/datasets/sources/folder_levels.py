@@ -1,4 +1,4 @@
-"""Which folders of a folder of folders are the groups."""
+"""Decides which level of nested folders are the groups."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _SPLIT = re.compile(
     'testing|eval|evaluation|holdout)([-_ ]?(set|data|split|images))?'
     r'([-_]?\d{4})?')
 _MAX_DEPTH = 20
-# Looked at to find out whether a folder holds images at all.
+# Maximum numbers of folders, and of files in each, to open in order to find
+# out whether a folder holds images at all.
 _MAX_FOLDERS, _MAX_FILES = 100, 200
-# Of more folders, all are taken to hold images.
+# If there are more folders, all are assumed to hold images.
 _FEW = 20
 
 
@@ -27,12 +28,12 @@ def check_first_level(data_dir: str) -> None:
   """Checks that the first folders below a folder may be its groups.
 
   Args:
-    data_dir: the folder.
+    data_dir: path of the folder.
 
   Raises:
-    UserError: when a single folder holds images, and that in folders inside;
-      or when all are named like splits, and contain folders. It names the
-      flags that choose.
+    UserError: when a single folder holds images, and they are in folders
+      inside it; or when all are named like splits, and contain folders. The
+      message names the flags for each choice.
   """
   names = with_images(data_dir, _folders(data_dir))
   if len(names) == 1:
@@ -42,18 +43,18 @@ def check_first_level(data_dir: str) -> None:
 
 
 def has_images(path: str) -> bool:
-  """Whether there are images in a folder, or below it."""
+  """Whether there are images in a folder or below it."""
   return any(map(_holds_images, _below(path)))
 
 
 def with_images(data_dir: str, names: list[str]) -> list[str]:
-  """Those of a few folders that hold images; of many folders all."""
+  """The folders that hold images, if there are few; all of many folders."""
   return names if len(names) > _FEW else [
       name for name in names if has_images(os.path.join(data_dir, name))]
 
 
 def describe_inner(data_dir: str, name: str) -> str | None:
-  """Says that a group's images lie in folders of its folder, if all do."""
+  """A note if all images of a group lie in subfolders of its folder."""
   path = os.path.join(data_dir, name)
   inner = _folders(path)
   if not inner or _holds_images(path):
@@ -65,6 +66,7 @@ def describe_inner(data_dir: str, name: str) -> str | None:
 
 def _check_single(data_dir: str, name: str) -> None:
   """Looks for the groups below a single folder."""
+  # Downloads often wrap the groups' folders in one, or several, outer ones.
   path, depth = os.path.join(data_dir, name), 1
   while not _holds_images(path) and depth < _MAX_DEPTH:
     inner = _folders(path)
@@ -74,7 +76,7 @@ def _check_single(data_dir: str, name: str) -> None:
       return
     path, depth = os.path.join(path, inner[0]), depth + 1
   else:
-    return  # One group, whichever of the folders names it.
+    return  # There is one group, whichever of the folders names it.
   if has_images(path):
     raise UserError(
         f'{readable(data_dir)} holds a single folder with images, and they '
@@ -112,8 +114,8 @@ def _holds_images(path: str) -> bool:
 
 
 def _below(path: str) -> Iterator[str]:
-  """A folder and those below it, level by level, up to a number."""
-  waiting = [path]
+  """A folder and those below it, level by level, up to a maximum number."""
+  waiting = [path]  # Grows while the loop goes over it.
   for number, folder in enumerate(waiting):
     if number >= _MAX_FOLDERS:
       return

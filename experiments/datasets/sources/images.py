@@ -1,4 +1,4 @@
-"""Decoding image files of any kind to small squares of uint8."""
+"""Decoding of image files of any kind to small squares of uint8."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP') + tuple(
         ('JPEG2000', features.check('jpg_2000'))) if found)
 NOT_AN_IMAGE = 'is not an image of a known format'
 _MAX_PIXELS = 100_000_000
-Image.MAX_IMAGE_PIXELS = None  # PIL would warn; `read_image` raises.
+Image.MAX_IMAGE_PIXELS = None  # PIL would warn, but `read_image` raises.
 _GREY_MODES = ('1', 'L', 'LA')
-# What makes an image upright again, by its EXIF orientation.
+# The operation that makes an image upright again, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90}
-# PIL's on odd EXIF data, in the middle of a progress bar; pixels are not meant.
+# PIL's warnings about odd EXIF data, which would appear in the middle of a
+# progress bar, and do not concern the pixels.
 warnings.filterwarnings('ignore', module=r'PIL\.TiffImagePlugin')
 
 
 class BadImageError(Exception):
-  """An image that cannot be used; says why."""
+  """An image cannot be used; the message is the reason."""
 
 
 class Pixels(NamedTuple):
-  """How an image becomes a small square of uint8.
+  """The conversion of an image to a small square of uint8.
 
   Attributes:
-    size: pixels of a side.
-    resize: what is done about other proportions: 'squeeze' ignores them,
-      'crop' takes the central square, 'pad' adds black.
-    black: value that becomes 0 in images of float or of more than 8 bits;
-      None is 0.
-    white: value that becomes 255 in those; None is 1 for float, 65,535 for
-      integers. Images of 8 bits stay as they are.
+    size: width and height in pixels.
+    resize: method of making images square: 'squeeze' ignores proportions,
+      'crop' keeps the central square, 'pad' adds black.
+    black: value that becomes 0 in float images, and in integer images of more
+      than 8 bits; None is 0.
+    white: value that becomes 255 in these; None is 1 for float, 65,535 for
+      integers. Images of 8 bits are not rescaled.
   """
 
   size: int
@@ -57,37 +58,38 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
   """Decodes one image, resized with antialiasing to a square.
 
   Args:
-    source: a path, or the encoded bytes.
-    pixels: what to make of it; an int is the size alone.
+    source: path, or encoded bytes.
+    pixels: conversion of the image; an int is its size alone.
 
   Returns:
-    `[size, size, C]` uint8, C = 1 if grey, else 3; transparent parts are
+    `[size, size, C]` uint8, C = 1 if grey, otherwise 3; transparent parts are
     black.
 
   Raises:
-    BadImageError: when it is not an image, damaged, too large or has values
-      that the scale does not cover.
+    BadImageError: when the source is not an image, is damaged or too large, or
+      has values outside the scale.
   """
   if isinstance(pixels, int):
     pixels = Pixels(pixels)
   try:
     if isinstance(source, bytes):
       source = io.BytesIO(source)
-    elif not stat.S_ISREG(os.stat(source).st_mode):  # To open a pipe blocks.
+    elif not stat.S_ISREG(os.stat(source).st_mode):  # Opening a pipe blocks.
       raise BadImageError('is not a file')
     with Image.open(source, formats=_FORMATS) as image:
       if image.width * image.height > _MAX_PIXELS:
         raise BadImageError(
             f'{image.width}x{image.height} pixels, more than '
             f'{_MAX_PIXELS // 10**6} million')
-      # Large JPEGs decode smaller, but the shorter side stays large enough.
+      # Large JPEGs are decoded at a smaller size, which is much faster; twice
+      # the size leaves enough pixels for antialiasing.
       image.draft(None, (2 * pixels.size, 2 * pixels.size))
       square = _to_square(_to_grey_or_rgb(_upright(image), pixels), pixels)
   except BadImageError:
     raise
-  except UnidentifiedImageError as error:  # Its text holds an address.
+  except UnidentifiedImageError as error:  # Its text has a memory address.
     raise BadImageError(NOT_AN_IMAGE) from error
-  except Exception as error:  # PIL meets damaged files with any of them.
+  except Exception as error:  # Damaged files make PIL raise errors of any kind.
     reason = getattr(error, 'strerror', None) or error
     raise BadImageError(f'cannot be decoded: {reason}') from error
   array = np.asarray(square, np.uint8)
@@ -95,13 +97,13 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
 
 
 def is_image(path: str) -> bool:
-  """Whether a file's first bytes are those of an image that can be read."""
+  """Whether a file begins like an image of a readable format."""
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
       return False
     with Image.open(path, formats=_FORMATS):
       return True
-  except Exception:  # PIL meets damaged files with any of them.
+  except Exception:  # Damaged files make PIL raise errors of any kind.
     return False
 
 
@@ -120,15 +122,15 @@ def _to_square(image: Image.Image, pixels: Pixels) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-  """The image as its EXIF data say it is to be held, if they say it.
+  """The image rotated or mirrored as its EXIF data say.
 
-  `ImageOps.exif_transpose` does so too, but rewrites those data afterwards,
-  and fails where they are odd.
+  `ImageOps.exif_transpose` does the same, but then rewrites these data, and
+  fails if they are odd.
   """
   image.load()  # Decoding errors are not EXIF errors.
   try:
     orientation = image.getexif().get(ExifTags.Base.Orientation)
-  except Exception:  # PIL meets damaged data with any of them.
+  except Exception:  # Damaged data make PIL raise errors of any kind.
     return image
   return (image.transpose(_UPRIGHT[orientation])
           if orientation in _UPRIGHT else image)
@@ -149,7 +151,7 @@ def _to_grey_or_rgb(image: Image.Image, pixels: Pixels) -> Image.Image:
 
 
 def _rescaled(image: Image.Image, pixels: Pixels) -> Image.Image:
-  """Mode L of an image of more than 8 bits, by one scale for all its kind."""
+  """Mode L of an image of more than 8 bits, with one scale for all images."""
   values = np.asarray(image, np.float64)
   black = 0.0 if pixels.black is None else pixels.black
   white = pixels.white
@@ -158,6 +160,8 @@ def _rescaled(image: Image.Image, pixels: Pixels) -> Image.Image:
   if not np.isfinite(values).all():
     raise BadImageError('holds values that are not finite')
   low, high = values.min(), values.max()
+  # Values that round to 0 or 255 are accepted. Others show that the scale is
+  # wrong, and would be clipped.
   slack = 0.5 / 255 * (white - black)
   if not black < white or low < black - slack or high > white + slack:
     raise BadImageError(

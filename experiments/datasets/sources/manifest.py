@@ -5,10 +5,10 @@
   a/2.jpg,Ann,
   b/1.jpg,,window
 
-`path` is relative to the file's folder and does not leave it. Every other
-column is a grouping, called as the column; an empty cell says that the image
-is a group of its own. Quotes are those of CSV, but every row is one line, so
-that one bad quote costs one row.
+`path` is relative to the folder of the file and must stay inside it. Every
+other column is a grouping with the name of the column; an image with an empty
+cell is a group of its own. Quotes are those of CSV, but every row is one line,
+so that a bad quote costs only one row.
 """
 
 from __future__ import annotations
@@ -34,16 +34,15 @@ from experiments.datasets.sources.records import (
 
 NAME = 'manifest.csv'
 PATH = 'path'
-# The packed store names files after groupings.
+# The packed store names files after groupings, and file systems have limits.
 _MAX_NAME_BYTES = 200
 
 
 class ManifestSource:
   """A CSV file of paths and groups, read as a stream.
 
-  The first of its `groupings` is the one that a model's first factor asks
-  for, or the first column. There an image without a group has a group of its
-  own, named by its path: do not call a group like an image.
+  The first of its `groupings` is that of a model's first factor, or the first
+  column. In it, an image without a group is a group named after its path.
   """
 
   unit = 'image'
@@ -54,10 +53,10 @@ class ManifestSource:
 
     Args:
       path: path of the file.
-      sort_by: grouping to come first, where there is one so called.
+      sort_by: grouping to put first, if there is one of this name.
 
     Raises:
-      UserError: when the file cannot be read, or its header not be used.
+      UserError: when the file cannot be read, or its header cannot be used.
     """
     self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
     self.notes: tuple[str, ...] = ()
@@ -75,13 +74,14 @@ class ManifestSource:
     return self._scanned[0]
 
   def fingerprint(self) -> str:
-    """Of the file's size and time, and those of the images named first."""
+    """A hash of the size and time of the file, and of the first images."""
     rows = itertools.islice(self._rows(), records.MAX_STATED)
     return records.digest(itertools.chain(
         [self.groupings, file_state(self._path)],
         (file_state(row.path) for row in rows if row.path)))
 
   def records(self, position: list[int] | None = None) -> Iterator[Record]:
+    # The number of paths so far says which of the repeats are still to come.
     *at, num_paths = position or (*self._start, 0)
     repeats = self._scanned[1]
     next_repeat = int(np.searchsorted(repeats, num_paths))
@@ -104,7 +104,7 @@ class ManifestSource:
           self._relative(row.path))
 
   def mend(self, where: str, problem: str) -> str:
-    """Says where the images are that rows name in another place."""
+    """Advice that names the place at which a missing image was found."""
     folder = readable(self._inside.rstrip('/'))
     if 'leads out of the folder' in problem:
       return (f'paths are relative to {folder}: move the .csv to a folder that '
@@ -126,16 +126,15 @@ class ManifestSource:
 
   @functools.cached_property
   def _scanned(self) -> tuple[int, np.ndarray]:
-    """Number of rows; and which paths, in order, are there already.
-
-    Of ten million paths the hashes take 80 MB, the paths would take a GB. Two
-    paths of one hash are as good as excluded: it has 64 bits.
-    """
+    """Number of rows; and sorted numbers of the paths that are repeats."""
+    # Hashes of ten million paths take 80 MB, the paths would take a GB. With 64
+    # bits, two paths of the same hash are practically impossible.
     hashes, num_rows = array.array('q'), 0
     for row in self._rows():
       num_rows += 1
       if row.path:
         hashes.append(hash(row.path))
+    # Stable, so that of equal paths the first one is not a repeat.
     order = np.argsort(hashes, kind='stable')
     ordered = np.asarray(hashes)[order]
     return num_rows, np.sort(order[1:][ordered[1:] == ordered[:-1]])
@@ -161,7 +160,7 @@ class ManifestSource:
     groups = tuple(map(str.strip, groups))
     if not path.strip():
       return _Row(line, 'no path', groups)
-    # Whatever the folders between are links to: what is said is what counts.
+    # By the text of the path alone: folders in it may be links to elsewhere.
     full = os.path.normpath(os.path.join(self._inside, path))
     if not full.startswith(self._inside):
       return _Row(
@@ -174,7 +173,7 @@ class ManifestSource:
 
 
 class _Row(NamedTuple):
-  """A row: its line, what is wrong with it, its groups, its image's path."""
+  """A row: its line, its problem, its groups, and the path of its image."""
 
   line: Line
   problem: str | None
@@ -192,15 +191,16 @@ def names_images(path: str) -> bool:
 
 
 def _header(line: Line) -> list[str]:
-  """The columns that a first line names; a ValueError where it is not CSV."""
+  """The columns that a first line names; a ValueError if it is not CSV."""
   if line.text is None:
     raise ValueError(records.TOO_LONG)
+  # Spreadsheets put a byte order mark before the first name.
   return [name.strip()
           for name in _split(line.text.removeprefix(b'\xef\xbb\xbf'))]
 
 
 def _split(text: bytes) -> list[str]:
-  """The fields of a line; a ValueError where it is none of CSV."""
+  """The fields of a line; a ValueError if it is not a row of CSV."""
   try:
     return next(csv.reader([text.decode().rstrip('\r\n')], strict=True))
   except UnicodeDecodeError:
@@ -212,7 +212,7 @@ def _split(text: bytes) -> list[str]:
 
 
 def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
-  """The columns, and where the rows start: byte, and number of the line."""
+  """The columns, and the start of the rows: byte, and number of the line."""
   try:
     line = next(records.read_lines(path), None)
   except OSError as error:
@@ -234,13 +234,13 @@ def _check_header(path: str, columns: list[str]) -> None:
     raise UserError(
         f'{path} has no column {PATH}; its first line names the columns: '
         f'path,GROUPING,..., separated by commas; {found}')
-  # Some file systems take upper and lower case for the same.
+  # Groupings become names of files, and some file systems ignore case.
   lower = [name.casefold() for name in columns]
   for name in columns:
     if not name.isidentifier() or len(name.encode()) > _MAX_NAME_BYTES:
       raise UserError(
-          f'{path} has a column {name[:100]!r}; a grouping is called by '
-          'letters, digits and underscores, and starts with no digit')
+          f'{path} has a column {name[:100]!r}; expected a name of letters, '
+          'digits and underscores that does not start with a digit')
     if lower.count(name.casefold()) > 1:
       raise UserError(
           f'{path} has two columns {name!r}; rename or remove one')

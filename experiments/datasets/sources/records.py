@@ -1,7 +1,7 @@
-"""What every source of grouped images is: a stream of records.
+"""Sources of grouped images, as streams of records.
 
-A source is a stream of `Record`s that can be entered again at any record's
-position. Whatever is wrong with a record is said in it, never raised.
+A source is a stream of `Record`s, which can resume at the position of any
+record. The problem of a bad record is stored in it, and never raised.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 from typing import Any, NamedTuple, Protocol
 
 NO_GROUP = 'empty identity'
-# Files whose size and time a fingerprint looks at; of more, the first.
+# Maximum number of files whose size and time are part of a fingerprint.
 MAX_STATED = 50_000
-_MAX_LINE = 1 << 26  # Bytes; more than any face, encoded.
-# Of a row's name in a packed store, and what is kept of a longer one.
+_MAX_LINE = 1 << 26  # Bytes; larger than any encoded face.
+# Maximum length of a row's name in a packed store, and the length of the start
+# that is kept of a longer name.
 MAX_NAME_BYTES, _NAME_START_BYTES = 200, 150
-# What systems and programs leave among the user's files, in lower case.
+# Files that systems and programs leave among those of the user, in lower case.
 _LITTER = frozenset({
     '$recycle.bin', '#recycle', '#snapshot', '@eadir', '@recycle',
     '@recently-snapshot', '@tmp', '__macosx', 'desktop.ini', 'ehthumbs.db',
@@ -33,13 +34,13 @@ class Record(NamedTuple):
   Attributes:
     group: name of its group.
     where: file, or file and line, for messages.
-    rank: its place among its group's images; lower is better.
-    image: path or encoded bytes; None where there is none.
-    problem: why there is none, else None.
-    size: what it adds to the source's `total`.
+    rank: rank among the images of its group; lower is better.
+    image: path or encoded bytes; None if there is no usable image.
+    problem: reason why there is no image, otherwise None.
+    size: share of the record in the `total` of the source.
     position: position in the source at which the next record starts.
-    others: names of its groups in the further groupings; '' is not known.
-    name: what the image is called at its source, wherever that lies.
+    others: names of its groups in additional groupings; '' is unknown.
+    name: name of the image in the source, independent of the source's path.
   """
 
   group: str
@@ -57,12 +58,12 @@ class Source(Protocol):
   """A stream of images.
 
   Attributes:
-    description: what was found, to be printed.
-    notes: what else was found there and is not read, a line each.
+    description: description of the source, for the user.
+    notes: lines on what else was found there and is not read.
     unit: unit of `total`: 'image' or 'B' (bytes).
-    has_ranks: whether ranks mean anything.
+    has_ranks: whether ranks have a meaning.
     groupings: names of the groupings of `Record.group` and `Record.others`;
-      empty where the source does not say what its only grouping is.
+      empty if the source has a single grouping without a name.
   """
 
   description: str
@@ -73,25 +74,25 @@ class Source(Protocol):
 
   @property
   def total(self) -> int:
-    """How much there is, in units."""
+    """Size of the source, in units."""
 
   def fingerprint(self) -> str:
-    """Changes when the source does, as far as can be seen without reading."""
+    """A hash that changes with the source, as far as names and times show."""
 
   def records(self, position: Any = None) -> Iterator[Record]:
-    """The records from a position on; None is the start."""
+    """The records from a position onwards; None is the start."""
 
   def mend(self, where: str, problem: str) -> str:
-    """What to do about a problem of a record; '' where it is not known."""
+    """Advice on the problem of a record; '' if there is none."""
 
 
 class Line(NamedTuple):
   """A line of a file.
 
   Attributes:
-    text: the line, with its end; None where it is too long.
+    text: content of the line with its end; None if it is too long.
     number: number of the line, counted from 1.
-    size: its bytes.
+    size: size in bytes.
     end: byte at which the next line starts.
   """
 
@@ -102,11 +103,11 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str, offset: int = 0, number: int = 0) -> Iterator[Line]:
-  """Streams the lines of a file in bounded memory; blank ones are left out.
+  """Streams the lines of a file in bounded memory; blank lines are left out.
 
   Args:
     path: path of the file.
-    offset: byte to start at.
+    offset: byte at which to start.
     number: number of the line before.
 
   Yields:
@@ -117,6 +118,8 @@ def read_lines(path: str, offset: int = 0, number: int = 0) -> Iterator[Line]:
     while text := file.readline(_MAX_LINE):
       number += 1
       size = len(text)
+      # The rest of such a line is read and dropped, so that the next line is
+      # found.
       is_too_long = size == _MAX_LINE and not text.endswith(b'\n')
       while is_too_long and (rest := file.readline(_MAX_LINE)):
         size += len(rest)
@@ -128,18 +131,18 @@ def read_lines(path: str, offset: int = 0, number: int = 0) -> Iterator[Line]:
 
 
 def place(ranks: Sequence[int], rank: int, top_k: int) -> int | None:
-  """Where an image goes among those of its group that are kept.
+  """The place of an image among those of its group that are kept.
 
-  The `top_k` lowest ranks are kept, of equal ranks the images that came first.
+  The `top_k` lowest ranks are kept, and among equal ranks the first images.
 
   Args:
-    ranks: ranks of the images kept so far, in the order they came.
+    ranks: ranks of the images kept so far, in their order of arrival.
     rank: rank of the image.
-    top_k: how many are kept; 0 for all.
+    top_k: maximum number of images to keep; 0 keeps all.
 
   Returns:
-    The number of the image that it replaces; `len(ranks)` where none has to
-    go; None where it is not kept.
+    The number of the image that it replaces; `len(ranks)` if it replaces none;
+    None if it is not kept.
   """
   if not top_k or len(ranks) < top_k:
     return len(ranks)
@@ -161,9 +164,9 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def list_folder(folder: str) -> tuple[list[str], list[str]]:
-  """The names of the folders and of the other files in a folder, sorted.
+  """The sorted names of the folders and of the other files in a folder.
 
-  Litter is left out. An OSError where it cannot be listed.
+  Litter is left out. Raises an OSError if the folder cannot be listed.
   """
   folders, files = [], []
   with os.scandir(folder) as entries:
@@ -174,18 +177,19 @@ def list_folder(folder: str) -> tuple[list[str], list[str]]:
 
 
 def readable(name: str | bytes) -> str:
-  """A name as text that can be encoded, whatever bytes it has."""
+  """A name as text that can be encoded, whatever bytes it consists of."""
   if isinstance(name, str):
     name = os.fsencode(name)
   return name.decode('utf-8', 'backslashreplace')
 
 
 def row_name(name: str) -> bytes:
-  """A record's name as a packed store keeps it: UTF-8 without NULs.
+  """The name of a record in a packed store: UTF-8 without NULs.
 
-  Of a name that is too long the start is kept, and a hash distinguishes it
-  from others.
+  Of a name that is too long, the start is kept, followed by a hash that
+  distinguishes it from others.
   """
+  # NumPy pads its strings with NULs, and drops them at the end.
   text = readable(name).replace('\0', r'\x00').encode()
   if len(text) <= MAX_NAME_BYTES:
     return text
@@ -194,15 +198,15 @@ def row_name(name: str) -> bytes:
 
 
 def file_state(path: str) -> list[int]:
-  """Size in bytes and time in ns of a file; of a link that leads nowhere, its.
+  """Size in bytes and time in ns of a file, or of a dangling link itself.
 
-  Empty where there is no such file.
+  Empty if there is no such file.
   """
   for stat in (os.stat, os.lstat):
     try:
       found = stat(path)
       return [found.st_size, found.st_mtime_ns]
-    except (OSError, ValueError):  # A ValueError where it holds a NUL.
+    except (OSError, ValueError):  # A path with a NUL is a ValueError.
       pass
   return []
 

@@ -12,16 +12,16 @@ from experiments.datasets.sources import records
 from experiments.datasets.sources.records import Record, file_state, readable
 
 _INFO = 'dataset_info.json'
-_MAX_DATA_SETS = 1000  # A folder of more folders is one of groups.
-_SUBSETS = ('small1', 'small2')  # Omniglot's repeat images of train.
+_MAX_DATA_SETS = 1000  # A folder with more folders has one per group.
+_SUBSETS = ('small1', 'small2')  # These splits of Omniglot repeat train.
 
 
 class TfdsSource:
   """A data set prepared by TFDS with random access.
 
-  All its splits, one after the other, but for those that repeat images of
-  others. The group is the feature 'identity', 'identity/Identity_No' (CelebA)
-  or 'label' (Omniglot, MNIST).
+  All its splits are read, one after the other, except those that repeat images
+  of others. The group is the feature 'identity', 'identity/Identity_No'
+  (CelebA) or 'label' (Omniglot, MNIST).
   """
 
   unit = 'image'
@@ -37,6 +37,7 @@ class TfdsSource:
       builder = tfds.builder_from_directory(folder)
       features = builder.info.features
       self._label = _group_feature(features)
+      # Images are decoded later, in parallel, and like those of other sources.
       decoders = {'image': tfds.decode.SkipDecoding()}
       self._splits = [
           (name, builder.as_data_source(split=name, decoders=decoders))
@@ -88,13 +89,13 @@ class TfdsSource:
 
 
 def find_prepared(data_dir: str) -> str | None:
-  """The newest version of the only data set that TFDS prepared there.
+  """The newest version of the only data set that TFDS prepared in a folder.
 
   Args:
     data_dir: folder of data sets, of one data set, or of one version.
 
   Returns:
-    The version's folder; None where there is none.
+    The folder of the version; None if there is no data set.
 
   Raises:
     UserError: when there are several data sets.

@@ -13,15 +13,15 @@ from experiments.datasets.sources.records import Record, file_state, readable
 _COLUMNS = (
     'MID', 'rank', 'image URL', 'page URL', 'face ID', 'face rectangle',
     'face data')
-_MAX_RANK = (1 << 63) - 1
+_MAX_RANK = (1 << 63) - 1  # The index of a packed store has int64.
 
 
 class TsvSource:
-  """Shards of MS-Celeb-1M aligned: tab-separated, no header, 7 columns.
+  """Shards of MS-Celeb-1M aligned: tab-separated, without header, 7 columns.
 
-  Freebase MID, ImageSearchRank, ImageURL, PageURL, FaceID, FaceRectangle and
-  FaceData, the last two in base64; FaceData is an encoded image. Read as a
-  stream.
+  The columns are Freebase MID, ImageSearchRank, ImageURL, PageURL, FaceID,
+  FaceRectangle and FaceData, the last two in base64; FaceData is an encoded
+  image. The shards are read as a stream.
   """
 
   unit = 'B'
@@ -55,7 +55,7 @@ class TsvSource:
         yield Record(
             group, f'{readable(path)}:{line.number}', rank, image, problem,
             line.size, [shard, line.end, line.number], name=name)
-      offset = number = 0
+      offset = number = 0  # Only the shard of the position starts inside.
 
   def mend(self, where: str, problem: str) -> str:
     del where, problem
@@ -79,7 +79,7 @@ def _parse(line: bytes
   group, rank = readable(columns[0].strip()), 0
 
   def bad(problem: str) -> tuple[str, int, None, str, str]:
-    return group, rank, None, problem, ''
+    return group, rank, None, problem, ''  # As far as they are parsed by then.
 
   if len(columns) != len(_COLUMNS):
     return bad(

@@ -1,4 +1,4 @@
-"""Names of groups that say that a group is not known."""
+"""Names of groups that look as if the group were unknown."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from mlvae_jax.data.grouped import GroupedImages
 
-# As spreadsheets, databases and Python write an empty cell; in lower case.
+# Empty cells as spreadsheets, databases and Python write them, in lower case.
 _SPELLINGS = frozenset(
     {'nan', 'na', 'n/a', '#n/a', '<na>', 'null', 'none', '-', '?'})
 
 
 def warnings(data: GroupedImages) -> Iterator[str]:
-  """A line for every name of a group that looks like an empty cell.
+  """Warnings about names of groups that look like empty cells.
 
   Args:
     data: images whose groups were named in a table.
 
   Yields:
-    The lines.
+    A line for every such name.
   """
   for grouping in data.groupings:
     ids, names = data.labels_of(grouping)
@@ -28,4 +28,4 @@ def warnings(data: GroupedImages) -> Iterator[str]:
       if name.lower() in _SPELLINGS:
         yield (f'{np.count_nonzero(ids == i):,} images have {name!r} as their '
                f'{grouping}: it is taken as the name of a group; leave the '
-               'cell empty if it is not known')
+               'cell empty if the group is unknown')

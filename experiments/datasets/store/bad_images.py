@@ -1,4 +1,4 @@
-"""What is commonest among the images that cannot be used."""
+"""Summary of the images that cannot be used: the commonest problem."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 import json
 import re
 
-# What is particular to one file: numbers, and names in quotes.
+# Parts of a message that belong to one file: numbers, and names in quotes.
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
-_MAX_KINDS = 1000
+_MAX_KINDS = 1000  # Bounds the memory; a common problem is among the first.
 _PLURALS = (
     ('is not an image', 'are not images'), ('is not a file', 'are not files'),
     ('is ', 'are '), ('has ', 'have '), ('holds ', 'hold '),
@@ -16,16 +16,17 @@ _PLURALS = (
 
 
 def summary(path: str, mend: Callable[[str, str], str]) -> str:
-  """The commonest problem, how often it is there, and what to do about it.
+  """The commonest problem, its frequency, and what to do about it.
 
-  Problems that differ in numbers and names only are counted together.
+  Problems that differ only in numbers and names are counted together.
 
   Args:
     path: path of a bad_images.jsonl.
-    mend: gives the remedy for where a problem was and what it is, or ''.
+    mend: function from the place of a problem and the problem to advice on it,
+      or ''.
 
   Returns:
-    The phrase, which ends with the path where the file names any problem.
+    A phrase, which ends with the path if the file names any problem.
   """
   kinds: dict[str, list[tuple[str, str] | int]] = {}
   num_bad = 0
@@ -50,7 +51,7 @@ def summary(path: str, mend: Callable[[str, str], str]) -> str:
 
 
 def _predicate(problem: str, count: int) -> str:
-  """A problem as the predicate of this many images; not all are verbs."""
+  """A problem as the predicate of a number of images; not all are verbs."""
   for one, many in _PLURALS:
     if problem.startswith(one):
       return (one if count == 1 else many) + problem.removeprefix(one)

@@ -1,4 +1,4 @@
-"""Opens the packed store of a source, and prepares it where there is none."""
+"""Opens the packed store of a source, and prepares it if there is none."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def open_or_prepare(
     on_bad_image: str = 'skip', grouping: str = 'group',
     show_notes: bool = True, **settings: Any,
 ) -> GroupedImages:
-  """The packed store of a source; prepares it where there is none.
+  """The packed store of a source; prepares it if there is none.
 
   Args:
-    data_dir: what `sources.detect` takes.
-    store_dir: holds the stores; by default the user's cache folder.
-    on_bad_image: 'skip' passes over them, 'fail' stops at the first.
-    grouping: what the groups are of a source that does not say it.
+    data_dir: path of the source, see `sources.detect`.
+    store_dir: folder of the stores; by default the user's cache folder.
+    on_bad_image: 'skip' continues without bad images, 'fail' stops at the
+      first.
+    grouping: name of the grouping of a source that does not name it.
     show_notes: whether to print what else is there, and the flags that read
       it.
-    **settings: see `StoreSettings`.
+    **settings: settings of the store, see `StoreSettings`.
 
   Returns:
     The images, mapped into memory.
@@ -41,14 +42,15 @@ def open_or_prepare(
   """
   choices = StoreSettings(**settings)
   source = None
+  # A store can be used on its own, after its source has been deleted.
   if not data_dir or os.path.exists(detect.absolute(data_dir)):
     source = choices.detect(data_dir)
   path = store_path(data_dir, store_dir, **settings)
   manifest = packed.read_manifest(path)
   if source is None and manifest is not None:
-    print(f'{readable(data_dir)} is not there; using its packed store')
+    print(f'{readable(data_dir)} does not exist; using its packed store')
   else:
-    source = source or choices.detect(data_dir)  # Raises where it is gone.
+    source = source or choices.detect(data_dir)  # Raises if it is gone.
     print(f'data: {source.description}')
     for note in source.notes if show_notes else ():
       print(f'note: {note}')
@@ -57,10 +59,10 @@ def open_or_prepare(
   if manifest['num_bad_images'] and on_bad_image == 'fail':
     raise UserError(
         f'{manifest["num_bad_images"]} bad images, the first is '
-        f'{_first_bad(path)}; mend or remove it and delete {path}, or pass '
-        'over bad images with --on_bad_image=skip')
+        f'{_first_bad(path)}; repair or remove it and delete {path}, or skip '
+        'bad images with --on_bad_image=skip')
   data = packed.open_store(path, grouping)
-  if manifest.get('groupings'):  # Groups of a table, not names of folders.
+  if manifest.get('groupings'):  # Groups are from a table, not from folders.
     for warning in unknown.warnings(data):
       print(f'warning: {warning}')
   return data
@@ -68,25 +70,26 @@ def open_or_prepare(
 
 def _up_to_date(source: Source, path: str, choices: StoreSettings,
                 on_bad_image: str) -> dict[str, Any]:
-  """The manifest of a source's store, made where there is none of it."""
+  """The manifest of a source's store, which is prepared if need be."""
   fingerprint = source.fingerprint()
   manifest = packed.read_manifest(path)
   if manifest is not None and manifest.get('fingerprint') == fingerprint:
     return manifest
   with _only_one(path):
-    manifest = packed.read_manifest(path)  # Another process may have come.
+    # Another process may have prepared it while this one waited for the lock.
+    manifest = packed.read_manifest(path)
     if manifest is None or manifest.get('fingerprint') != fingerprint:
       packing.prepare(source, path, choices, on_bad_image)
   return packed.read_manifest(path)
 
 
 def describe(path: str, manifest: dict[str, Any]) -> str:
-  """One line on a store."""
+  """A line that describes a store."""
   bad = manifest['num_bad_images']
   return (
       f'packed store: {manifest["num_images"]:,} images of '
       f'{manifest["num_groups"]:,} groups in {path}'
-      + (f'; {bad:,} bad images passed over, see '
+      + (f'; {bad:,} bad images skipped, see '
          f'{os.path.join(path, packed.BAD_IMAGES)}' if bad else ''))
 
 
@@ -99,6 +102,7 @@ def _first_bad(path: str) -> str:
 @contextlib.contextmanager
 def _only_one(path: str) -> Iterator[None]:
   """Lets one process at a time prepare a store."""
+  # The lock is next to the store, whose folder is replaced as a whole.
   try:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     file = open(f'{path}.lock', 'w')
@@ -110,6 +114,6 @@ def _only_one(path: str) -> Iterator[None]:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      print('another process prepares this data set; waiting for it')
+      print('another process is preparing this data set; waiting for it')
       fcntl.flock(file, fcntl.LOCK_EX)
     yield

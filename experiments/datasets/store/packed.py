@@ -1,18 +1,18 @@
 """The packed store: decoded images of one size in a memory-mapped file.
 
-A folder of six files, and two more for every further grouping. Rows are
-sorted by group; groups are in a random order that depends on their names and
-`ORDER_SEED` only, so that any split by group is a slice.
+It is a folder of six files, and two more for every additional grouping. Rows
+are sorted by group; groups are in a random order that depends only on their
+names and `ORDER_SEED`, so that any split by group is a slice.
 
   images.npy         uint8 [N, S, S, C], mapped into memory
   offsets.npy        int64 [G + 1]; group g has rows offsets[g]:offsets[g+1]
-  names.json         the names of the groups
-  row_names.npy      S [N], UTF-8: what each row is called at its source
+  names.json         names of the groups
+  row_names.npy      S [N], UTF-8: name of each row in its source
   labels-NAME.npy    int32 [N], group of each row in the grouping NAME, or -1
-  names-NAME.json    the names of that grouping's groups
-  bad_images.jsonl   what could not be used, and why
+  names-NAME.json    names of the groups of that grouping
+  bad_images.jsonl   images that could not be used, with the reason
   manifest.json      format, source, settings, counts, names of the groupings
-                     where the source says them, SHA-256 of the other files
+                     if the source has them, SHA-256 of the other files
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from experiments.datasets.sources.records import digest
 from mlvae_jax.data.grouped import GroupedImages, Labels
 from mlvae_jax.data.ids import offsets_of
 
-FORMAT = 2
+FORMAT = 2  # Stores of another format are prepared again.
 ORDER_SEED = 1705
 IMAGES, OFFSETS, NAMES = 'images.npy', 'offsets.npy', 'names.json'
 ROW_NAMES = 'row_names.npy'
 BAD_IMAGES, MANIFEST = 'bad_images.jsonl', 'manifest.json'
-# Of a further grouping.
+# Files of an additional grouping.
 _LABELS, _LABEL_NAMES = 'labels-{}.npy', 'names-{}.json'
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 22  # Bytes that are copied at a time.
 
 
 def group_order(names: Sequence[str], seed: int = ORDER_SEED) -> list[int]:
@@ -51,7 +51,7 @@ def group_order(names: Sequence[str], seed: int = ORDER_SEED) -> list[int]:
 
 
 def read_manifest(path: str) -> dict[str, Any] | None:
-  """The manifest of a store; None where none can be read."""
+  """The manifest of a store; None if none can be read."""
   try:
     with open(os.path.join(path, MANIFEST), encoding='utf-8') as file:
       manifest = json.load(file)
@@ -62,7 +62,7 @@ def read_manifest(path: str) -> dict[str, Any] | None:
 
 
 def existing_manifest(path: str) -> dict[str, Any]:
-  """The manifest of a store; a UserError where none can be read."""
+  """The manifest of a store; a UserError if none can be read."""
   manifest = read_manifest(path)
   if manifest is None:
     raise UserError(f'no packed store in {path}; prepare it again')
@@ -72,12 +72,12 @@ def existing_manifest(path: str) -> dict[str, Any]:
 def open_store(path: str, grouping: str = 'group') -> GroupedImages:
   """Opens a store; its images stay on disk, mapped into memory.
 
-  The small files are checked against the manifest, the images' size only:
-  `verify_store` reads those too.
+  The small files are checked against the manifest, but of the images only the
+  shape, which takes no time; `verify_store` checks their content.
 
   Args:
     path: folder of the store.
-    grouping: what its groups are, where it does not say that itself.
+    grouping: name of the grouping of a store that does not name it.
 
   Returns:
     The images.
@@ -93,7 +93,7 @@ def open_store(path: str, grouping: str = 'group') -> GroupedImages:
         raise ValueError(f'the checksum of {name} is wrong')
     images = np.load(os.path.join(path, IMAGES), mmap_mode='r')
     if list(images.shape) != manifest['shape'] or images.dtype != np.uint8:
-      raise ValueError(f'{IMAGES} has not the size of the manifest')
+      raise ValueError(f'{IMAGES} does not have the shape in the manifest')
     offsets = np.load(os.path.join(path, OFFSETS))
     row_names = np.load(os.path.join(path, ROW_NAMES), mmap_mode='r')
     names = _read_names(path, NAMES)
@@ -107,7 +107,7 @@ def open_store(path: str, grouping: str = 'group') -> GroupedImages:
 
 
 def verify_store(path: str) -> None:
-  """Reads a whole store; a UserError where a checksum is wrong."""
+  """Reads a whole store; a UserError if a checksum is wrong."""
   open_store(path)
   manifest = read_manifest(path)
   if file_digest(os.path.join(path, IMAGES)) != manifest['sha256'][IMAGES]:
@@ -121,7 +121,7 @@ def file_digest(path: str) -> str:
 
 
 def content_fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
-  """What a store holds, wherever it and its source lie.
+  """The content of a store, independent of its path and that of its source.
 
   Args:
     manifest: manifest of the store.
@@ -131,6 +131,7 @@ def content_fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
     of all rows, and `pixels`, of the images.
   """
   digests = manifest['sha256']
+  # Without bad_images.jsonl, which names paths of the source.
   return {
       'num_images': manifest['num_images'],
       'num_groups': manifest['num_groups'],
@@ -141,13 +142,13 @@ def content_fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Rows(Protocol):
-  """Rows as an array has them, `[M, ...]`, read by their numbers."""
+  """Rows like those of an array, `[M, ...]`, read by their numbers."""
 
   shape: tuple[int, ...]
   dtype: np.dtype
 
   def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-    """These rows."""
+    """The rows with these numbers."""
 
 
 def write_store(
@@ -163,15 +164,15 @@ def write_store(
   """Writes the files of a store, the manifest last.
 
   Args:
-    path: an existing folder, which holds bad_images.jsonl already.
-    rows: the images, uint8 `[M, S, S, C]`, in any order.
-    row_names: `[M]` UTF-8 bytes, what each is called at its source.
+    path: existing folder, which already holds bad_images.jsonl.
+    rows: images, uint8 `[M, S, S, C]`, in any order.
+    row_names: `[M]` UTF-8 bytes, name of each row in its source.
     labels: `[M]` ints, group of each row.
-    ranks: `[M]` ints; a group's rows are put in this order.
-    names: names of the groups; those without rows are left out.
-    manifest: what to say of source and settings; where there are further
-      groupings, also the names of all, as 'groupings'.
-    others: the rows' labels in the further groupings.
+    ranks: `[M]` ints, by which the rows of a group are sorted.
+    names: names of the groups; groups without rows are left out.
+    manifest: entries on source and settings; with additional groupings, also
+      the names of all groupings, as 'groupings'.
+    others: labels of the rows in the additional groupings.
   """
   count = np.bincount(labels, minlength=len(names))
   order = [g for g in group_order(names) if count[g]]
@@ -189,6 +190,7 @@ def write_store(
     np.save(os.path.join(path, _LABELS.format(name)),
             labels_of.ids[source_row].astype(np.int32))
     _write_names(path, _LABEL_NAMES.format(name), labels_of.names)
+  # Last: a folder without a manifest is not a store.
   manifest = {
       'format': FORMAT, 'order_seed': ORDER_SEED,
       'shape': list(rows.shape), 'num_images': len(labels),
@@ -201,8 +203,8 @@ def write_store(
 
 
 def _write_rows(path: str, rows: Rows, order: np.ndarray) -> str:
-  """Writes rows in an order as .npy; gives the file's SHA-256."""
-  # Not through a memory map: a full disk would kill the process there.
+  """Writes rows in an order as .npy; returns the SHA-256 of the file."""
+  # Not through a memory map, where a full disk would kill the process.
   digest = hashlib.sha256()
   header = io.BytesIO()
   np.lib.format.write_array_header_1_0(header, {
@@ -221,7 +223,7 @@ def _write_rows(path: str, rows: Rows, order: np.ndarray) -> str:
 
 
 def _index_files(others: Sequence[str]) -> list[str]:
-  """The small files of a store with these further groupings."""
+  """The small files of a store with these additional groupings."""
   return [OFFSETS, NAMES, ROW_NAMES, BAD_IMAGES] + [
       kind.format(name) for name in others for kind in (_LABELS, _LABEL_NAMES)]
 
@@ -238,5 +240,5 @@ def _write_names(path: str, name: str, names: Sequence[str]) -> None:
 
 def _damaged(path: str, error: Exception | str) -> UserError:
   return UserError(
-      f'the packed store {path} is damaged ({error}); delete the folder, and '
-      'it is prepared again')
+      f'the packed store {path} is damaged ({error}); delete this folder, and '
+      'the store will be prepared again')

@@ -1,10 +1,10 @@
 """Streams a source into a packed store: once, in bounded memory, resumable.
 
 Images are decoded in parallel and appended to a partial store in the order of
-the source; where only the best ranks of a group are kept, a better image takes
+the source; if only the best ranks of a group are kept, a better image takes
 the slot of the worst. At the end the slots are written out sorted by group.
 Every half a minute the position in the source and the index of slots are
-saved; what came after that is simply done again after a kill.
+saved; after a kill, the work since then is simply done again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from experiments.datasets.store import bad_images, packed, partial_store
 from experiments.datasets.store.partial_store import PartialStore
 from experiments.datasets.store.settings import StoreSettings
 
-# Records read ahead, to be decoded in parallel, and the bytes of a TSV's.
+# Maximum numbers of records, and of encoded bytes, that are read ahead to be
+# decoded in parallel.
 _IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
 
 
@@ -41,13 +42,13 @@ def prepare(source: Source, path: str, choices: StoreSettings,
 
   Args:
     source: source of the images.
-    path: folder of the store; appears when it is complete.
+    path: folder of the store, which appears when it is complete.
     choices: settings of the store.
     on_bad_image: 'skip' or 'fail'.
 
   Raises:
-    UserError: when the disk is full, no image can be used, or one is bad and
-      on_bad_image='fail'. What was saved last is kept, to resume from.
+    UserError: when the disk is full, no image can be used, or an image is bad
+      and on_bad_image='fail'. The last save is kept, to resume from.
   """
   partial = f'{path}.partial'
   settings = {
@@ -60,7 +61,7 @@ def prepare(source: Source, path: str, choices: StoreSettings,
       with PartialStore(partial, settings) as images:
         _read(source, images, choices.pixels, on_bad_image)
         if not images.num_rows:
-          images.save()  # For bad_images.jsonl to be complete.
+          images.save()  # Completes bad_images.jsonl on disk.
           found = os.path.join(partial, packed.BAD_IMAGES)
           raise UserError(
               f'no usable image in {source.description}: '
@@ -68,27 +69,29 @@ def prepare(source: Source, path: str, choices: StoreSettings,
         print('sorting the images by group')
         images.write_store()
     partial_store.clean_up(partial)
+    # Only now is the old store deleted. A kill in between leaves the complete
+    # partial folder, which the next try finds and renames.
     if os.path.isdir(path):
       shutil.rmtree(path)
     os.rename(partial, path)
 
 
 def _is_complete(partial: str, settings: dict[str, Any]) -> bool:
-  """Whether an earlier try wrote the whole store, and only that."""
+  """Whether an earlier try wrote the whole store with the same settings."""
   manifest = packed.read_manifest(partial)
   return manifest is not None and settings.items() <= manifest.items()
 
 
 @contextlib.contextmanager
 def _told_when_full(path: str) -> Iterator[None]:
-  """Says what to do where the disk is full."""
+  """Turns the error of a full disk into advice."""
   try:
     yield
   except OSError as error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
       raise UserError(
           f'no space left for the packed store in {os.path.dirname(path)}; '
-          'free some, or choose another disk with --store_dir; the same '
+          'free some space, or choose another disk with --store_dir; the same '
           'command resumes from the last save, about half a minute ago'
       ) from error
     raise
@@ -96,7 +99,7 @@ def _told_when_full(path: str) -> Iterator[None]:
 
 def _read(source: Source, images: PartialStore, pixels: Pixels,
           on_bad_image: str) -> None:
-  """Reads the source from where the partial store ends."""
+  """Reads the source from the position of the partial store onwards."""
   if images.num_done:
     print(f'resuming with {images.num_rows:,} images already prepared')
   bar = tqdm.tqdm(
@@ -105,6 +108,7 @@ def _read(source: Source, images: PartialStore, pixels: Pixels,
   with bar, futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for record, decoded in _decode(source, images, pixels, pool):
       problem = record.problem
+      # Asked again: since it was read ahead, better images may have come.
       if problem is None and images.wants(record):
         try:
           images.add(record, decoded.result())
@@ -113,8 +117,8 @@ def _read(source: Source, images: PartialStore, pixels: Pixels,
       if problem is not None:
         if on_bad_image == 'fail':
           raise UserError(
-              f'{record.where}: {problem}; mend or remove it, or pass over '
-              'bad images with --on_bad_image=skip')
+              f'{record.where}: {problem}; repair or remove it, or skip bad '
+              'images with --on_bad_image=skip')
         images.add_bad(record, problem)
       images.done(record)
       bar.update(record.size)
@@ -125,11 +129,11 @@ def _read(source: Source, images: PartialStore, pixels: Pixels,
 def _decode(source: Source, images: PartialStore, pixels: Pixels,
             pool: futures.Executor
             ) -> Iterator[tuple[Record, futures.Future | None]]:
-  """The records in order, with images that are decoded ahead."""
+  """The records in order, with images that are decoded ahead of time."""
   ahead: deque = deque()
   num_ahead = 0  # Bytes.
   for record in source.records(images.position):
-    # Images that would not be kept need no decoding.
+    # Images that would not be kept need not be decoded.
     decoded = None
     if record.problem is None and images.wants(record):
       decoded = pool.submit(read_image, record.image, pixels)

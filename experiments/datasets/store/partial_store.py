@@ -1,9 +1,9 @@
 """A partial store: decoded images on their way into a packed store.
 
-A folder with a file of slots, to which images are appended in the order of the
-source, and with the state that was saved last: the position in the source, and
-an index of the groups that the images belong to. Whatever was appended after
-that is simply done again after a kill.
+It is a folder with a file of slots, to which images are appended in the order
+of the source, and with the state of the last save: the position in the source,
+and an index of the groups of the images. After a kill, everything that was
+appended since then is simply done again.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from mlvae_jax.data.grouped import Labels
 
 _SAVE_SECONDS = 30.0
 _SLOTS, _STATE = 'spill.bin', 'state.npz'
+# Names of the arrays `_of_slots` in the file of the state.
 _OF_SLOTS = ('ranks', 'ages', 'grey', 'name_sizes')
 
 
 class PartialStore:
   """The images so far, each in a slot, and the index of their groups.
 
-  Where only the best ranks of a group are kept, a better image takes the slot
-  of the worst.
+  If only the best ranks of a group are kept, a better image takes the slot of
+  the worst.
 
   Attributes:
     image_size: height and width in pixels.
     position: position at which to resume reading the source.
-    num_done: how much of the source is done, in its units.
-    num_bad: images that cannot be used.
+    num_done: finished part of the source, in its units.
+    num_bad: number of images that cannot be used.
   """
 
   def __init__(self, folder: str, settings: dict[str, Any]):
-    """Opens a partial store, with what an earlier try saved.
+    """Opens a partial store, with the state that an earlier try saved.
 
     Args:
-      folder: is made where it is missing.
+      folder: folder of the partial store; created if it is missing.
       settings: settings of the store: image_size, top_k, perhaps groupings,
         and whatever else distinguishes it.
     """
@@ -54,7 +55,7 @@ class PartialStore:
     self._top_k = settings['top_k']
     self.image_size = settings['image_size']
     self._shape = (self.image_size, self.image_size, 3)
-    # A slot of the file holds the pixels, and then the name.
+    # A slot of the file holds the pixels, followed by the name.
     self._image_bytes = int(np.prod(self._shape))
     self._slot_bytes = self._image_bytes + records.MAX_NAME_BYTES
     os.makedirs(folder, exist_ok=True)
@@ -62,12 +63,12 @@ class PartialStore:
     self.num_done = self.num_bad = self._num_bad_bytes = 0
     self._groupings = [
         SlotGroups() for _ in settings.get('groupings') or ['group']]
-    # Of each slot: its image's rank, age, whether it is grey, and its name's
-    # length.
+    # Per slot: rank and age of the image, whether it is grey, length of its
+    # name. Arrays, because lists of millions of ints would take GBs.
     self._ranks, self._ages = array.array('q'), array.array('q')
     self._grey, self._name_sizes = array.array('b'), array.array('B')
     self._restore()
-    # Slots of each group, the oldest image first, where they are limited.
+    # Slots of each group, the oldest image first; needed only with a limit.
     self._slots: dict[int, list[int]] = {}
     if self._top_k:
       for slot in np.argsort(self._ages, kind='stable'):
@@ -75,7 +76,7 @@ class PartialStore:
             self._groupings[0].ids[slot], []).append(int(slot))
     self._file = open(os.path.join(folder, _SLOTS), 'r+b')
     self._bad_file = open(os.path.join(folder, packed.BAD_IMAGES), 'r+b')
-    # What came after the last save is done again.
+    # Everything after the last save is done again.
     self._file.truncate(self.num_rows * self._slot_bytes)
     self._bad_file.truncate(self._num_bad_bytes)
     self._bad_file.seek(self._num_bad_bytes)
@@ -85,12 +86,12 @@ class PartialStore:
     return self
 
   def __exit__(self, *_) -> None:
-    with self._file, self._bad_file:  # Closes both, whatever fails.
+    with self._file, self._bad_file:  # Closes both, even if one fails.
       pass
 
   @property
   def num_rows(self) -> int:
-    """Images so far."""
+    """Number of images so far."""
     return len(self._ranks)
 
   def wants(self, record: Record) -> bool:
@@ -128,14 +129,14 @@ class PartialStore:
     self._file.write(name.ljust(records.MAX_NAME_BYTES, b'\0'))
 
   def add_bad(self, record: Record, problem: str) -> None:
-    """Names an image that cannot be used."""
+    """Lists an image that cannot be used."""
     self.num_bad += 1
     self._bad_file.write(json.dumps({
         'where': record.where, 'group': record.group, 'problem': problem
     }).encode() + b'\n')
 
   def done(self, record: Record) -> None:
-    """Marks a record as done; now and then saves."""
+    """Marks a record as done; saves from time to time."""
     self.position = record.position
     self.num_done += record.size
     if time.monotonic() - self._saved > self._pause:
@@ -144,6 +145,7 @@ class PartialStore:
   def save(self) -> None:
     """Makes everything up to here survive a kill."""
     start = time.monotonic()
+    # First the slots, then the state that refers to them.
     for file in (self._file, self._bad_file):
       file.flush()
       os.fsync(file.fileno())
@@ -162,12 +164,13 @@ class PartialStore:
       os.fsync(file.fileno())
     os.replace(f'{path}.new', path)
     self._saved = time.monotonic()
-    # A long index is saved less often.
+    # Saving a long index takes time: spend at most a twentieth on it.
     self._pause = max(_SAVE_SECONDS, 20 * (self._saved - start))
 
   def write_store(self) -> None:
-    """Writes the store of all the images, sorted by group."""
+    """Writes the store of all images, sorted by group."""
     self.save()
+    # Only at the end is it known whether all images are grey.
     num_channels = 1 if all(self._grey) else 3
     images = SlotRows(
         self._file, self._slot_bytes, 0, np.dtype(np.uint8),
@@ -175,6 +178,8 @@ class PartialStore:
     names = SlotRows(
         self._file, self._slot_bytes, self._image_bytes,
         np.dtype(f'S{max(self._name_sizes) or 1}'), (self.num_rows,))
+    # Images of equal rank stay in the order of the source, whatever slots they
+    # took.
     place = np.empty(self.num_rows, np.int64)
     place[np.lexsort((self._ages, self._ranks))] = np.arange(self.num_rows)
     first, *others = (
@@ -189,7 +194,7 @@ class PartialStore:
     return self._ranks, self._ages, self._grey, self._name_sizes
 
   def _slots_of(self, record: Record) -> list[int]:
-    """The slots of a record's group, oldest first; none without a limit."""
+    """The slots of a record's group, oldest first; [] without a limit."""
     if not self._top_k:
       return []
     return self._slots.get(self._groupings[0].find(record.group), [])
@@ -199,7 +204,7 @@ class PartialStore:
         [self._ranks[slot] for slot in slots], record.rank, self._top_k)
 
   def _restore(self) -> None:
-    """Reads what an earlier try saved; of other settings nothing is kept."""
+    """Reads the state of an earlier try; discards one of other settings."""
     try:
       with np.load(os.path.join(self._folder, _STATE)) as saved:
         state = json.loads(saved['state'].tobytes())
@@ -224,12 +229,12 @@ class PartialStore:
 
 
 def clean_up(folder: str) -> None:
-  """Removes what is not needed once the store is written."""
+  """Removes the files that are not needed once the store is written."""
   remove(folder, _SLOTS, _STATE)
 
 
 def remove(folder: str, *names: str) -> None:
-  """Removes files of a folder, those that are there."""
+  """Removes files of a folder, if they exist."""
   for name in names:
     with contextlib.suppress(FileNotFoundError):
       os.remove(os.path.join(folder, name))

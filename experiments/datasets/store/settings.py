@@ -1,4 +1,4 @@
-"""What determines a packed store, and in which folder it lies."""
+"""The settings that determine a packed store, and its folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from experiments.datasets.store import packed
 
 @dataclasses.dataclass(frozen=True)
 class StoreSettings:
-  """What determines a packed store, besides its source.
+  """The settings that determine a packed store, together with its source.
 
   Attributes:
     image_size: height and width in pixels.
-    top_k: number of images to keep per group, those of the best ranks, where
-      the source has ranks; 0 keeps all.
-    sort_by: grouping to sort by where the source has several; by default,
-      and where there is none so called, its first.
-    resize, black, white: see `images.Pixels`.
-    read_as, group_level: see `sources.detect`.
+    top_k: number of images with the best ranks to keep per group, if the
+      source has ranks; 0 keeps all.
+    sort_by: grouping to sort by, if the source has several; by default, and
+      if there is none of this name, the first.
+    resize, black, white: conversion of images, see `images.Pixels`.
+    read_as, group_level: way to read the source, see `sources.detect`.
   """
 
   image_size: int
@@ -40,16 +40,16 @@ class StoreSettings:
 
   @property
   def pixels(self) -> Pixels:
-    """What becomes of each image."""
+    """The conversion of each image."""
     return Pixels(self.image_size, self.resize, self.black, self.white)
 
   def detect(self, data_dir: str | None) -> Source:
-    """The source at a path, as `sources.detect` gives it."""
+    """The source at a path, see `sources.detect`."""
     return detect.detect(
         data_dir, self.sort_by, self.read_as, self.group_level)
 
   def to_dict(self) -> dict[str, Any]:
-    """All but `sort_by`: the source says which grouping that is."""
+    """All settings but `sort_by`, which the source resolves to a grouping."""
     values = dataclasses.asdict(self)
     del values['sort_by']
     return values
@@ -57,18 +57,18 @@ class StoreSettings:
 
 def store_path(data_dir: str | None, store_dir: str | None = None,
                **settings: Any) -> str:
-  """Folder of the store of a source and settings.
+  """The folder of the store of a source with some settings.
 
   Args:
-    data_dir: what `sources.detect` takes; need not be there any more.
-    store_dir: holds the stores; by default the user's cache folder.
-    **settings: see `StoreSettings`.
+    data_dir: path of the source, which need not exist any more.
+    store_dir: folder of the stores; by default the user's cache folder.
+    **settings: settings of the store, see `StoreSettings`.
 
   Returns:
     The path.
 
   Raises:
-    UserError: without data_dir, or where its header cannot be used.
+    UserError: without data_dir, or when the header of a .csv cannot be used.
   """
   choices = StoreSettings(**settings)
   if not data_dir:
@@ -82,6 +82,8 @@ def store_path(data_dir: str | None, store_dir: str | None = None,
       os.path.basename(data_dir)))[:40]
 
   def path(*more: str) -> str:
+    # A hash of everything that the images depend on, so that stores of
+    # different settings do not replace each other.
     key = hashlib.sha256(json.dumps(
         [data_dir, packed.FORMAT, choices.to_dict(), *more]).encode())
     return os.path.join(
@@ -92,7 +94,7 @@ def store_path(data_dir: str | None, store_dir: str | None = None,
   csv_path = detect.find_csv(data_dir, choices.read_as)
   if csv_path:
     return path(ManifestSource(csv_path, sort_by).groupings[0])
-  # What is gone may have been a .csv.
+  # A path that does not exist any more may have been a .csv.
   if sort_by and not os.path.exists(data_dir) and os.path.isdir(path(sort_by)):
     return path(sort_by)
   return path()

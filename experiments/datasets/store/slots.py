@@ -1,4 +1,4 @@
-"""What the slots of a partial store hold: groups, images and names."""
+"""The content of a partial store's slots: groups, images and names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 
 class SlotGroups:
-  """The groups of one grouping, and to which of them each slot belongs.
+  """The groups of one grouping, and the group of each slot.
 
   Attributes:
     names: names of the groups.
-    ids: group of each slot; -1 where it is unknown.
+    ids: group of each slot; -1 if it is unknown.
   """
 
   def __init__(self):
@@ -22,11 +22,11 @@ class SlotGroups:
     self._id_of: dict[str, int] = {}
 
   def find(self, name: str) -> int | None:
-    """The number of a group, if it has one."""
+    """The number of a group; None if it has none yet."""
     return self._id_of.get(name)
 
   def id_of(self, name: str) -> int:
-    """The number of a group, which gets one where it has none; '' is -1."""
+    """The number of a group, a new one if it has none yet; -1 for ''."""
     if not name:
       return -1
     if name not in self._id_of:
@@ -35,17 +35,17 @@ class SlotGroups:
     return self._id_of[name]
 
   def restore(self, names: list[str], ids: np.ndarray) -> None:
-    """Takes over what was saved."""
+    """Takes over names and ids that were saved."""
     self.names = names
     self.ids.frombytes(ids.astype(np.int32).tobytes())
     self._id_of = {name: i for i, name in enumerate(names)}
 
 
 class SlotRows:
-  """The images in a file's slots, or their names, read one by one.
+  """The images in the slots of a file, or their names, read one by one.
 
-  If the file were mapped into memory, all that was ever read would count as
-  the process's.
+  If the file were mapped into memory, everything that was ever read would
+  count as memory of the process.
 
   Attributes:
     dtype: type of the values.
@@ -57,7 +57,7 @@ class SlotRows:
                num_channels: int | None = None):
     self._file, self._slot_bytes, self._start = file, slot_bytes, start
     self.dtype, self._row_shape = dtype, shape[1:]
-    # A slot has three channels, also where all images are grey.
+    # A slot has three channels, even if all images are grey.
     self.shape = (*shape[:-1], num_channels) if num_channels else shape
 
   def __getitem__(self, rows: np.ndarray) -> np.ndarray:

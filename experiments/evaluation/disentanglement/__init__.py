@@ -1,4 +1,4 @@
-"""MIG and DCI, dimension by dimension."""
+"""MIG and DCI, scores of single dimensions."""
 
 from experiments.evaluation.disentanglement import rows, tables
 from experiments.evaluation.section import Section

@@ -1,8 +1,8 @@
-"""MIG and DCI: how single dimensions of the codes share out known factors.
+"""MIG and DCI: how known factors are distributed over dimensions of the codes.
 
-Both look at the posterior means of all factors side by side, each image
-encoded alone, and at labels of several groupings, the known factors. What
-whole codes predict is in the section "factors".
+Both compare the concatenated posterior means of all factors, each image
+encoded alone, with the labels of several groupings, the known factors. The
+section "factors" shows what whole codes predict.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlvae_jax.measures.disentanglement import (
     mutual_information_gap,
 )
 
-MAX_IMAGES = 5000
+MAX_IMAGES = 5000  # Limits the time that the forests take.
 _SEED = 0
 _NAMES = {'trained': 'all', 'untrained': untrained('all'), 'vae': 'vae'}
 
@@ -32,7 +32,7 @@ Rows = list[dict[str, Any]]
 
 
 def disentanglement_rows(context: Context) -> dict[str, Rows]:
-  """The section "disentanglement"; {} where the data have one grouping."""
+  """The section "disentanglement"; {} if the data have a single grouping."""
   labels = context.all_labels
   return {} if labels is None else {
       'disentanglement': mig_and_dci(context.codes(labels), labels)}
@@ -43,15 +43,15 @@ def mig_and_dci(codes: Mapping[str, Encoded], groupings: Sequence[LabelSet]
   """MIG and DCI of a model, and of controls.
 
   Args:
-    codes: 'trained', 'untrained' and perhaps 'vae'.
-    groupings: the known factors. Those of fewer than 20 images a label are
-      left out: their histograms would be mostly noise.
+    codes: posteriors of 'trained', 'untrained' and perhaps 'vae'.
+    groupings: known factors. Those with fewer than 20 images per label are
+      left out, because their histograms would be mostly noise.
 
   Returns:
     Rows of the section "disentanglement": per set of codes and known factor
-    "strategy" (1), "mig", "completeness", "error", "dimension" (of most
-    information, as FACTOR[i]) and "information" (its share of the factor's
-    entropy); and one whose label is None, with their means and
+    "strategy" (1), "mig", "completeness", "error", "dimension" (the one with
+    most information, as FACTOR[i]) and "information" (its share of the
+    factor's entropy); and a row whose label is None, with their means and
     "disentanglement". No rows for fewer than two known factors.
   """
   known = [chosen for chosen in groupings if _is_dense(chosen)]
@@ -88,7 +88,7 @@ def _rows_of(name: str, encoded: Encoded, known: Sequence[LabelSet]
 
 
 def _means(encoded: Encoded, part: Part) -> tuple[np.ndarray, np.ndarray]:
-  """Means of all factors `[N, D]` and labels `[N]`, of at most 5,000 images."""
+  """Means of all factors `[N, D]` and labels `[N]` of up to 5,000 images."""
   keep = np.random.default_rng(_SEED).permutation(len(part.rows))[:MAX_IMAGES]
   codes = [encoded.alone(part.split, f.name, part.rows[keep]).mean
            for f in encoded.factors]
@@ -98,17 +98,19 @@ def _means(encoded: Encoded, part: Part) -> tuple[np.ndarray, np.ndarray]:
 def _unseen(chosen: LabelSet) -> Part:
   """Images that the model was not trained on, with labels as in training.
 
-  Validation images: a test split may be of combinations that were held out,
-  in which one factor gives away another.
+  These are validation images: a test split may consist of combinations that
+  were held out, in which one factor reveals another.
   """
   first, second, _ = chosen.parts
   if first.split != second.split:
     return second
+  # All parts are of a split with new groups, none of which was trained on.
   return Part(first.split, *(
       np.concatenate(values) for values in zip(*(
           part[1:] for part in chosen.parts))))
 
 
 def _is_dense(chosen: LabelSet) -> bool:
+  """Whether histograms have at least one image per bin and label on average."""
   count = min(len(_unseen(chosen).rows), MAX_IMAGES)
   return count >= NUM_BINS * chosen.num_classes

@@ -7,26 +7,26 @@ from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Results
 
 _TEXT = (
-    '<p>These look at single dimensions of all codes side by side, whichever '
-    'factor they belong to, every image encoded alone (strategy 1); all but '
-    'the error are between 0 and 1, and 1 is best. MIG: how much more the '
-    'best dimension says about a label than the second best, as a share '
-    'of the label\'s entropy; it is low for a label that many dimensions of a '
-    'code predict together. Disentanglement: '
-    'whether a dimension matters for one label only. Completeness: whether '
-    'few dimensions matter for a label. Error: of the forest that gives these '
-    'importances, on test images. Scores no better than those of an untrained '
-    'encoder mean nothing.</p>')
+    '<p>These scores compare single dimensions of all codes, whichever factor '
+    'they belong to; every image is encoded alone (strategy 1). All scores '
+    'except the error are between 0 and 1, and 1 is best. MIG: how much more '
+    'information the best dimension has about a label than the second best, '
+    'as a share of the label\'s entropy; it is low for a label that many '
+    'dimensions of a code predict together. Disentanglement: whether each '
+    'dimension matters for one label only. Completeness: whether only few '
+    'dimensions matter for a label. Error: the error, on test images, of the '
+    'forest that measures this importance. Scores that are no better than '
+    'those of an untrained encoder mean nothing.</p>')
 
 
 def report(results: Results) -> str:
-  """MIG and DCI per known factor, under the heading of "factors".
+  """MIG and DCI per known factor, a subsection of "factors".
 
   Args:
-    results: what the report has of a run.
+    results: results of the run.
 
   Returns:
-    HTML; '' where nothing was measured.
+    HTML; '' if nothing was measured.
   """
   rows = results.evaluation.get('disentanglement')
   if not rows:

@@ -16,16 +16,17 @@ _SEED = 0
 def elbo_rows(context: Context) -> dict[str, dict[str, Any]]:
   """The ELBO of each split with images, in batches like those of training.
 
-  Whoever tunes on validation images does not see that of the test images.
+  The ELBO of the test images is hidden from tuning on validation images.
 
   Args:
-    context: what is evaluated.
+    context: context of the evaluation.
 
   Returns:
-    By split the numbers of `mlvae_jax.training.evaluation.evaluate_elbo`.
+    The numbers of `mlvae_jax.training.evaluation.evaluate_elbo` by split.
   """
   model, params = context.models['trained']
   splits = dict.fromkeys(('train', 'validation', context.split))
+  # On local devices: of several processes, the first evaluates alone.
   return {'elbo': {
       name: evaluation.evaluate_elbo(
           model, params,

@@ -8,7 +8,7 @@ from experiments.evaluation.section import Evaluation, Pairs, Results
 
 
 def key_numbers(results: Results) -> Pairs:
-  """The ELBO of the test images."""
+  """The ELBO of the test images; none after tuning on validation images."""
   if 'test' not in results.evaluation.get('elbo', {}):
     return []
   value = results.evaluation['elbo']['test']['elbo_per_image']
@@ -16,7 +16,7 @@ def key_numbers(results: Results) -> Pairs:
 
 
 def report(results: Results) -> str:
-  """The ELBO and its terms per split; '' without numbers."""
+  """A table of the ELBO and its terms per split; '' without numbers."""
   elbos = results.evaluation.get('elbo')
   if not elbos:
     return ''
@@ -26,16 +26,17 @@ def report(results: Results) -> str:
           e['elbo_per_image'], e['elbo'], e['log_lik'],
           *(e['kl'][name] for name in names)))] for split, e in elbos.items()]
   return (
-      '<h2>ELBO</h2><p>In nats. The last columns are terms of the ELBO per '
-      'group: it is the log likelihood less the KL divergences.</p>'
+      '<h2>ELBO</h2><p>All numbers are in nats. The last columns are terms of '
+      'the ELBO per group, which is the log likelihood minus the KL '
+      'divergences.</p>'
       + web.table(
           ['split', 'ELBO per image', 'ELBO per group', 'log likelihood',
            *(f'KL of {name}' for name in names)], rows))
 
 
 def summary(evaluation: Evaluation, width: int) -> list[str]:
-  """The ELBO per image of each split, in a line; none without numbers."""
-  del width  # No codes are named.
+  """A line with the ELBO per image of each split; none without numbers."""
+  del width  # There are no names of codes here.
   elbos = [f'{split} {value["elbo_per_image"]:.1f}'
            for split, value in evaluation.get('elbo', {}).items()]
   return [f'ELBO per image: {", ".join(elbos)}'] if elbos else []

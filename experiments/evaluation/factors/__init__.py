@@ -1,4 +1,4 @@
-"""Which labels each code predicts, where the data have several groupings."""
+"""The labels that each code predicts, for data with several groupings."""
 
 from experiments.evaluation.factors import rows, tables
 from experiments.evaluation.section import Section

@@ -18,23 +18,24 @@ _COLOURS = LinearSegmentedColormap.from_list('predicted', ['#ffffff', BLUE])
 _CAPTION = (
     'Label accuracy by code: the test accuracy in % of a classifier that '
     'predicts the labels of each grouping (columns) from the posterior mean '
-    'of each code (rows), every image encoded alone. Colour: accuracy over '
-    'chance, from white (chance) to blue (every label is right). Above the '
-    'line are the model\'s factors, below it are controls. A frame marks the '
-    'label that a factor is grouped by: of the columns with a frame, its row '
-    'should be blue in that one only, and white in the others. What has no '
-    'frame belongs in the factors that no group shares.')
+    'of each code (rows), with every image encoded alone. Colour: accuracy '
+    'above chance, from white (chance) to blue (every label is right). Above '
+    'the line are the model\'s factors, below it are controls. A frame marks '
+    'the label by which a factor is grouped: among the columns with a frame, '
+    'the row of a factor should be blue only in the one framed in it, and '
+    'white in the others. Labels without a frame belong in the factors that no '
+    'group shares.')
 
 
 def draw_factors(evaluation: Evaluation, model: Model) -> Drawing | None:
-  """Code x label, accuracies over chance.
+  """A heat map of codes and labels, with accuracies above chance.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    model: the rows of its factors come first.
+    evaluation: content of evaluation.json.
+    model: model whose factors' rows come first.
 
   Returns:
-    The chart of "factors"; None where there is nothing.
+    The chart of "factors"; None if there are no rows.
   """
   rows = evaluation.get('factors') or []
   table = {code: found for (code, source), found
@@ -64,8 +65,8 @@ def draw_factors(evaluation: Evaluation, model: Model) -> Drawing | None:
 
 
 def _draw_cells(ax: Axes, accuracy: np.ndarray, chance: np.ndarray) -> None:
-  """Colours and numbers of accuracies `[codes, labels]`."""
-  # Where chance is 1 there is nothing to predict.
+  """Draws colours and numbers of accuracies `[codes, labels]`."""
+  # Chance is 1 if there is a single label, and then nothing to predict.
   gain = (accuracy - chance) / np.maximum(1 - chance, 1e-9)
   ax.imshow(np.clip(gain, 0, 1), cmap=_COLOURS, vmin=0, vmax=1, aspect='auto')
   for (row, column), value in np.ndenumerate(accuracy):
@@ -75,7 +76,7 @@ def _draw_cells(ax: Axes, accuracy: np.ndarray, chance: np.ndarray) -> None:
 
 
 def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:
-  """Names of codes at the left, of labels with their chance on top."""
+  """Writes names of codes at the left, and of labels with chance on top."""
   ax.set_xticks(
       range(len(labels)), [
           f'{shorten(label)}\nchance {100 * chance:.1f}'
@@ -85,7 +86,7 @@ def _name_axes(ax: Axes, codes: list[str], labels: dict[str, float]) -> None:
   ax.tick_params(length=0, top=True, labeltop=True, bottom=False,
                  labelbottom=False)
   ax.grid(False)
-  for edge in range(len(codes)):  # White lines between the rows, and columns.
+  for edge in range(len(codes)):  # White lines between rows, and columns.
     ax.axhline(edge - 0.5, color='white', linewidth=1.5)
   for edge in range(len(labels)):
     ax.axvline(edge - 0.5, color='white', linewidth=1.5)

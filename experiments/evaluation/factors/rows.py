@@ -1,9 +1,9 @@
 """Label accuracy by code: the section "factors" of evaluation.json.
 
-Where a data set has several groupings, a classifier reads the labels of each
-off the code of each factor, every image encoded alone (strategy 1). A factor
-should predict the label that it is grouped by, and no other; an ungrouped one
-should predict none.
+If a data set has several groupings, classifiers predict the labels of each
+from the code of each factor, with every image encoded alone (strategy 1). A
+factor should predict the label by which it is grouped, and no label by which
+another factor is grouped; an ungrouped factor should predict neither.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 
 
 def factor_rows(context: Context) -> dict[str, Rows]:
-  """The section "factors"; {} where the data have a single grouping."""
+  """The section "factors"; {} if the data have a single grouping."""
   labels = context.all_labels
   return {} if labels is None else {'factors': label_accuracy(
       context.codes(labels), context.images, labels, context.probe_steps)}
@@ -39,15 +39,15 @@ def label_accuracy(codes: Mapping[str, Encoded],
   """Probes the code of every factor, and controls, for every grouping.
 
   Args:
-    codes: 'trained', 'untrained' and perhaps 'vae'.
+    codes: posteriors of 'trained', 'untrained' and perhaps 'vae'.
     images: images by split, for the control of pixels.
-    groupings: the labels to predict.
-    num_steps: optimisation steps of a probe.
+    groupings: labels to predict.
+    num_steps: number of optimisation steps of each probe.
 
   Returns:
     Rows of "code", "label", "strategy" (1), "source", "accuracy",
-    "conditional_entropy" (nats) and "chance", and of how many "examples" and
-    "labels".
+    "conditional_entropy" (nats) and "chance", with the numbers of "examples"
+    and "labels" behind them.
   """
   rows = []
   for chosen in groupings:
@@ -55,5 +55,6 @@ def label_accuracy(codes: Mapping[str, Encoded],
             for code in factor_codes(codes, factor.name, (1,))]
     todo += control_codes(codes, images, (1,))
     rows += run_probes(chosen, todo, num_steps)
+  # k is always 1 here.
   return [{name: value for name, value in row.items() if name != 'k'}
           for row in rows]

@@ -1,4 +1,4 @@
-"""Tables of which labels each code predicts."""
+"""Tables of the labels that each code predicts."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from experiments.evaluation.codes import by_code, chance_by
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Evaluation, Results
 
-_COLUMN = 9  # Characters of a label's column in the terminal.
+_COLUMN = 9  # Width in characters of the column of a label in the terminal.
 _TEXT = (
-    '<p>The data have several groupings. A classifier predicts the labels of '
-    'each from each code, every image encoded alone (strategy 1). A factor '
-    'should predict the label that it is grouped by, and none that another is '
-    'grouped by (chance); labels that no factor is grouped by belong in the '
-    'factors that no group shares. Where the test split is of combinations of '
-    'labels never trained on, a classifier that relies on the wrong label '
-    'scores below chance.</p>')
+    '<p>The data have several groupings. Classifiers predict the labels of '
+    'each from each code, with every image encoded alone (strategy 1). A '
+    'factor should predict the label by which it is grouped, and no better '
+    'than chance a label by which another factor is grouped; labels by which '
+    'no factor is grouped belong in the factors that no group shares. If the '
+    'test split consists of combinations of labels that were never trained on, '
+    'a classifier that relies on the wrong label scores below chance.</p>')
 
 
 def report(results: Results) -> str:
-  """The matrix of codes and labels.
+  """Tables of codes and labels.
 
   Args:
-    results: what the report has; its figure "factors" goes first.
+    results: results of the run; the figure "factors" comes first.
 
   Returns:
-    HTML with a heading; '' where nothing was measured.
+    HTML with a heading; '' if nothing was measured.
   """
   rows = results.evaluation.get('factors')
   if not rows:
@@ -52,21 +52,22 @@ def report(results: Results) -> str:
 
 
 def summary(evaluation: Evaluation, width: int) -> list[str]:
-  """The accuracies of "factors" for the terminal, from posterior means.
+  """The accuracies of "factors" from posterior means, for the terminal.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    width: characters for a code, 24 to 36.
+    evaluation: content of evaluation.json.
+    width: maximum length of a code's name, 24 to 36.
 
   Returns:
     Lines of at most 79 characters, in blocks of as many labels as fit; none
-    where nothing was measured.
+    if nothing was measured.
   """
   rows = evaluation.get('factors') or []
   chance, lines = chance_by(rows, 'label'), []
   table = {code: found for (code, source), found
            in by_code(rows, 'accuracy', 'label').items() if source == 'mean'}
   caveats = meaning.caveats(rows, 'label')
+  # Every table has `width` characters for a code, and 7 for its source.
   across = (79 - width - 7) // _COLUMN
   for start in range(0, len(chance), across):
     shown = list(chance)[start:start + across]
@@ -81,6 +82,6 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
 
 def _marked(label: str, caveats: Mapping[str, str],
             width: int | None = None) -> str:
-  """A label's heading of at most `width` characters, with the mark it needs."""
+  """The heading of a label, of at most `width` characters, marked if needed."""
   mark = '*' if label in caveats else ''
   return label[:width and width - len(mark)] + mark

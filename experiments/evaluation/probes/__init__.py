@@ -1,4 +1,4 @@
-"""What classifiers predict from each code, for k images of evidence."""
+"""The label predicted from each code, for k images of evidence."""
 
 from experiments.evaluation.probes import rows, tables
 from experiments.evaluation.section import Section

@@ -1,4 +1,4 @@
-"""The chart of what probes predict from each code (fig. 6c)."""
+"""The chart of the probes of each code (fig. 6c)."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mlvae_jax.model.model import Model
 
 _SOURCES = {'mean': '-', 'sample': ':'}
 _EVIDENCE_CAPTION = (
-    'What a classifier predicts from each code, against the number k of images '
-    'of a label whose evidence is accumulated (strategy 2; strategy 1 where k '
-    'is 1). Left: its test accuracy. Right: '
-    'its test cross-entropy, an upper bound on the conditional entropy of the'
-    ' label. Solid lines: posterior means; dotted lines: samples. Where a '
-    'model separates its factors, those that groups share predict the label, '
-    'and the others do no better than chance. Thin lines are controls.')
+    'Prediction of the label from each code, against the number k of images of '
+    'a label whose evidence is accumulated (strategy 2; for k = 1 strategy 1). '
+    'Left: test accuracy of a classifier. Right: its test cross-entropy, an '
+    'upper bound on the conditional entropy of the label. Solid lines: '
+    'posterior means; dotted lines: samples. If a model separates its factors, '
+    'those that groups share predict the label, and the others do no better '
+    'than chance. Thin lines are controls.')
 
 
 def draw_evidence(evaluation: Evaluation, model: Model) -> Drawing | None:
-  """Fig. 6c: what probes predict from each code, against k.
+  """Fig. 6c: scores of the probes of each code, against k.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    model: its factors are drawn thick.
+    evaluation: content of evaluation.json.
+    model: model whose factors are drawn thick.
 
   Returns:
-    The chart of "probes"; None where there are none.
+    The chart of "probes"; None if there are no rows.
   """
   labels = by_label(evaluation)
   if not labels:
@@ -47,6 +47,7 @@ def draw_evidence(evaluation: Evaluation, model: Model) -> Drawing | None:
   axes = figure.subplots(len(labels), 2, squeeze=False)
   for (label, rows), pair in zip(labels.items(), axes):
     _draw_probes(pair, rows, styles, f' of {label}' if len(labels) > 1 else '')
+  # One legend for all axes. Its lines are empty: an axis may lack a code.
   legend = figure.legend(handles=[
       *(Line2D([], [], label=in_words(code), **look)
         for code, look in styles.items()),

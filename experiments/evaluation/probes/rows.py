@@ -1,9 +1,8 @@
-"""What classifiers predict from the codes: rows of "probes".
+"""Rows of "probes": scores of classifiers that predict labels from codes.
 
-The first grouping's labels are predicted from the codes of its own factors, of
-the ungrouped factors and of the controls; a further grouping's labels from the
-factors grouped by it. What any code says about any label is in the section
-"factors".
+The labels of the first grouping are predicted from the codes of its factors,
+of the ungrouped factors and of controls; the labels of another grouping from
+the factors grouped by it. The section "factors" has every code and label.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ Rows = list[dict[str, Any]]
 
 
 def probe_rows(context: Context) -> dict[str, Rows]:
-  """Probes of the first grouping's labels, and of further ones.
+  """Probes of the labels of the first grouping, and of other groupings.
 
   Args:
-    context: what is evaluated.
+    context: context of the evaluation.
 
   Returns:
     Rows of "code", "label", "strategy", "source", "k", "accuracy",
-    "conditional_entropy" (nats) and "chance", and of how many "examples" and
-    "labels".
+    "conditional_entropy" (nats) and "chance", with the numbers of "examples"
+    and "labels" behind them.
   """
   first = context.first_labels
-  # Where no label has k images there is nothing to say of k.
+  # Without a label of k images there is no set of k images to score.
   ks = tuple(k for k in context.ks if k <= first.max_evidence)
   rows = list(run_probes(
       first, first_codes(context.codes([first]), context.images,
@@ -57,16 +56,16 @@ def probe_rows(context: Context) -> dict[str, Rows]:
 
 def first_codes(codes: Mapping[str, Encoded], images: Mapping[str, np.ndarray],
                 grouping: str, ks: tuple[int, ...]) -> Iterator[Code]:
-  """What is probed for the labels of the first grouping.
+  """The codes from which labels of the first grouping are predicted.
 
   Args:
-    codes: 'trained', 'untrained' and perhaps 'vae'.
+    codes: posteriors of 'trained', 'untrained' and perhaps 'vae'.
     images: images by split.
-    grouping: the first grouping.
-    ks: images of evidence.
+    grouping: name of the first grouping.
+    ks: numbers of images of evidence.
 
   Yields:
-    The factors, but those of another grouping, and the controls.
+    The codes of factors, except those of another grouping, and of controls.
   """
   more = tuple(k for k in ks if k > 1)
   grouped = codes['trained'].model.grouped
@@ -75,6 +74,8 @@ def first_codes(codes: Mapping[str, Encoded], images: Mapping[str, np.ndarray],
     accumulates = factor.grouping == grouping or not grouped
     if factor.grouping is not None and not accumulates:
       continue
+    # The code of an ungrouped factor does not depend on k: its result for one
+    # image stands for all k.
     which = (ks, ()) if accumulates else ((1,), more)
     yield from factor_codes(codes, factor.name, *which)
     if not accumulates:
@@ -91,10 +92,10 @@ def further_probes(codes: Mapping[str, Encoded],
   """Rows of "probes" for the factors of groupings after the first.
 
   Args:
-    codes: 'trained' and 'untrained'.
-    groupings: those after the first.
-    ks: images of evidence.
-    num_steps: optimisation steps of a probe.
+    codes: posteriors of 'trained' and 'untrained'.
+    groupings: labels of the groupings after the first.
+    ks: numbers of images of evidence.
+    num_steps: number of optimisation steps of each probe.
 
   Yields:
     Rows for the factors that are grouped by one of the groupings.
@@ -110,8 +111,8 @@ def further_probes(codes: Mapping[str, Encoded],
 
 
 def by_label(evaluation: Mapping[str, Any]) -> dict[str | None, Rows]:
-  """The rows of "probes" by label; None where they do not name any."""
-  labels = {}
+  """The rows of "probes" by label; None for rows that do not name one."""
+  labels = {}  # An older version had a single label, and did not name it.
   for row in evaluation.get('probes') or []:
     labels.setdefault(row.get('label'), []).append(row)
   return labels

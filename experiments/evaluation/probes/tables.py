@@ -1,4 +1,4 @@
-"""Tables of what classifiers predict from the codes."""
+"""Tables of the labels that classifiers predict from the codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def key_numbers(results: Results) -> Pairs:
   """The accuracies from posterior means, for the least and the most evidence.
 
   Args:
-    results: what the report has of a run.
+    results: results of the run.
 
   Returns:
     Accuracies of the model's factors, each for its own label or the first,
@@ -28,7 +28,7 @@ def key_numbers(results: Results) -> Pairs:
   for factor in model.factors:
     found = labels.get(factor.grouping) or next(iter(labels.values()), [])
     values = by_code(found, 'accuracy', 'k').get((factor.name, 'mean'), {})
-    # Another image says nothing about the code of an ungrouped factor.
+    # More images do not change the code of an ungrouped factor.
     ks = [min(values), max(values)] if values else []
     if factor.grouping is None and model.grouped:
       ks = ks[:1]
@@ -45,18 +45,18 @@ def key_numbers(results: Results) -> Pairs:
 
 
 def report(results: Results) -> str:
-  """What classifiers predict from the codes, for every k.
+  """Tables of the scores of probes, for every k.
 
   Args:
-    results: what the report has of a run. Where nothing was evaluated, or
-      there was nothing to score, the tables say so.
+    results: results of the run. If it was not evaluated, or there was nothing
+      to score, a paragraph says so.
 
   Returns:
     HTML with a heading.
   """
   evaluation = results.evaluation
   if evaluation.get('probes') is None:
-    tables = [web.missing('There is no evaluation of this run', 'evaluate',
+    tables = [web.missing('This run has not been evaluated', 'evaluate',
                           results.workdir)]
   elif not evaluation['probes']:
     tables = [_nothing_to_score(evaluation)]
@@ -67,18 +67,18 @@ def report(results: Results) -> str:
 
 
 def _introduction(results: Results) -> str:
-  wish = ('A factor that groups share should predict the label (towards '
-          '100&nbsp;%, 0 nats), the others should not (chance). '
-          if results.model.grouped else '')
+  wish = ('A factor that groups share should predict the label (close to '
+          '100&nbsp;% and 0 nats), the other factors should not (close to '
+          'chance). ' if results.model.grouped else '')
   return (
-      '<p>A classifier predicts the label from each code; k images of a label '
+      '<p>Classifiers predict the label from each code; k images of a label '
       'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
-      f'{wish}The rows in bold are the model\'s factors, the others are '
+      f'{wish}Rows in bold are the model\'s factors, the others are '
       'controls.</p>')
 
 
 def _tables(results: Results) -> Iterator[str]:
-  """Accuracy and conditional entropy, by label."""
+  """Tables of accuracy and conditional entropy per label."""
   labels = by_label(results.evaluation)
   own = [f.name for f in results.model.factors]
   for label, found in labels.items():
@@ -114,11 +114,11 @@ def _nothing_to_score(evaluation: Evaluation) -> str:
 
 
 def summary(evaluation: Evaluation, width: int) -> list[str]:
-  """What the probes say, for the terminal: accuracies in %, by label.
+  """The accuracies of the probes in %, by label, for the terminal.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    width: characters for a code, 24 to 36.
+    evaluation: content of evaluation.json.
+    width: maximum length of a code's name, 24 to 36.
 
   Returns:
     Lines of at most 79 characters.
@@ -151,5 +151,5 @@ def _footnotes(caveats: Mapping[int, str]) -> list[str]:
 
 
 def _of(label: str | None, labels: Mapping[str | None, Rows]) -> str:
-  """What to add to a heading where there are several labels."""
+  """The addition to a heading if there are several labels; otherwise ''."""
   return f' of {label}' if len(labels) > 1 else ''

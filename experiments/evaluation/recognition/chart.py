@@ -1,4 +1,4 @@
-"""The chart of how well groups never seen in training are recognised."""
+"""The chart of the recognition of groups never seen in training."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ from mlvae_jax.model.model import Model
 _WIDTH = 22  # Characters of a code's name.
 _FUSED = {True: '-', False: ':'}
 _COSINE = {'markersize': 3.5}
-# A ring around the other, where both are the same.
+# A ring, which stays visible around the other marker if both coincide.
 _EVIDENCE = {'markersize': 7, 'markerfacecolor': 'none'}
 _FEW_SHOT_CAPTION = (
     'few-shot recognition. A few images of each of {ways} groups are given '
-    '(the shots), and other images go to the group of the most similar code; '
-    'the curves say how many of them go to the right one. Solid lines, '
-    'strategy 2: the shots of a group make one code, the product of their '
-    'Normals; dotted lines, strategy 1: the nearest single shot decides.')
+    '(the shots), and other images are assigned to the group with the most '
+    'similar code; the curves show how many are assigned correctly. Solid '
+    'lines, strategy 2: the shots of a group are fused into one code, the '
+    'product of their Normals; dotted lines, strategy 1: the nearest single '
+    'shot decides.')
 _VERIFICATION_CAPTION = (
     'verification, whether two images, each encoded alone (strategy 1), show '
-    'the same group. The area under '
-    'the ROC curve (AUC) is how often a pair of one group is scored above a '
-    'pair of two groups; 1 is perfect. Filled markers: scored by the cosine '
-    'of the means; hollow markers: by the ratio of the evidence for one '
-    'shared code to that for two.')
+    'the same group. The area under the ROC curve (AUC) is the frequency with '
+    'which a pair from one group is scored above a pair from two groups; 1 is '
+    'perfect. Filled markers: the score is the cosine of the means; hollow '
+    'markers: the ratio of the evidence for one shared code to that for two.')
 _CLOSING = (
-    'Dashed lines: chance. Where a model separates its factors, those that '
-    'groups share lie high, above the controls, and the others near chance. '
-    'Thin lines are controls.')
+    'Dashed lines: chance. If a model separates its factors, those that groups '
+    'share are high, above the controls, and the others are near chance. Thin '
+    'lines are controls.')
 
 
 def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
-  """Few shots on the left, verification on the right.
+  """Draws few-shot recognition on the left, verification on the right.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    model: its factors look as in the chart of probes.
+    evaluation: content of evaluation.json.
+    model: model whose factors look as in the chart of probes.
 
   Returns:
-    The chart of what there is of the two; None for neither.
+    The chart of those of the two that were measured; None for neither.
   """
   few, pairs = (
       evaluation.get(name) or [] for name in ('few_shot', 'verification'))
   if not few and not pairs:
     return None
   codes = dict.fromkeys(row['code'] for row in [*pairs, *few])
-  styles = looks(  # The probes' codes come first: they set the colours.
+  styles = looks(  # The codes of probes come first: they determine colours.
       [row['code'] for row in evaluation.get('probes') or []] + list(codes),
       model)
   styles = {code: styles[code] for code in codes}
@@ -81,11 +81,12 @@ def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
 
 def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
                    styles: dict[str, dict]) -> str:
-  """Draws accuracy against shots, for the fewest groups; gives the caption."""
+  """Draws accuracy against shots for the fewest groups; returns the caption."""
   table = {(code, fused): found for (code, many, fused), found
            in by_gallery(rows).items() if not many}
   for (code, fused), found in table.items():
     _plot(ax, found, 'accuracy', linestyle=_FUSED[fused], **styles[code])
+  # The same for all codes; some code has every number of shots.
   chance = {row['shots']: row for found in table.values()
             for row in found.values()}
   _plot(ax, chance, 'chance', **CHANCE)
@@ -108,7 +109,7 @@ def _plot(ax: Axes, found: dict[int, dict[str, Any]], key: str,
 
 def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
                        styles: dict[str, dict]) -> str:
-  """Draws the AUC of each code on a line of its own; gives the caption."""
+  """Draws the AUC of each code on a line of its own; returns the caption."""
   values = by_score(rows, 'auc')
   codes = list(dict.fromkeys(row['code'] for row in rows))
   ax.axvline(0.5, **CHANCE)
@@ -134,11 +135,12 @@ def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
 
 def _add_legend(figure: Figure, styles: dict[str, dict], *, few: bool,
                 pairs: bool) -> None:
-  """Says below the axes what colours, lines and markers are."""
+  """Adds a legend of colours, lines and markers below the axes."""
   handles = [Line2D([], [], label=in_words(code, _WIDTH), **look)
              for code, look in styles.items()]
   rows = max(2, math.ceil(len(handles) / (3 if few and pairs else 2)))
-  while len(handles) % rows:  # What follows starts a column of its own.
+  # Legends fill column by column: blanks make the next entries start a new one.
+  while len(handles) % rows:
     handles.append(Line2D([], [], label=' ', linestyle=''))
   if few:
     handles += [

@@ -1,10 +1,11 @@
 """Recognition of groups never seen in training, for evaluation.json.
 
-Verification: do two images show the same identity? Few-shot: which of 20, or
-of all, does an image show, given a few images of each? The protocol is
-Hosoya's: nearest neighbour by cosine on means, with the images of a gallery
-apart (strategy 1), or fused into one code by the product of their Normals
-(strategy 2). The images that are to be recognised are always alone.
+Verification: do two images show the same identity? Few-shot: which of 20
+identities, or of all, does an image show, given a few images of each? The
+protocol is Hosoya's: nearest neighbour by the cosine of means, with the images
+of a gallery separate (strategy 1), or fused into one code by the product of
+their Normals (strategy 2). The images to be recognised are always encoded
+alone.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def recognition_rows(context: Context) -> dict[str, Rows]:
   """The sections "verification" and "few_shot".
 
   Args:
-    context: what is evaluated.
+    context: context of the evaluation.
 
   Returns:
-    Rows of both; {} where the groups were seen in training, or there are no
+    Rows of both; {} if the groups were seen in training, or there are no
     images.
   """
   if context.data.shares_groups or not len(context.scored):
@@ -59,7 +60,8 @@ def recognition_rows(context: Context) -> dict[str, Rows]:
 
 
 def _codes(context: Context, images: np.ndarray) -> Codes:
-  """Codes of the split's first images, each alone, and those of controls."""
+  """Codes of the first images of the split, each encoded alone, and controls.
+  """
   split, rows = context.split, np.arange(len(images))
   found = {
       name: context.encoded(name, {split: rows}).all_alone(split, rows)
@@ -70,6 +72,7 @@ def _codes(context: Context, images: np.ndarray) -> Codes:
   if 'vae' in found:
     codes['vae'] = next(iter(found['vae'].values()))
   flat = pixels(images)
+  # Centred, or the cosine of any two images would be close to 1.
   return codes | {'pixels': flat - flat.mean(axis=0)}
 
 
@@ -77,11 +80,11 @@ def verification_rows(codes: Codes, offsets: np.ndarray) -> Rows:
   """ROC AUC and accuracy at equal error, per code and score.
 
   Args:
-    codes: per name the codes `[N, D]` of single images, sorted by group.
-    offsets: `[G + 1]` of the groups.
+    codes: codes `[N, D]` of single images by name, sorted by group.
+    offsets: offsets `[G + 1]` of the groups.
 
   Returns:
-    Rows of the section "verification"; none where no group has two images.
+    Rows of the section "verification"; none if no group has two images.
   """
   pairs = verification_pairs(offsets, seed=_SEED)
   if pairs.same.all() or not pairs.same.any():
@@ -101,11 +104,12 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> Rows:
 
   Args:
     codes: codes as in `verification_rows`.
-    offsets: `[G + 1]` of the groups.
+    offsets: offsets `[G + 1]` of the groups.
 
   Returns:
-    Rows of the section "few_shot": for every number of shots that at least
-    two groups allow; `ways` is 20 at most, and all those groups.
+    Rows of the section "few_shot", for every number of shots for which at
+    least two groups have enough images; `ways` is 20, if there are more
+    groups, and the number of all these groups.
   """
   sizes = np.diff(offsets)
   todo = list(_settings(sizes))
@@ -113,6 +117,7 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> Rows:
   for ways, shots in tqdm.tqdm(
       todo, desc='few shots', unit='setting', dynamic_ncols=True):
     for name, code in codes.items():
+      # A single shot is the same, fused or not.
       for fuse in (False, True)[:1 if shots == 1 else 2]:
         found = few_shot(
             code, offsets, ways=ways, shots=shots, fuse=fuse,
@@ -128,8 +133,9 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray) -> Rows:
 
 
 def _settings(sizes: np.ndarray) -> Iterator[tuple[int | None, int]]:
+  """Ways (None for all groups) and shots of each setting."""
   for shots in _SHOTS:
-    count = int(np.sum(sizes > shots))
+    count = int(np.sum(sizes > shots))  # One image more, to be recognised.
     if count > _WAYS:
       yield _WAYS, shots
     if 2 <= count <= 2000:
@@ -138,7 +144,7 @@ def _settings(sizes: np.ndarray) -> Iterator[tuple[int | None, int]]:
 
 def _scores(code: Normal | np.ndarray, pairs: Pairs
             ) -> dict[str, np.ndarray]:
-  """Per score a value for every pair; higher says the same group."""
+  """The values of every pair by score; higher means the same group."""
   first, second = pairs.first, pairs.second
   if not isinstance(code, Normal):
     return {'cosine': cosine(code[first], code[second])}
@@ -150,14 +156,14 @@ def _scores(code: Normal | np.ndarray, pairs: Pairs
 
 
 def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
-  """A number of "verification": {(code, score): value}.
+  """One number of each row of "verification", as {(code, score): value}.
 
   Args:
-    rows: rows of the section; None where there is none.
+    rows: rows of the section; None if there is none.
     key: key of the number.
 
   Returns:
-    The numbers that are there: neither None nor NaN.
+    The numbers that are neither None nor NaN.
   """
   return {(row['code'], row['score']): row[key]
           for row in rows or [] if is_number(row[key])}
@@ -165,15 +171,16 @@ def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
 
 def by_gallery(rows: Rows | None
                ) -> dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]:
-  """The rows of "few_shot": {(code, many, fused): {shots: row}}.
+  """The rows of "few_shot", as {(code, many, fused): {shots: row}}.
 
   Args:
-    rows: rows of the section; None where there is none.
+    rows: rows of the section; None if there is none.
 
   Returns:
-    Sorted by many and fused under each code. `many` is False for the fewest
-    groups to choose from at a number of shots, and True for more. A gallery
-    of one image is the same fused or not, so its row stands for both.
+    The rows; those of a code are sorted by many, then by fused. `many` is
+    False for the smallest number of groups to choose from at a number of
+    shots, and True for a larger one. A gallery of one image is the same fused
+    or not, so its row is given for both.
   """
   rows = rows or []
   fewest = {}
@@ -194,11 +201,11 @@ def by_gallery(rows: Rows | None
 
 
 def ways_of(*galleries: dict[int, dict[str, Any]]) -> str:
-  """From how many groups one is chosen, as '20' or '12–20'."""
+  """The numbers of groups to choose from, as '20' or '12–20'."""
   ways = {row['ways'] for found in galleries for row in found.values()}
   return '–'.join(map(str, sorted({min(ways), max(ways)})))
 
 
 def is_number(value: float | None) -> bool:
-  """Whether a number is there: neither None nor NaN."""
+  """Whether a value is neither None nor NaN."""
   return value is not None and not math.isnan(value)

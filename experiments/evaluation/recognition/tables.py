@@ -1,6 +1,6 @@
-"""Tables of how well groups never seen in training are recognised.
+"""Tables of the recognition of groups never seen in training.
 
-Of "verification" and "few_shot"; nothing is shown of one that is missing.
+They show "verification" and "few_shot", each only if it was measured.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def key_numbers(results: Results) -> Pairs:
 
 
 def report(results: Results) -> str:
-  """What is shown on groups never seen.
+  """Tables of verification and few-shot recognition.
 
   Args:
-    results: what the report has; its figure "recognition" goes first.
+    results: results of the run; the figure "recognition" comes first.
 
   Returns:
-    HTML with a heading; '' where nothing was measured.
+    HTML with a heading; '' if nothing was measured.
   """
   own = [factor.name for factor in results.model.factors]
   parts = [_verification(results.evaluation.get('verification'), own),
@@ -62,10 +62,10 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
   mark = '*' if caveats else ''
   return (
       '<h3>Verification: do two images show the same group?</h3>'
-      f'<p>{rows[0]["num_same"]:,} pairs of images of one group are compared '
-      f'with {rows[0]["num_different"]:,} pairs of two groups, every image '
-      'encoded alone (strategy 1). AUC is how '
-      'often a pair of one group gets the higher score: 0.5 is chance, 1 is '
+      f'<p>{rows[0]["num_same"]:,} pairs of images from one group are compared '
+      f'with {rows[0]["num_different"]:,} pairs from two groups, with every '
+      'image encoded alone (strategy 1). AUC is the frequency with which a '
+      'pair from one group gets the higher score: 0.5 is chance, 1 is '
       'perfect.</p>' + web.table(
           ['code', *(name + mark for name in (
               'AUC, cosine', 'accuracy at equal error, cosine, %',
@@ -88,25 +88,25 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
   headings = (name + '*' * (name in caveats) for name in map(_shots, shots))
   return (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
-      '<p>In each of many random trials a few images of every group (the '
-      'shots) are given, and the other images go to the group of the most '
-      'similar code, by the cosine of the means. Fused (strategy 2): the shots '
-      'of a group make one code, the product of their Normals; else '
-      '(strategy 1) the nearest single image '
-      f'decides.{_largest_error(rows)}</p>' + web.table(
+      '<p>In each of many random trials, a few images of every group (the '
+      'shots) are given, and the other images are assigned to the group with '
+      'the most similar code, by the cosine of the means. Fused (strategy 2): '
+      'the shots of a group make one code, the product of their Normals; '
+      'otherwise (strategy 1) the nearest single image decides.'
+      f'{_largest_error(rows)}</p>' + web.table(
           ['code', 'groups', 'fused', *headings], cells, bold=own)
       + web.footnotes(meaning.footnotes(caveats)))
 
 
 def summary(evaluation: Evaluation, width: int) -> list[str]:
-  """The main numbers for the terminal: AUC, and accuracies of few shots.
+  """The AUC and few-shot accuracies, for the terminal.
 
   Args:
-    evaluation: the contents of evaluation.json.
-    width: characters for a code, 24 to 36.
+    evaluation: content of evaluation.json.
+    width: maximum length of a code's name, 24 to 36.
 
   Returns:
-    Lines of at most 79 characters; none where nothing was measured.
+    Lines of at most 79 characters; none if nothing was measured.
   """
   few = {(code, fused): found for (code, many, fused), found in by_gallery([
       row for row in evaluation.get('few_shot') or []
@@ -116,7 +116,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   columns = [column for column in columns if column[1]]
   if not columns:
     return []
-  ways = ways_of(*few.values()).replace('–', '-') if few else None
+  ways = ways_of(*few.values()).replace('–', '-') if few else None  # ASCII.
   notes = meaning.footnotes(_caveats(
       evaluation.get('verification') or [],
       [row for found in few.values() for row in found.values()]))
@@ -133,7 +133,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
 
 def _caveats(verification: Rows, few_shot: Rows,
              verified: Sequence[str] = ('AUC',)) -> dict[str, str]:
-  """Which numbers mean nothing or little, and why.
+  """The caveats of numbers that mean nothing or little.
 
   Args:
     verification: rows of that section.
@@ -141,7 +141,8 @@ def _caveats(verification: Rows, few_shot: Rows,
     verified: names of the numbers of "verification".
 
   Returns:
-    A caveat by name, or by '1 shot'; only where there is one.
+    Caveats by name, or by number of shots such as '1 shot'; numbers without a
+    caveat are missing.
   """
   said = dict.fromkeys(
       verified, meaning.caveats(verification, 'strategy').get(1))
@@ -151,7 +152,7 @@ def _caveats(verification: Rows, few_shot: Rows,
 
 
 def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:
-  """For the terminal: heading, cells by code, and chance."""
+  """A column for the terminal: heading, cells by code, and chance."""
   cells = {code: number(value, 3) for (code, score), value
            in by_score(rows, 'auc').items() if score == 'cosine'}
   return 'AUC', cells, number(0.5, 3)
@@ -160,7 +161,7 @@ def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:
 def _few_shot_column(few: dict[tuple[str, bool], dict[int, dict[str, Any]]],
                      shots: int, fused: bool
                      ) -> tuple[str, dict[str, str], str]:
-  """For the terminal: heading, cells by code, and chance."""
+  """A column for the terminal: heading, cells by code, and chance."""
   rows = {code: found[shots] for (code, is_fused), found in few.items()
           if is_fused == fused and shots in found}
   cells = {code: number(row['accuracy'], 1, 100)
@@ -181,7 +182,8 @@ def _percent(value: float | None) -> str:
 
 def _longest(table: dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]
              ) -> dict[bool, dict[int, dict[str, Any]]]:
-  """For few and for many groups, rows of the most numbers of shots."""
+  """The rows of the code with most numbers of shots, for few and many groups.
+  """
   longest = {}
   for (_, many, _), found in table.items():
     longest[many] = max(longest.get(many, {}), found, key=len)
@@ -193,7 +195,7 @@ def _largest_error(rows: Rows) -> str:
             if is_number(row['standard_error'])]
   if not errors:
     return ''
-  return (' Over the trials, the standard errors are at most '
+  return (' The standard errors over the trials are at most '
           f'{100 * max(errors):.1f} points.')
 
 

@@ -1,10 +1,10 @@
 """The two strategies of encoding, compared: section "strategies".
 
-Strategy 1 disregards how test images are grouped: each is a group of its own.
+Strategy 1 ignores the groups of test images: each image is its own group.
 Strategy 2 accumulates the evidence of several images of a group into the codes
 that they share (paper, section 4). Here a set is an image and up to ten others
-of its group, as in fig. 5. Where groups have a mixture for a posterior, the
-Normal of its mean and variance stands for it.
+of its group, as in fig. 5. If the posterior of a group is a mixture, the Normal
+with its mean and variance is used instead.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
   eq. 3). Both strategies see the same images and the same noise.
 
   Args:
-    context: what is evaluated. Of more than 10,000 images, sets of the first
-      grouping are chosen at random.
+    context: context of the evaluation. If there are more than 10,000 images,
+      sets of the first grouping are chosen at random.
 
   Returns:
-    Two rows of "strategy", "split", "images", "set_size" (at most), and per
-    image, in nats: "elbo_per_image", "log_lik" (of one sample), "kl" by
+    Two rows of "strategy", "split", "images", "set_size" (the maximum), and in
+    nats per image: "elbo_per_image", "log_lik" (of one sample), "kl" by
     factor, "log_lik_of_means" (of the posterior means); "squared_error" is
-    per pixel and channel, of the image expected from the means. No rows where
-    no factor is grouped, or there are no images.
+    per pixel and channel, for the image expected from the means. No rows if no
+    factor is grouped, or there are no images.
   """
   model, params = context.models['trained']
   images, split = context.scored, context.split
@@ -62,6 +62,7 @@ def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
             images.labels_of(factor.grouping).ids[rows], SET_SIZE, _SEED)
         q = encoded.together(
             split, factor.name, rows, ids, int(ids.max()) + 1)
+      # A sum over sets, divided by images: the share of one image.
       kl[factor.name] = float(np.sum(kl_divergence(q))) / len(rows)
       posteriors[factor.name] = Normal(*map(np.asarray, q)).take(ids)
     found.append({
@@ -75,16 +76,16 @@ def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:
   """Divides every group at random into sets of nearly equal sizes.
 
   Args:
-    ids: `[N]` ints, the groups; of -1 each row is a group of its own.
-    size: largest size of a set.
-    seed: seed of the division.
+    ids: group of each row, `[N]` ints; a row with -1 is a group of its own.
+    size: maximum size of a set.
+    seed: random seed of the division.
 
   Returns:
-    `[N]` ints: the set of each row, counted from 0.
+    The set of each row, `[N]` ints, counted from 0.
   """
   order = np.random.default_rng(seed).permutation(len(ids))
   _, group = np.unique(fill_unknown(ids)[order], return_inverse=True)
-  num_sets = -(-np.bincount(group) // size)
+  num_sets = -(-np.bincount(group) // size)  # Rounded up.
   rank, _ = rank_within_group(group)
   sets = np.empty(len(ids), np.int64)
   sets[order] = offsets_of(num_sets)[group] + rank % num_sets[group]
@@ -96,7 +97,7 @@ def _choose_rows(test: GroupedImages) -> np.ndarray:
   if len(test) <= _MAX_IMAGES:
     return np.arange(len(test))
   sets = split_into_sets(test.labels, SET_SIZE, _SEED)
-  # Whole sets, so that strategy 2 has the evidence there is.
+  # Whole sets, so that strategy 2 has all of their evidence.
   rank = np.random.default_rng(_SEED).permutation(sets.max() + 1)[sets]
   order = np.argsort(rank, kind='stable')
   last = rank[order[_MAX_IMAGES - SET_SIZE]]
@@ -124,7 +125,8 @@ def _likelihoods(model: Model, params: Params, images: np.ndarray,
 def _batches(images: np.ndarray, rows: np.ndarray,
              posteriors: dict[str, Normal]
              ) -> Iterator[tuple[np.ndarray, dict[str, Normal], dict]]:
-  """Images, posteriors and noise of some rows at a time."""
+  """Images, posteriors and noise, a block of rows at a time."""
+  # The generator starts again for each strategy, so both see the same noise.
   rng = np.random.default_rng(_SEED)
   for start in range(0, len(rows), _DECODE_ROWS):
     which = slice(start, start + _DECODE_ROWS)
@@ -139,6 +141,7 @@ def _reconstruct(model, params, images, codes):
   """Sums over images: log likelihood, and squared error per pixel."""
   x = model.to_float(images)
   logits = model.decode(params, codes)
+  # Clipped, since a Gaussian's mean may leave the range of pixels.
   error = jnp.square(jnp.clip(model.likelihood.mean(logits), 0.0, 1.0) - x)
   return (jnp.sum(model.likelihood.log_prob(logits, x)),
           jnp.sum(error) / error[0].size)

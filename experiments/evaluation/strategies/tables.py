@@ -8,16 +8,16 @@ from experiments.evaluation.section import Results
 
 _STRATEGIES = {1: '1: each image alone', 2: '2: evidence of its group'}
 _TEXT = (
-    '<p>When test images are encoded, strategy 1 disregards how they are '
-    'grouped: each image is a group. Strategy 2 takes several images of a '
-    'group, here up to {size}, and accumulates their evidence into the codes '
-    'that they share, whose KL counts once for all of them. {images:,} test '
-    'images, in nats per image; the squared error is per pixel, of pixels '
-    'from 0 to 1.</p>')
+    '<p>Strategy 1 encodes test images without their groups: each image is a '
+    'group of its own. Strategy 2 takes several images of a group, here up to '
+    '{size}, and accumulates their evidence into the codes that they share, '
+    'whose KL counts once for all of them. The numbers are from {images:,} '
+    'test images, in nats per image; the squared error is per pixel, for '
+    'pixels from 0 to 1.</p>')
 
 
 def report(results: Results) -> str:
-  """The ELBO and its terms under each strategy; '' without numbers."""
+  """A table of the ELBO and its terms per strategy; '' without numbers."""
   rows = results.evaluation.get('strategies')
   if not rows:
     return ''

@@ -259,4 +259,4 @@ def test_arguments_of_training_are_flags(cloud):
 def test_without_gcloud_it_is_said():
   done = _tpu(None, 'create')
   assert done.returncode == 1
-  assert 'there is no gcloud here; install it, or look' in done.stderr
+  assert 'gcloud is not installed here; install it, or see' in done.stderr

@@ -14,7 +14,8 @@ from experiments.config import presets
 from experiments.datasets import splits
 from experiments.datasets.store import packed
 from experiments.runs.build import make_model
-from experiments.runs.workdir import load_data, open_workdir
+from experiments.runs.reading import load_data
+from experiments.runs.workdir import open_workdir
 from mlvae_jax.data.grouped import GroupedImages
 from tests.helpers.made_up import write_folder
 
@@ -164,7 +165,7 @@ def _replace(tmp_path):
     (_add, '60 images of 3 groups then, 61 images of 3 groups now'),
     (_remove, '60 images of 3 groups then, 59 images of 3 groups now'),
     (_rename, '60 images of 3 groups, but not the same ones'),
-    (_replace, 'the same names, but other pixels')])
+    (_replace, 'the same names, but different pixels')])
 def test_a_run_whose_data_changed_is_refused(run, tmp_path, change, words):
   before = _open(tmp_path / 'run', run)
   change(tmp_path)

@@ -75,7 +75,7 @@ def test_the_content_of_a_file_counts_and_not_its_name(tmp_path):
   assert _bad(root) == dict.fromkeys(
       ['b/7.jpg', 'b/notes.txt', 'b/empty'],
       'is not an image of a known format')
-  with pytest.raises(UserError, match='b/7.jpg: is not an image .*mend or'):
+  with pytest.raises(UserError, match='b/7.jpg: is not an image .*repair or'):
     _prepare(root, size=9, on_bad_image='fail')
 
 
@@ -225,7 +225,7 @@ def test_a_level_without_folders_is_refused(tmp_path):
   write_tsv(tmp_path / 't.tsv', {'m': 1})
   with pytest.raises(UserError, match=(
       '--group_level applies only to folders of images, but --data_dir is read '
-      'as: .*t.tsv.*; leave --group_level out')):
+      'as: .*t.tsv.*; leave out --group_level')):
     _prepare(tmp_path / 't.tsv', group_level=1)
 
 
@@ -330,7 +330,7 @@ def test_a_tsv_of_faces_wins_over_folders_and_names_the_rest(tmp_path):
   (root / 'faces.tsv').write_bytes(line('m', 0, jpeg(0)))
   assert _prepare(root).names == ('m',)
   assert _notes(root) == (
-      f'3 other files or folders of {root} are passed over: a, b, README.md',
+      f'3 other files or folders of {root} are ignored: a, b, README.md',
       'there are also 2 folders; --read_as=folders reads a folder per group '
       'instead')
   assert len(_prepare(root, read_as='folders')) == 4
@@ -405,7 +405,8 @@ def test_spellings_of_missing_are_named_at_every_load(
         f'2.jpg,b,{spelling}\n3.jpg,{spelling},{spelling}\n')
   expected = [
       f'warning: {count} images have {spelling!r} as their {grouping}: it is '
-      'taken as the name of a group; leave the cell empty if it is not known'
+      'taken as the name of a group; leave the cell empty if the group is '
+      'unknown'
       for count, grouping in ((1, 'person'), (2, 'lamp'))]
   for _ in range(2):
     data = _prepare(root)

@@ -199,7 +199,7 @@ def test_splits_may_be_empty(tmp_path, validation, test):
       name for name, sizes in (('validation', validation), ('test', test))
       if any(sizes)}
   assert 'This run was evaluated, but no probe could be scored: ' in text
-  assert 'split has no images' in text and 'There is no evaluation' not in text
+  assert 'split has no images' in text and 'not been evaluated' not in text
   assert any('swap' in path for path in paths) == any(test)
   said = report.summary(found)
   assert said.startswith('no probe could be scored\n')
@@ -267,4 +267,4 @@ def test_an_older_evaluation_has_no_marks():
   text = probes.report(Results('run', model, {'probes': [row]}, {}))
   assert 'who' in text and '*' not in text
   text = probes.report(Results('run', model, {}, {}))
-  assert 'There is no evaluation of this run' in text and 'who' not in text
+  assert 'This run has not been evaluated' in text and 'who' not in text

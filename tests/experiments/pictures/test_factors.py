@@ -320,5 +320,5 @@ def test_only_takes_the_names_of_figures(main, capsys, only, wrong):
 
 
 def test_only_of_what_the_run_does_not_have(main):
-  with pytest.raises(UserError, match='nothing to draw of samples, curves'):
+  with pytest.raises(UserError, match='cannot draw samples, curves'):
     main(['samples', 'curves'])

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import figures
+from experiments import datasets, figures
 from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets.splits import Splits
@@ -18,7 +18,7 @@ from experiments.pictures import sheets, shown
 from experiments.pictures.subject import Subject
 from experiments.runs import loop
 from experiments.runs.build import make_model
-from experiments.runs.workdir import datasets, open_workdir
+from experiments.runs.workdir import open_workdir
 import mlvae_jax
 from mlvae_jax.data.grouped import GroupedImages
 from tests.helpers import pictures

@@ -150,7 +150,7 @@ def test_groups_without_images_are_named(tmp_path):
   source = detect.detect(str(root))
   assert _problems(source) == [
       ('e parent',
-       'is a link to a folder above it, or to one that is read already'),
+       'is a link to a folder above it, or to one that was read already'),
       ('b vacant', 'holds no images'),
       ('c itself', 'cannot be listed: Too many levels of symbolic links'),
       ('d nowhere', 'cannot be listed: No such file or directory'),

@@ -218,7 +218,7 @@ def test_bad_rows_are_named_and_passed_over(tmp_path, capsys):
   for where, problem in expected.items():
     assert problem.lower() in bad[where][1].lower(), where
   assert bad['cut.jpg'][0] == 'cut.jpg' and bad['text.jpg'][0] == 'Ann'
-  assert f'{len(expected)} bad images passed over' in capsys.readouterr().out
+  assert f'{len(expected)} bad images skipped' in capsys.readouterr().out
   with pytest.raises(UserError, match='manifest.csv:3: 2 fields, expected 3'):
     _prepare(root, tmp_path / 's2', on_bad_image='fail')
 
@@ -407,7 +407,7 @@ def test_without_its_source_a_store_is_used(tmp_path, capsys):
   first = _rows(_prepare(root, tmp_path / 's', sort_by='light'))
   root.rename(tmp_path / 'gone')
   assert _rows(_prepare(root, tmp_path / 's', sort_by='light')) == first
-  assert 'is not there; using its packed store' in capsys.readouterr().out
+  assert 'does not exist; using its packed store' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['labels-light.npy', 'names-light.json'])
@@ -419,7 +419,7 @@ def test_damage_to_a_grouping_is_found_at_open(tmp_path, name, damage):
   data = bytearray(path.read_bytes())
   data[-3] ^= 1
   path.unlink() if damage == 'remove' else path.write_bytes(data)
-  with pytest.raises(UserError, match=f'{name}.*; delete the folder'):
+  with pytest.raises(UserError, match=f'{name}.*; delete this folder'):
     _prepare(root, tmp_path / 's')
 
 
@@ -513,7 +513,7 @@ def test_the_entry_point_says_what_a_manifest_holds(tmp_path):
       'sorting the images by group',
       f'packed store: 12 images of 3 groups in {store}; 1 bad images passed '
       f'over, see {store}/bad_images.jsonl',
-      'every checksum is right',
+      'all checksums are correct',
       'images of 8 x 8 x 3, 4 to 4 of a group, 3 groups of more than one',
       'also grouped by person: 4 groups, 0 images without a label',
       'train: 8 images of 2 groups', 'validation: 4 images of 1 groups',

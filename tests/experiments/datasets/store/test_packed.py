@@ -127,7 +127,8 @@ def test_the_content_of_a_store_is_its_names_and_its_pixels(
 def test_a_flipped_bit_of_the_index_is_found_at_open(tmp_path, name):
   _write(tmp_path / 'store')
   _flip(tmp_path / 'store' / name, -3)
-  with pytest.raises(UserError, match=f'damaged .*{name}.*; delete the folder'):
+  with pytest.raises(
+      UserError, match=f'damaged .*{name}.*; delete this folder'):
     packed.open_store(str(tmp_path / 'store'))
 
 
@@ -155,7 +156,7 @@ def test_a_flipped_bit_of_the_images_is_found_by_verifying(tmp_path):
 def test_damage_is_one_error(tmp_path, damage):
   _write(tmp_path / 'store')
   damage(tmp_path / 'store')
-  with pytest.raises(UserError, match='is damaged .*; delete the folder'):
+  with pytest.raises(UserError, match='is damaged .*; delete this folder'):
     packed.open_store(str(tmp_path / 'store'))
 
 

@@ -248,7 +248,7 @@ def test_bad_files_are_named_and_passed_over(tmp_path, capsys):
         'a b' if '.' in name else '' if name == 'up' else name)
     assert str(tmp_path) not in bad[name][1]
   path, = (tmp_path / 's').glob('*/bad_images.jsonl')
-  said = f'6 images of 3 groups in {path.parent}; 12 bad images passed over'
+  said = f'6 images of 3 groups in {path.parent}; 12 bad images skipped'
   assert f'{said}, see {path}\n' in capsys.readouterr().out
   _prepare(root, tmp_path / 's')  # Said when it is opened, too.
   assert said in capsys.readouterr().out
@@ -318,8 +318,8 @@ def test_of_bad_images_that_shall_fail_the_first_is_named(tmp_path):
     with pytest.raises(UserError) as error:
       _prepare(root, tmp_path / 's', on_bad_image='fail')
     assert str(error.value) == (
-        f'{root}/Zoë/bad <1>.jpg: is not an image of a known format; mend or '
-        'remove it, or pass over bad images with --on_bad_image=skip')
+        f'{root}/Zoë/bad <1>.jpg: is not an image of a known format; repair or '
+        'remove it, or skip bad images with --on_bad_image=skip')
   (root / 'Zoë' / 'bad <1>.jpg').write_bytes(jpeg(0))
   assert len(_prepare(root, tmp_path / 's', on_bad_image='fail')) == 7
 
@@ -332,7 +332,7 @@ def test_bad_images_that_were_passed_over_may_fail_later(tmp_path):
   for name in ('gone', 'x'):
     (tmp_path / name).rename(tmp_path / 'x')
     with pytest.raises(UserError, match='1 bad images, the first is .*vacant: '
-                       'holds no images; mend or remove it and delete '):
+                       'holds no images; repair or remove it and delete '):
       _prepare(root, tmp_path / 's', on_bad_image='fail')
 
 
@@ -478,7 +478,7 @@ def test_without_its_source_a_store_is_used(tmp_path, capsys):
   again = _prepare(root, tmp_path / 's')
   np.testing.assert_array_equal(first.images, again.images)
   out = capsys.readouterr().out
-  assert f'{root} is not there; using its packed store' in out
+  assert f'{root} does not exist; using its packed store' in out
   assert 'packed store: 6 images of 3 groups in ' in out
   with pytest.raises(UserError, match='check --data_dir'):
     _prepare(root, tmp_path / 's', image_size=9)
