@@ -56,6 +56,7 @@ class Context:
     """The images of the split to score on."""
     return getattr(self.data, self.split)
 
+  # `cached_property` stores the value past the frozen dataclass's setters.
   @functools.cached_property
   def images(self) -> dict[str, np.ndarray]:
     """Images `[N, H, W, C]` uint8 by split."""

@@ -153,7 +153,7 @@ def test_a_vae_to_compare_with_is_one_of_the_same_images(tmp_path):
   with pytest.raises(UserError, match='--vae_workdir=.*mlvae is a run of '
                      '--model=mlvae, not of a VAE'):
     check_vae(str(tmp_path / 'mlvae'), (4, 4, 1))
-  with pytest.raises(UserError, match=r'of \[4, 4, 1\], but these are of \[8,'):
+  with pytest.raises(UserError, match=r'of \[4, 4, 1\], but these have \[8,'):
     check_vae(str(tmp_path / 'vae'), (8, 8, 3))
 
 

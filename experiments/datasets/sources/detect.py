@@ -165,7 +165,7 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
     found['folders'] = (
         f'{there}; --read_as=folders reads a folder per group instead')
   chosen = next(iter(found))
-  # A stray .tsv next to folders of images, a list of files say, is no shard.
+  # A .tsv next to folders of images may be any table, not a shard of faces.
   if chosen == 'tsv' and folders and not any(
       looks_like_celeb(os.path.join(data_dir, name))
       for name in tsv_files[:_MAX_LOOKED_AT]):

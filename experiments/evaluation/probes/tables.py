@@ -26,6 +26,7 @@ def key_numbers(results: Results) -> Pairs:
   model, labels = results.model, by_label(results.evaluation)
   keys = []
   for factor in model.factors:
+    # The label of an ungrouped factor is the first one, which it should hide.
     found = labels.get(factor.grouping) or next(iter(labels.values()), [])
     values = by_code(found, 'accuracy', 'k').get((factor.name, 'mean'), {})
     # More images do not change the code of an ungrouped factor.
@@ -35,6 +36,7 @@ def key_numbers(results: Results) -> Pairs:
     caveats = meaning.caveats(found, 'k')
     for k in dict.fromkeys(ks):
       said = f' ({caveats[k].partition(",")[0]})' if k in caveats else ''
+      # No-break spaces, because cards are narrow.
       keys.append((f'{factor.name} accuracy, k\xa0=\xa0{k}{said}',
                    f'{number(values[k], 1, 100)}\xa0%'))
   for label, found in labels.items():
@@ -58,7 +60,7 @@ def report(results: Results) -> str:
   if evaluation.get('probes') is None:
     tables = [web.missing('This run has not been evaluated', 'evaluate',
                           results.workdir)]
-  elif not evaluation['probes']:
+  elif not evaluation['probes']:  # Evaluated, but without any score.
     tables = [_nothing_to_score(evaluation)]
   else:
     tables = [_introduction(results), *_tables(results), _protocol(evaluation)]

@@ -70,7 +70,7 @@ def _codes(context: Context, images: np.ndarray) -> Codes:
   codes |= {untrained(name): q
             for name, q in found.get('untrained', {}).items()}
   if 'vae' in found:
-    codes['vae'] = next(iter(found['vae'].values()))
+    codes['vae'] = next(iter(found['vae'].values()))  # Its only factor.
   flat = pixels(images)
   # Centred, or the cosine of any two images would be close to 1.
   return codes | {'pixels': flat - flat.mean(axis=0)}

@@ -113,6 +113,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
       if (row['shots'], row['fused']) in _SUMMARY]).items() if not many}
   columns = [_auc_column(evaluation.get('verification'))]
   columns += [_few_shot_column(few, *setting) for setting in _SUMMARY]
+  # Small data sets allow few shots only, or no pairs.
   columns = [column for column in columns if column[1]]
   if not columns:
     return []

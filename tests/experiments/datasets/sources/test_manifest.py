@@ -511,10 +511,10 @@ def test_the_entry_point_says_what_a_manifest_holds(tmp_path):
   assert result.stdout.splitlines() == [
       f'data: images named by {root}/manifest.csv, grouped by light, person',
       'sorting the images by group',
-      f'packed store: 12 images of 3 groups in {store}; 1 bad images passed '
-      f'over, see {store}/bad_images.jsonl',
+      f'packed store: 12 images of 3 groups in {store}; 1 bad images skipped, '
+      f'see {store}/bad_images.jsonl',
       'all checksums are correct',
-      'images of 8 x 8 x 3, 4 to 4 of a group, 3 groups of more than one',
+      'images of 8 x 8 x 3, 4 to 4 per group, 3 groups with more than one',
       'also grouped by person: 4 groups, 0 images without a label',
       'train: 8 images of 2 groups', 'validation: 4 images of 1 groups',
       'test: 0 images of 0 groups']
