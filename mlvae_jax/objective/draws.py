@@ -1,4 +1,4 @@
-"""Posteriors and codes of a batch, which its ELBO and penalties are made of."""
+"""Posteriors and codes of a batch, for its ELBO and its penalties."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mlvae_jax.model.model import Model, Params
 
 
 class Drawn(NamedTuple):
-  """A batch with one code of every row, drawn from its posterior.
+  """A batch with one code of every factor for every row.
 
   Attributes:
     batch: the rows; x is float in [0, 1], and 0 for padding.
-    weights: `[N]`, how many rows the likelihood of a row stands for; 0 for
-      padding.
-    encoded: per factor the posteriors as the encoder gives them, Normal of
-      `[N, D]`, of padding whatever; of free posteriors of a grouped factor
-      those of groups, `[G, D]`.
-    q: the same, N(0, I) for padding.
-    codes: per factor `[N, D]`.
+    weights: `[N]`, the number of rows that a row represents in the likelihood;
+      0 for padding.
+    encoded: per factor, Normal of `[N, D]` that the encoder gives, with
+      arbitrary values for padding; where posteriors are free, those of a
+      grouped factor are the groups', Normal of `[G, D]`.
+    q: the same, but N(0, I) for padding.
+    codes: per factor `[N, D]`, drawn from the posteriors.
     kl: per factor `[G]` (`[N]` for an ungrouped one) in nats; 0 for absent
       groups.
-    group_share: `[G]` of the first grouped factor, the part of each group that
-      this batch stands for (`weights` where no factor is grouped).
+    group_share: `[G]` of the first grouped factor, the share of each group's
+      KL that this batch pays (`weights` where no factor is grouped).
     keys: per factor, the key that its codes were drawn with.
   """
 
@@ -65,42 +65,46 @@ def draw_codes(
     num_groups: static number of groups per grouped factor.
     sample_per: 'row' draws a group's code for every member (algorithm 1),
       'group' once.
-    free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
-      per grouped factor, of `[N, D]` per ungrouped one.
+    free: posteriors of a model without an encoder (SVI, paper fig. 3a): Normal
+      of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
     Posteriors, codes and their KLs.
 
   Raises:
-    ValueError: on another `sample_per`, images that do not fit the model, or
+    ValueError: on an unknown `sample_per`, images that do not fit the model, or
       free posteriors or shares of KLs where an encoder gives the posteriors.
   """
   posterior.check_sample_per(sample_per)
   _check_free(model, batch, free)
   mask = batch.mask
-  # Padding holds any pixels, even NaN: zeros keep it out of the gradient too.
+  # Padding may hold any pixels, even NaN; zeros keep it out of gradients too.
   x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
   weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
       mask, batch.weights, 0.0)
   encoded = dict(model.encode(params, x) if free is None else free)
   q, codes, kl, group_share = dict(encoded), {}, {}, weights
+  # A key per factor by its position, so that a factor's noise does not depend
+  # on whether others are grouped.
   keys = {factor.name: factor_key for factor, factor_key in zip(
       model.factors, jax.random.split(key, len(model.factors)))}
   for factor in model.factors:
     name = factor.name
+    # Free posteriors of groups are not those of rows: no row is padding.
     if factor.grouping is None or model.has_encoder:
-      q[name] = _mask_rows(q[name], mask)
+      q[name] = q[name].masked(mask)
     if factor.grouping is None:
       codes[name] = q[name].reparameterize(posterior.row_noise(
           keys[name], batch.rows, factor.dim))
+      # A row that represents several pays their KLs too: each has its style.
       kl[name] = weights * kl_divergence(q[name])
       continue
     sampled = model.group_posterior.sample(
         keys[name], _members(batch, factor, q[name]), num_groups[name],
         sample_per=sample_per, axis_name=axis_name)
     codes[name], kl[name] = sampled.codes, sampled.kl
-    if factor == model.grouped[0]:
+    if factor == model.grouped[0]:  # Its groups are those of eq. 5.
       group_share = sampled.kl_share
   return Drawn(
       batch._replace(x=x), weights, encoded, q, codes, kl, group_share,
@@ -113,8 +117,8 @@ def _check_free(model: Model, batch: Batch, free: Mapping[str, Normal] | None
     return
   if free is not None:
     raise ValueError(
-        'free posteriors are for a model without an encoder, one with '
-        'group_posterior=Free()')
+        'free posteriors are only for a model without an encoder, that is one '
+        'with group_posterior=Free()')
   if batch.kl_share is not None:
     raise ValueError(
         'batch.kl_share is only for free posteriors (SVI): a posterior encoded '
@@ -127,8 +131,3 @@ def _members(batch: Batch, factor: Factor, q: Normal) -> posterior.Members:
   return posterior.Members(
       q, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
       None if batch.kl_share is None else batch.kl_share[factor.name])
-
-
-def _mask_rows(q: Normal, mask: jax.Array) -> Normal:
-  """Replaces the posteriors of padding rows by the prior, whose KL is 0."""
-  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))

@@ -5,7 +5,8 @@ For a group G, with content c shared by its members and styles s_i:
   ELBO(G) = sum_i E[log p(x_i | c, s_i)] - sum_i KL(s_i) - KL(c),
 
 the last term once per group; the objective is its average over groups. Sums
-and counts travel separately, so that padding divides nothing.
+and counts are kept apart until the end, so that averages are over real rows
+and groups whatever the padding, and over all devices.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ class ElboTerms(NamedTuple):
   Attributes:
     log_lik: `[N]`, log p(x_i | z_i) for one sample z_i; 0 for padding.
     kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
-    num_groups: how many groups of the first grouped factor are present (rows
-      where no factor is grouped); with `batch.kl_share` the sum of shares.
-    num_rows: how many rows are real or, with `batch.weights`, how many rows
-      they represent.
-    penalties: what training adds besides, keyed 'kind/factor', each `[N]`
-      without its weight; no part of the ELBO.
+    num_groups: number of groups of the first grouped factor that are present
+      (of rows where no factor is grouped); with `batch.kl_share` the sum of
+      the shares.
+    num_rows: number of real rows or, with `batch.weights`, the number of rows
+      that they represent.
+    penalties: penalties of training, keyed 'kind/factor', `[N]` each without
+      their weights; not part of the ELBO.
 
-  Where a batch is spread over devices these are the device's shares: they
-  add up over devices to the terms of the whole batch.
+  Where a batch is spread over devices these are the device's shares, whose sums
+  over the devices are the terms of the whole batch.
   """
 
   log_lik: jax.Array
@@ -47,15 +49,15 @@ class ElboTerms(NamedTuple):
 
   def elbo(self, kl_weights: Mapping[str, jax.Array] | None = None
            ) -> jax.Array:
-    """Sum of the group ELBOs (eq. 3), or with weights on the KLs.
+    """Sum of the group ELBOs (eq. 3), optionally with weights on the KLs.
 
-    It is for terms that `sum_terms` has added up.
+    Call it on terms that `sum_terms` has summed.
 
     Args:
-      kl_weights: by factor; 1 for those that it leaves out.
+      kl_weights: weights by factor; 1 for factors that it leaves out.
 
     Returns:
-      A scalar; eq. 5 divides it by `num_groups`.
+      A scalar in nats; divided by `num_groups` it is the average of eq. 5.
 
     Raises:
       ValueError: on the weight of an unknown factor.
@@ -63,7 +65,8 @@ class ElboTerms(NamedTuple):
     kl_weights = kl_weights or {}
     if unknown := [name for name in kl_weights if name not in self.kl]:
       raise ValueError(
-          f'kl_weights may only name {", ".join(self.kl)}, got {unknown}')
+          f'kl_weights may only name the factors {", ".join(self.kl)}, got '
+          f'{unknown}')
     return self.log_lik - sum(
         kl * kl_weights.get(name, 1.0) for name, kl in self.kl.items())
 
@@ -90,15 +93,15 @@ def elbo_terms(
     num_groups: static number of groups per grouped factor.
     sample_per: 'row' draws a group's code for every member (algorithm 1),
       'group' once.
-    free: posteriors that no encoder gives (SVI, fig. 3a): Normal of `[G, D]`
-      per grouped factor, of `[N, D]` per ungrouped one.
+    free: posteriors of a model without an encoder (SVI, paper fig. 3a): Normal
+      of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
     The terms.
 
   Raises:
-    ValueError: on another `sample_per`, images that do not fit the model, or
+    ValueError: on an unknown `sample_per`, images that do not fit the model, or
       free posteriors or shares of KLs where an encoder gives the posteriors.
   """
   return elbo_of_codes(model, params, draw_codes(
@@ -107,7 +110,7 @@ def elbo_terms(
 
 
 def elbo_of_codes(model: Model, params: Params, drawn: Drawn) -> ElboTerms:
-  """The terms of the ELBO (eqs. 3-5), estimated with the codes drawn.
+  """Estimates the terms of the ELBO (eqs. 3-5) with codes that were drawn.
 
   Args:
     model: static.
@@ -121,18 +124,28 @@ def elbo_of_codes(model: Model, params: Params, drawn: Drawn) -> ElboTerms:
   logits = model.decode(params, drawn.codes)
   log_lik = jnp.where(drawn.batch.mask, model.likelihood.log_prob(
       logits, drawn.batch.x), 0.0)
-  # Eq. 3, other terms: KL(s_i) of every row, and KL(c) once per group.
+  # Eq. 3, other terms: KL(s_i) of every row, and KL(c) once per group. They are
+  # exact where the posteriors are Normals; only the likelihood is sampled.
   kl = drawn.kl
-  # Eqs. 4 and 5 average over the groups of the data, and of a batch.
+  # Eq. 4 averages over the groups of the data, eq. 5 over those of a batch.
   num_groups, num_rows = jnp.sum(drawn.group_share), jnp.sum(drawn.weights)
+  # With unbiased subsampling a row stands for several rows of its group.
   return ElboTerms(drawn.weights * log_lik, kl, num_groups, num_rows, {})
 
 
 def sum_terms(terms: ElboTerms) -> ElboTerms:
-  """The terms, each summed over rows and groups to a scalar."""
+  """Sums each of the terms over rows and groups to a scalar."""
   return jax.tree.map(jnp.sum, terms)
 
 
 def warm_up(step: jax.Array, num_steps: int) -> jax.Array:
-  """Linear warm-up from 1 / num_steps at step 0 to 1; 1 if num_steps is 0."""
+  """Linear warm-up: 1 / num_steps at step 0, 1 from step num_steps - 1 on.
+
+  Args:
+    step: number of steps taken so far, a scalar.
+    num_steps: static number of steps to warm up; 0 for none.
+
+  Returns:
+    A scalar in (0, 1].
+  """
   return jnp.minimum(1.0, (step + 1.0) / max(num_steps, 1))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.objective.penalties.rows import Rows, mean_where, pairs
 
-_MIN_NORM = 0.01  # Codes have a norm of about sqrt(D) under the prior.
+_MIN_NORM = 0.01  # Far below the norm of codes, about sqrt(D) under the prior.
 
 
 def contrast(rows: Rows) -> jax.Array:
@@ -31,36 +31,35 @@ def contrastive_loss(
 
     -mean over rows j of i's group of log softmax_j(cos(m_i, m_j) / T),
 
-  j over all other real rows. A penalty with it makes codes of single images
-  recognisable, which the ELBO alone does not ask for: there a group's code
-  only has to be good when all the members' evidence is put together.
+  j over all other real rows. As a penalty it makes the codes of single images
+  recognisable, which the ELBO alone does not demand: there a group's code only
+  has to be good once the evidence of all members is combined.
 
   Args:
     means: `[N, D]` posterior means of single rows.
-    group_ids: `[N]` ints.
+    group_ids: `[N]` ints, the group of each row.
     mask: `[N]` bool, False for padding.
-    temperature: T.
+    temperature: temperature T of the softmax.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
     `[N]` in nats; 0 for padding and for rows without another of their group.
   """
-  # Even NaN in padding must reach no gradient.
+  # Zeroed before the norm is taken: NaN in padding must not reach the gradient.
   unit = _unit(jnp.where(mask[:, None], means, 0.0))
   everyone, same, different = pairs(unit, group_ids, mask, axis_name)
   others = same | different
+  # A row is no choice for itself: -inf leaves it out of the softmax.
   logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
-  # Where there are no others at all, log_softmax would give NaN.
+  # Where there are no others at all, log_softmax of -inf alone would be NaN.
   logits = jnp.where(jnp.any(others, axis=1, keepdims=True), logits, 0.0)
   return -mean_where(same, jax.nn.log_softmax(logits))
 
 
 def _unit(means: jax.Array) -> jax.Array:
-  """Directions of rows `[N, D]`; of rows near 0 shorter than 1.
-
-  The gradient of a direction grows without bound towards 0, where there is
-  none: below `_MIN_NORM` it grows no more.
-  """
+  """Rows `[N, D]` divided by their norms, or by `_MIN_NORM` if it is larger."""
   means = at_least_float32(means)
+  # The gradient of a direction grows without bound as a row approaches 0, and
+  # at 0 it is NaN. The smallest norm bounds it.
   square = jnp.sum(jnp.square(means), axis=-1, keepdims=True)
   return means / jnp.sqrt(jnp.maximum(square, _MIN_NORM ** 2))

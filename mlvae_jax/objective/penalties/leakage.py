@@ -1,7 +1,8 @@
 """Leakage: a row's code should not reveal the row's group in other groupings.
 
-Of codes (`leakage`) or of standardised means (`mean_leakage`): noise hides
-from codes what a classifier of means still sees. Each has two estimates.
+It is measured on codes (`leakage`) or on standardised means (`mean_leakage`):
+a classifier can find in means what noise hides in codes. Both have two
+estimators, `discrepancy` and `nonnegative_discrepancy`.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from mlvae_jax.objective.penalties.rows import Rows, mean_where, pairs
 
 
 def leakage(rows: Rows) -> jax.Array:
-  """`discrepancy` of the rows' codes, summed over other groupings, `[N]`."""
+  """`discrepancy` of codes, summed over the other groupings, `[N]`."""
   return _of_others(discrepancy, rows, rows.z)
 
 
 def mean_leakage(rows: Rows) -> jax.Array:
-  """`discrepancy` of `comparable_means`, summed likewise, `[N]`."""
+  """`discrepancy` of `comparable_means`, summed in the same way, `[N]`."""
   return _of_others(discrepancy, rows, comparable_means(rows))
 
 
 def nonnegative_leakage(rows: Rows) -> jax.Array:
-  """As `leakage`, by `nonnegative_discrepancy`."""
+  """As `leakage`, with `nonnegative_discrepancy`, `[N]`."""
   return _of_others(nonnegative_discrepancy, rows, rows.z)
 
 
 def nonnegative_mean_leakage(rows: Rows) -> jax.Array:
-  """As `mean_leakage`, by `nonnegative_discrepancy`."""
+  """As `mean_leakage`, with `nonnegative_discrepancy`, `[N]`."""
   return _of_others(nonnegative_discrepancy, rows, comparable_means(rows))
 
 
@@ -48,19 +49,19 @@ def discrepancy(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-  """How much codes that should not reveal a row's group reveal it.
+  """How much codes reveal of a group that they should not reveal.
 
   The squared maximum mean discrepancy (MMD; Gretton et al. 2012) between
   distributions p and q of codes is E k(p, p) + E k(q, q) - 2 E k(p, q); here k
   is the mean of Gaussian kernels of variances D / 4, D and 4 D. It is zero
-  where the two are the same, so where style is independent of the group.
+  where the two are the same, hence where codes are independent of the group.
 
   This estimate is unbiased: for row i, the mean of k(z_i, z_j) over the other
-  rows j of its group, less that over the rows of other groups. The average
+  rows j of its group, less the mean over the rows of other groups. The average
   over rows of G equally large groups estimates half the squared MMD between
-  two different groups, averaged over pairs: G / (G - 1) times that between a
-  group and everyone. It can be negative: within a batch, members of a group
-  whose encoder sees the group's code can be made to repel each other.
+  two different groups, averaged over pairs, which is G / (G - 1) times the one
+  between a group and all rows. It can be negative: an encoder that sees the
+  group's code can make members of a group in a batch repel each other.
 
   Args:
     z: `[N, D]` codes of single rows.
@@ -69,8 +70,8 @@ def discrepancy(
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]`; 0 for padding, and where nothing can be compared: for rows without
-    another of their group, or without any of another group.
+    `[N]`; 0 for padding, and for rows that cannot be compared, because the
+    batch has no other row of their group, or no row of another group.
   """
   kernel, same, different = _kernel(z, group_ids, mask, axis_name)
   value = mean_where(same, kernel) - mean_where(different, kernel)
@@ -85,13 +86,13 @@ def nonnegative_discrepancy(
     *,
     axis_name: str | None = None,
 ) -> jax.Array:
-  """As `discrepancy`, by an estimate that is never below zero.
+  """As `discrepancy`, by an estimate whose average is never below zero.
 
   For row i, the mean of k(z_i, z_j) over all rows j of its group, itself
-  included, less that over all rows. The average over rows is the squared MMD
-  between a group's rows and all rows, weighted by the group's size. It is 0
-  only where all groups have the same codes: rows of groups of n members that
-  are independent of them are charged about (1 - E k) / n.
+  included, less the mean over all rows. The average over rows is the squared
+  MMD between a group's rows and all rows, averaged over groups with their
+  sizes as weights. It is 0 only where all groups have the same codes: codes
+  that are independent of groups of n members cost about (1 - E k) / n.
 
   Args:
     z: `[N, D]` codes of single rows.
@@ -117,9 +118,12 @@ def nonnegative_discrepancy(
 def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
             axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
   """k(z_i, z_j) `[N, M]` of this row and any row, and the masks of `pairs`."""
-  # Even NaN in padding must reach no gradient.
+  # NaN in padding must not reach the gradient.
   z = at_least_float32(jnp.where(mask[:, None], z, 0.0))
   everyone, same, different = pairs(z, group_ids, mask, axis_name)
+  # In units of D, so that variances of D / 4, D and 4 D are 1/4, 1 and 4. The
+  # differences are formed in full: |a|^2 + |b|^2 - 2 a b loses the digits of
+  # small distances.
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
   kernel = sum(
       jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0)) / 3.0
@@ -127,12 +131,13 @@ def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
 
 
 def comparable_means(rows: Rows) -> jax.Array:
-  """The rows' means, standardised, `[N, D]`; 0 for padding.
+  """Standardised means of the rows, `[N, D]`; 0 for padding.
 
-  Of a grouped factor they are taken less the mean of their group: what a
-  group's code has to reveal lies between groups.
+  For a grouped factor, the mean of the row's group is subtracted first.
   """
   means = rows.q.mean
+  # A grouped factor's code is supposed to reveal its own group, and so whatever
+  # that group determines: only what differs within groups counts as leakage.
   if rows.group_ids is not None:
     means = around_groups(means, rows.group_ids, rows.mask, rows.num_groups,
                           axis_name=rows.axis_name)
@@ -142,7 +147,7 @@ def comparable_means(rows: Rows) -> jax.Array:
 def standardize(
     values: jax.Array, mask: jax.Array, *, axis_name: str | None = None
 ) -> jax.Array:
-  """Values less their mean over the real rows, over their deviation.
+  """Standardises values: subtracts their mean, divides by their deviation.
 
   Args:
     values: `[N, D]`.
@@ -150,18 +155,21 @@ def standardize(
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N, D]`; 0 for padding. A dimension that is the same in all rows is 0.
+    `[N, D]` with mean 0 and standard deviation 1 over the real rows; 0 for
+    padding, and in dimensions where all rows are the same.
   """
-  # Sums over rows in bfloat16 would stop growing at 256.
+  # Sums in bfloat16 would stop growing at 256.
   values = at_least_float32(values)
   real = mask[:, None].astype(values.dtype)
 
   def mean(x: jax.Array) -> jax.Array:
     total, count = jnp.sum(x * real, axis=0), jnp.sum(real)
+    # Not a pmean of means: devices may hold different numbers of real rows.
     if axis_name is not None:
       total, count = jax.lax.psum((total, count), axis_name)
     return total / jnp.maximum(count, 1.0)
 
+  # The small term keeps 0 / 0 from dimensions that are the same in all rows.
   centred = (values - mean(values)) * real
   return centred / jnp.sqrt(mean(centred ** 2) + 1e-6)
 
@@ -170,13 +178,13 @@ def around_groups(
     values: jax.Array, group_ids: jax.Array, mask: jax.Array,
     num_groups: int, *, axis_name: str | None = None
 ) -> jax.Array:
-  """Values less the mean of their group's real rows.
+  """Subtracts from values the mean of their group's real rows.
 
   Args:
     values: `[N, D]`.
     group_ids: `[N]` ints in `[0, num_groups)`.
     mask: `[N]` bool, False for padding.
-    num_groups: static G.
+    num_groups: static number of groups, G.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:

@@ -16,8 +16,9 @@ from mlvae_jax.objective.draws import Drawn
 from mlvae_jax.objective.penalties import contrast, leakage
 from mlvae_jax.objective.penalties.rows import Rows
 
-# Folded into a factor's key: noise of rows taken alone. No row has such a
-# number, nor has a part of a split key: fold_in(key, 1) is split(key)[1].
+# Folded into a factor's key for the noise of rows on their own. The number is
+# larger than any row's, and than any index of a split: since fold_in(key, 1)
+# is split(key)[1], a small one could repeat another use of the key.
 _ALONE = 0xFFFFA10E
 
 
@@ -41,9 +42,9 @@ class Kind(NamedTuple):
   Attributes:
     value: pure function of `Rows` that gives the penalty of each row, `[N]`;
       0 for padding.
-    lacks: function of a model and its factor that gives what a penalty of this
-      kind on the factor would need and does not have; '' where it fits.
-    help: what it is on, for users.
+    lacks: function of a model and its factor that says what a penalty of this
+      kind would need and does not find; '' where it fits.
+    help: phrase for users that says what the penalty is for.
   """
 
   value: Callable[[Rows], jax.Array]
@@ -73,12 +74,12 @@ PENALTIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Penalty:
-  """A penalty on a factor's codes: the objective is the ELBO less these.
+  """A penalty on a factor's codes, to be subtracted from the ELBO.
 
   Attributes:
-    kind: name in `PENALTIES`.
-    factor: name of the factor whose codes it is on.
-    weight: what its sum over images is multiplied by, at least 0.
+    kind: name of its kind in `PENALTIES`.
+    factor: name of the factor whose codes it applies to.
+    weight: factor, at least 0, that its sum over images is multiplied by.
   """
 
   kind: str
@@ -101,10 +102,10 @@ class Penalty:
 
 
 def misfit(kind: str, model: Model, factor: Factor) -> str:
-  """Why a kind of penalty makes no sense on a factor; '' where it does."""
+  """Why a kind of penalty does not fit a factor; '' where it does."""
   lacks = PENALTIES[kind].lacks(model, factor)
   if not lacks and factor.grouping is not None and not model.has_encoder:
-    # A group's code is all there is: no row has its own.
+    # Only the group has a posterior: single rows have none to penalise.
     lacks = 'an encoder, and an SVI model has none'
   return lacks and f'{kind} needs {lacks}'
 
@@ -121,7 +122,7 @@ def penalty_terms(
 
   Args:
     model: static.
-    penalties: static; which to compute.
+    penalties: static; the penalties to compute.
     drawn: the batch's posteriors and codes.
     num_groups: static number of groups per grouped factor.
     axis_name: mapped axis over which the batch is spread, if any.
@@ -130,7 +131,7 @@ def penalty_terms(
     `[N]` per penalty, keyed 'kind/factor'; 0 for padding.
 
   Raises:
-    ValueError: on an unknown factor, or one that a penalty does not fit.
+    ValueError: on an unknown factor, or a penalty that does not fit its factor.
   """
   terms = {}
   for penalty in penalties:
@@ -147,7 +148,7 @@ def _rows(model: Model, factor: Factor, drawn: Drawn,
   batch, name, q = drawn.batch, factor.name, drawn.q[factor.name]
   if factor.grouping is None:
     z = drawn.codes[name]
-  else:  # The ELBO's codes are of groups, not of single rows.
+  else:  # The ELBO's codes are the groups', not those of single rows.
     z = q.reparameterize(row_noise(
         jax.random.fold_in(drawn.keys[name], _ALONE), batch.rows, factor.dim))
   return Rows(

@@ -1,6 +1,6 @@
-"""What a penalty sees of a batch, and how it compares the rows.
+"""The view of a batch that penalties get, and comparisons between its rows.
 
-Rows are compared with all others of the batch, on all devices.
+Rows are compared with all other rows of the batch, on all devices.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ class Rows:
   """The rows of a batch, or this device's share of them, for one factor.
 
   Attributes:
-    encoded: Normal of `[N, D]`, each row's own posterior; of padding whatever,
+    encoded: Normal of `[N, D]`, each row's own posterior; anything for padding,
       even NaN.
-    q: the same, N(0, I) for padding.
-    z: `[N, D]`, a code of each row drawn from it.
+    q: the same, but N(0, I) for padding.
+    z: `[N, D]`, a code of each row, drawn from its own posterior.
     mask: `[N]` bool, False for padding.
-    group_ids: `[N]` ints of the factor's own grouping; None where it has none.
-    num_groups: static number of its groups; None where it has no grouping.
-    other_ids: `[N]` ints of every grouped factor with another grouping.
+    group_ids: `[N]` ints, groups of the factor's own grouping; None where it is
+      not grouped.
+    num_groups: static number of these groups; None where it is not grouped.
+    other_ids: `[N]` ints for every grouped factor with another grouping.
     axis_name: mapped axis over which the batch is spread, if any.
   """
 
@@ -45,7 +46,7 @@ def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
 
   Args:
     values: `[N, D]`.
-    group_ids: `[N]` ints.
+    group_ids: `[N]` ints, the group of each row.
     mask: `[N]` bool, False for padding.
     axis_name: mapped axis over which the batch is spread, if any.
 
@@ -57,6 +58,7 @@ def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
   row = jnp.arange(values.shape[0])
   everyone, all_ids, all_real, all_rows = values, group_ids, mask, row
   if axis_name is not None:
+    # Numbered across devices, to tell a row from its own gathered copy.
     row = row + values.shape[0] * jax.lax.axis_index(axis_name)
     everyone, all_ids, all_real, all_rows = jax.lax.all_gather(
         (values, group_ids, mask, row), axis_name, tiled=True)
@@ -66,6 +68,7 @@ def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
 
 
 def mean_where(chosen: jax.Array, values: jax.Array) -> jax.Array:
-  """Mean over the last axis of the chosen values; 0 where none is."""
+  """Mean of the chosen values over the last axis; 0 where none is chosen."""
+  # `where` rather than a product: values that are not chosen may be -inf.
   total = jnp.sum(jnp.where(chosen, values, 0.0), axis=-1)
   return total / jnp.maximum(jnp.sum(chosen, axis=-1), 1)
