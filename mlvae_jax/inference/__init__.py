@@ -1,1 +1,1 @@
-"""Posteriors and codes of images and of their groups; what to do with them."""
+"""Posteriors and codes of images and of their groups, and their uses."""

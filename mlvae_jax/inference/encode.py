@@ -4,7 +4,7 @@ Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
 of grouped factors (paper section 4): strategy 1 takes each image as its own
 group; strategy 2, with `group_ids`, accumulates the evidence of the group.
 Where there are several groupings, ids are a dict from factor name to `[N]`.
-Images, ids and masks may be lists, too; N may be 0.
+Images, ids and masks may also be lists, and N may be 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mlvae_jax.inference import free
 from mlvae_jax.model.model import Model, Params
 
 Codes = dict[str, jax.Array]
-Ids = jax.Array | Mapping[str, jax.Array]  # Of all factors, or by factor.
+Ids = jax.Array | Mapping[str, jax.Array]  # For all factors, or by factor.
 Sizes = int | Mapping[str, int]
 
 
@@ -39,8 +39,8 @@ def encode_group(
 ) -> Normal:
   """Encodes groups of images: q(C | X_G), the product of the members' Normals.
 
-  Of a model with another group posterior, such as a mixture, the Normal of its
-  mean and variance; of an SVI model what optimisation finds.
+  For a model with another group posterior, such as a mixture, it is the Normal
+  of the same mean and variance; for an SVI model it is found by optimisation.
 
   Args:
     model: static.
@@ -48,14 +48,15 @@ def encode_group(
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
     group_ids: `[N]` integers in `[0, num_groups)`, in any order.
     num_groups: static int, G.
-    factor: which grouped factor; by default the only one.
+    factor: name of the grouped factor; by default the only one.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
 
   Returns:
     Normal of `[G, D]`; N(0, I) for a group without rows.
 
   Raises:
-    ValueError: on wrong shapes, dtypes, ranges or ids, or another factor.
+    ValueError: on wrong shapes, dtypes, ranges or ids, or a factor that is
+      unknown or not grouped.
   """
   name = model.grouped_factor(factor).name
   images = model.to_float(images, mask)
@@ -83,21 +84,22 @@ def posteriors(
     *,
     mask: jax.Array | None = None,
 ) -> dict[str, Normal]:
-  """The posterior of every factor for every image.
+  """Infers the posterior of every factor for every image.
 
   Args:
     model: static.
     params: its parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: for strategy 2 `[N]` ints, or a dict of them by factor; factors
+    group_ids: for strategy 2, `[N]` ints, or a dict of them by factor; factors
       that it leaves out follow strategy 1, as all do with None.
-    num_groups: static number of groups, with group_ids; one, or by factor.
+    num_groups: with group_ids, the static number of groups, or a dict of them
+      by factor.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
 
   Returns:
-    Normal of `[N, D]` per factor; members of a group have the same one of a
-    grouped factor. A mixture is given by its mean and variance. N(0, I) for a
-    row that is dropped.
+    Normal of `[N, D]` per factor; members of a group have the same Normal of a
+    grouped factor. A mixture is given by its mean and variance. A row that is
+    dropped has N(0, I).
 
   Raises:
     ValueError: on wrong shapes, dtypes, ranges or ids.
@@ -118,19 +120,19 @@ def infer(
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> Codes:
-  """Codes of images: posterior means, or with a key samples.
+  """Infers codes of images: posterior means, or samples if there is a key.
 
   Args:
     model: static.
     params: its parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: as `posteriors` takes them: given for strategy 2.
-    num_groups: static number of groups, with group_ids.
+    group_ids: for strategy 2, ids as `posteriors` takes them.
+    num_groups: with group_ids, the static number of groups, as there.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
-    key: optional; consumed.
+    key: optional key for samples; consumed.
 
   Returns:
-    `[N, D]` per factor; 0 for a row that is dropped, with a key as well.
+    `[N, D]` per factor; 0 for a row that is dropped, also with a key.
 
   Raises:
     ValueError: as `posteriors` does.
@@ -141,6 +143,8 @@ def infer(
       model, params, images, mask, members, tuple(num_groups.items()))
   if key is None:
     return {name: q.mean for name, q in found.items()}
+  # A key per factor, and for each row noise of its own: members of a group get
+  # different samples of its code, as in algorithm 1.
   keys = dict(zip(found, jax.random.split(key, len(found))))
   codes = {name: q.sample(keys[name]) for name, q in found.items()}
   if not model.group_posterior.is_normal and images.shape[0] != 0:
@@ -155,10 +159,10 @@ def infer(
 def _check(model: Model, images: jax.Array, group_ids: Ids | None,
            num_groups: Sizes | None, mask: jax.Array | None
            ) -> tuple[jax.Array, jax.Array, Any, dict[str, int]]:
-  """Checks what `posteriors` is given.
+  """Checks the arguments of `posteriors`.
 
   Returns:
-    Images as float; a mask; ids and mask by name of factor; sizes likewise.
+    Images as float; a mask; (ids, mask) by factor; numbers of groups by factor.
   """
   images = model.to_float(images, mask)
   num_rows = images.shape[0]
@@ -168,7 +172,9 @@ def _check(model: Model, images: jax.Array, group_ids: Ids | None,
       for name, ids in group_ids.items()}
   mask = (jnp.ones(num_rows, bool) if mask is None
           else jnp.asarray(check_mask(mask, num_rows)))
-  if not model.has_encoder:  # All codes of a row are found together.
+  if not model.has_encoder:
+    # All codes of a row are optimised together, so a row that one factor drops
+    # (a traced id out of range) must be dropped for all.
     for _, is_member in members.values():
       mask &= is_member
     members = {name: (ids, mask) for name, (ids, _) in members.items()}
@@ -177,11 +183,11 @@ def _check(model: Model, images: jax.Array, group_ids: Ids | None,
 
 def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
                ) -> tuple[dict[str, jax.Array], dict[str, int]]:
-  """Ids and numbers of groups, both by name of grouped factor."""
+  """Ids and numbers of groups, both by the name of the grouped factor."""
   if group_ids is None:
     return {}, {}
   if num_groups is None:
-    raise ValueError('expected num_groups with group_ids')
+    raise ValueError('expected num_groups along with group_ids, got None')
   names = [f.name for f in model.grouped]
   if not isinstance(group_ids, Mapping):
     group_ids = dict.fromkeys(names, group_ids)
@@ -190,8 +196,8 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
   for what, given in (('group_ids', group_ids), ('num_groups', num_groups)):
     if not set(group_ids) <= set(given) <= set(names):
       raise ValueError(
-          f'expected {what} of grouped factors {names}, the same in both, got '
-          f'{list(given)}')
+          f'expected {what} of grouped factors {names}, the same factors in '
+          f'group_ids and num_groups, got {list(given)}')
   return dict(group_ids), {name: num_groups[name] for name in group_ids}
 
 
@@ -209,12 +215,12 @@ def _posteriors(model, params, images, mask, members, num_groups):
           found[name], members[name][0], size, members[name][1])
   by_row = {name: q.take(members[name][0]) if name in members else q
             for name, q in found.items()}
-  return {name: _drop(q, members.get(name, (None, mask))[1])
+  return {name: q.masked(members.get(name, (None, mask))[1])
           for name, q in by_row.items()}
 
 
 def _infer_free(model, params, images, group_ids, num_groups, mask):
-  """As `free.infer`; an image is its own group where no ids are given."""
+  """As `free.infer`; without ids, every image is a group of its own."""
   num_rows = images.shape[0]
   alone = [f.name for f in model.grouped if f.name not in group_ids]
   ids = group_ids | {name: jnp.arange(num_rows) for name in alone}
@@ -225,13 +231,9 @@ def _infer_free(model, params, images, group_ids, num_groups, mask):
   return free.infer(model, params, images, ids, sizes, mask=mask)
 
 
-def _drop(q: Normal, mask: jax.Array) -> Normal:
-  """Makes N(0, I) of the rows that a mask drops."""
-  return Normal(*(jnp.where(mask[:, None], value, 0.0) for value in q))
-
-
 def _sample_members(model, params, images, mask, members, num_groups, keys):
-  """Codes of the groups' posteriors, where their Normals are not exact."""
+  """Codes drawn from the groups' own posteriors, such as mixtures."""
+  # Members' posteriors are those of strategy 1: each image on its own.
   alone = _posteriors(model, params, images, mask, {}, ())
   return {
       name: model.group_posterior.sample(

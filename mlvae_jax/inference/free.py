@@ -1,8 +1,8 @@
-"""Stochastic variational inference for groups (paper fig. 3a): new images.
+"""Stochastic variational inference (SVI) for groups of new images.
 
-The model is that of the ML-VAE, without the encoder: every group and every
-observation has a posterior of its own, free to move. In training these lie in
-tables (`training.tables`). The posteriors of new images are found here, by
+The model is that of the ML-VAE without the encoder (paper fig. 3a): every group
+and every observation has a posterior with free parameters. In training these
+are in tables (`training.tables`). For new images they are found here, by
 optimisation with the decoder held fixed.
 
 A posterior is a row of 2 D numbers, mean and log-variance.
@@ -24,16 +24,17 @@ from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 
-START_LOGVAR = -2.0  # From the prior's 0 on, codes would drown in noise.
-# Enough for MNIST, see `experiments.svi_comparison`.
-NUM_STEPS = 300
+# Started at the prior's 0, samples would be almost all noise, and the gradient
+# of the means with them.
+START_LOGVAR = -2.0
+NUM_STEPS = 300  # Enough for MNIST, see `experiments.svi_comparison`.
 LEARNING_RATE = 0.1
 
 FreeValues = dict[str, jax.Array]  # `[G or N, 2 D]` per factor.
 
 
 def as_normals(free: Mapping[str, jax.Array]) -> dict[str, Normal]:
-  """Rows `[M, 2 D]` per factor as Normals of `[M, D]`."""
+  """Converts rows `[M, 2 D]` per factor to Normals of `[M, D]`."""
   return {name: Normal(*jnp.split(value, 2, axis=-1))
           for name, value in free.items()}
 
@@ -46,17 +47,17 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
         axis_name: str | None = None) -> dict[str, Normal]:
   """Infers the posteriors of a batch, with the decoder held fixed.
 
-  Adam climbs the batch's ELBO, with new noise at every step and a learning
+  Adam maximises the batch's ELBO, with new noise at every step and a learning
   rate that decays to 0 along a cosine.
 
   Args:
     model: static.
-    params: of which only the decoder's are used.
+    params: parameters, of which only the decoder's are used.
     key: consumed.
     batch: the rows, or this device's share of them.
     num_groups: static (factor name, number of groups) pairs.
-    num_steps: of Adam.
-    learning_rate: at the start.
+    num_steps: number of steps of Adam.
+    learning_rate: learning rate at the start.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -73,6 +74,9 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
     size = (sizes.get(factor.name, rows), factor.dim)
     free = jnp.concatenate(
         [jnp.zeros(size), jnp.full(size, START_LOGVAR)], axis=1)
+    # In a scan a carry's type must not change, and under `shard_map` that says
+    # over which axes it varies: rows' posteriors over all of the batch's axes,
+    # groups' not over the one that the batch is spread over.
     return own_copies(
         (free, optimizer.init(free)),
         axes if factor.grouping is None else axes - {axis_name})
@@ -85,6 +89,7 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   def step(carry: Any, step_key: jax.Array) -> Any:
     free = {name: value for name, (value, _) in carry.items()}
     grads = jax.grad(loss)(own_copies(free, [axis_name]), step_key)
+    # A group may have rows on several devices; a row is on one.
     if axis_name is not None:
       grads |= jax.lax.psum({name: grads[name] for name in shared}, axis_name)
     for name, (value, opt_state) in carry.items():
@@ -102,21 +107,21 @@ def infer(model: Model, params: Params, images: jax.Array,
           num_groups: Mapping[str, int], *,
           mask: jax.Array | None = None, num_steps: int = NUM_STEPS,
           seed: int = 0) -> dict[str, Normal]:
-  """Posteriors of images and of their groups, by optimisation.
+  """Infers posteriors of images and of their groups, by optimisation.
 
   Args:
     model: static.
     params: its parameters.
-    images: `[N, H, W, C]`.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
     group_ids: per grouped factor `[N]` ints.
-    num_groups: per grouped factor.
+    num_groups: number of groups per grouped factor.
     mask: optional `[N]` bool; False drops a row.
-    num_steps: of the optimisation.
-    seed: of its noise.
+    num_steps: number of steps of the optimisation.
+    seed: seed of its noise.
 
   Returns:
     Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one; N(0,
-    I) for groups and rows that are not there.
+    I) for groups without rows and for rows that are dropped.
   """
   num_rows = images.shape[0]
   mask = jnp.ones(num_rows, bool) if mask is None else mask
@@ -129,6 +134,5 @@ def infer(model: Model, params: Params, images: jax.Array,
       name: jax.ops.segment_max(mask.astype(jnp.int32), group_ids[name],
                                 num_groups[name]) > 0
       for name in group_ids}
-  return {
-      name: Normal(*(jnp.where(present.get(name, mask)[:, None], value, 0.0)
-                     for value in q)) for name, q in found.items()}
+  # Without rows there is no gradient: these have not moved from the start.
+  return {name: q.masked(present.get(name, mask)) for name, q in found.items()}

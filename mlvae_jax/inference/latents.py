@@ -1,6 +1,6 @@
-"""Playing with latent codes: decode, reconstruct, swap, interpolate, generate.
+"""Uses of latent codes: decode, reconstruct, swap, interpolate, generate.
 
-Codes are a dict from factor name to `[N, D]`, as `inference` gives them.
+Codes are a dict from factor name to `[N, D]`, as `infer` gives them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from mlvae_jax.model.model import Model, Params
 
 
 def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
-  """Expected images of codes.
+  """Decodes codes into expected images.
 
   Args:
     model: static.
     params: its parameters.
-    codes: `[..., D]` of every factor.
+    codes: `[..., D]` for every factor.
 
   Returns:
-    `[..., H, W, C]`, cut to [0, 1].
+    `[..., H, W, C]`, clipped to [0, 1].
 
   Raises:
-    ValueError: on other factors, or codes of another size.
+    ValueError: on missing or unknown factors, or codes of the wrong shape.
   """
   codes = model.check_codes(codes)
+  # The decoder takes one leading axis; grids of codes have several.
   shape = codes[model.factors[0].name].shape[:-1]
   flat = {name: code.reshape(-1, code.shape[-1])
           for name, code in codes.items()}
@@ -46,7 +47,23 @@ def reconstruct(
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-  """Reconstructs images `[N, H, W, C]`; arguments as `infer`'s (fig. 6)."""
+  """Reconstructs images from their codes (paper fig. 6).
+
+  Args:
+    model: static.
+    params: its parameters.
+    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    group_ids: for strategy 2, ids as `infer` takes them.
+    num_groups: with group_ids, the static number of groups, as there.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+    key: optional key for samples of the codes; consumed.
+
+  Returns:
+    `[N, H, W, C]` in [0, 1].
+
+  Raises:
+    ValueError: as `infer` does.
+  """
   return decode(
       model, params, infer(model, params, images, group_ids, num_groups,
                            mask=mask, key=key))
@@ -60,18 +77,18 @@ def swap(
     *,
     factor: str | None = None,
 ) -> jax.Array:
-  """Every combination of one factor with the others (fig. 4).
+  """Decodes every combination of one factor with the others (paper fig. 4).
 
   Args:
     model: static.
     params: its parameters.
-    row_codes: `[R, D]` per factor, which give all factors but one.
-    column_codes: `[C, D]` per factor, which give that one.
-    factor: the one; by default the only grouped factor.
+    row_codes: `[R, D]` per factor; all factors but `factor` are taken from it.
+    column_codes: `[C, D]` per factor; `factor` is taken from it.
+    factor: name of the factor to swap; by default the only grouped factor.
 
   Returns:
-    `[R, C, H, W, C']` images: each row has a fixed style, each column a fixed
-    content.
+    `[R, C, *image_shape]`, a grid of images. With content as the factor, each
+    row has one style and each column one content.
 
   Raises:
     ValueError: as `decode` does, or on an unknown factor.
@@ -99,16 +116,16 @@ def interpolate(
     *,
     factor: str | None = None,
 ) -> jax.Array:
-  """Linear interpolation between two images' codes, as a grid (fig. 5b).
+  """Interpolates linearly between two images' codes (paper fig. 5b).
 
   Args:
     model: static.
     params: its parameters.
-    start: `[D]` per factor, at the top left.
-    stop: `[D]` per factor, at the bottom right.
-    num_steps: images per side, at least 2.
-    factor: which changes from left to right, by default the only grouped
-      one; all others change from top to bottom.
+    start: `[D]` per factor, codes of the image at the top left.
+    stop: `[D]` per factor, codes of the image at the bottom right.
+    num_steps: number of images per side of the grid, at least 2.
+    factor: name of the factor that changes from left to right, by default the
+      only grouped one; all others change from top to bottom.
 
   Returns:
     `[num_steps, num_steps, H, W, C]`.
@@ -131,24 +148,26 @@ def generate(
     key: jax.Array,
     num_samples: int,
 ) -> jax.Array:
-  """Images of given groups in random styles (fig. 5a).
+  """Generates images of given groups in random styles (paper fig. 5a).
 
   Args:
     model: static.
     params: its parameters.
-    codes: `[G, D]` of the factors to keep; all others are drawn from the
-      prior. An empty dict draws everything.
+    codes: `[G, D]` for each factor to keep; all others are drawn from the
+      prior. With an empty dict all factors are drawn.
     key: consumed.
-    num_samples: images per group.
+    num_samples: number of images per group.
 
   Returns:
     `[G, num_samples, H, W, C]`, or `[1, num_samples, ...]` without codes.
 
   Raises:
-    ValueError: on unknown factors, or codes of another size.
+    ValueError: on unknown factors, or codes of the wrong shape.
   """
   codes = model.check_codes(codes, leading=('G',), some=True)
   num_groups = next(iter(codes.values())).shape[0] if codes else 1
+  # A key for every factor, needed or not: which factors are given does not
+  # change what is drawn for the others.
   keys = jax.random.split(key, len(model.factors))
   drawn = {}
   for f, factor_key in zip(model.factors, keys):
@@ -161,5 +180,6 @@ def generate(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(model, params, codes):
+  # Means of Normal likelihoods may leave the range of images.
   return jnp.clip(
       model.likelihood.mean(model.decode(params, codes)), 0.0, 1.0)
