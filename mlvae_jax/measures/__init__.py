@@ -1,1 +1,1 @@
-"""What codes predict, and how well they recognise groups."""
+"""Measures of codes: what they predict, and how well they recognise groups."""

@@ -1,4 +1,4 @@
-"""MIG and DCI: how single dimensions of codes share out known factors.
+"""MIG and DCI: how known factors are distributed over dimensions of codes.
 
 - MIG, the mutual information gap: Chen, Li, Grosse, Duvenaud 2018, Isolating
   sources of disentanglement in variational autoencoders (arXiv 1802.04942).
@@ -7,7 +7,7 @@
   representations (ICLR).
 
 `mutual_information_gap` and `importance` need scikit-learn, which
-`pip install 'mlvae_jax[experiments]'` brings.
+`pip install 'mlvae_jax[experiments]'` installs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from typing import NamedTuple
 import numpy as np
 
 NUM_BINS = 20
-_DEPTHS = (4, 8, 16)
+_DEPTHS = (4, 8, 16)  # Depths of trees, of which validation chooses one.
 _NUM_TREES = 20
 _SEED = 0
 
 
 class Gap(NamedTuple):
-  """What single dimensions reveal of a known factor.
+  """What single dimensions reveal about a known factor.
 
   Attributes:
     gap: MIG of the factor, in [0, 1].
-    mutual_information: `[D]` in nats, of each dimension and the factor.
+    mutual_information: `[D]`, mutual information of each dimension and the
+      factor, in nats.
     entropy: entropy of the factor, in nats.
   """
 
@@ -39,11 +40,12 @@ class Gap(NamedTuple):
 
 
 class Importance(NamedTuple):
-  """How trees predict a known factor.
+  """How a random forest predicts a known factor.
 
   Attributes:
-    weights: `[D]` >= 0 that sum to 1 (0 where nothing can be predicted).
-    error: share of held-out labels that are predicted wrongly.
+    weights: `[D]`, importance of each dimension, at least 0. They sum to 1, or
+      are all 0 where nothing can be predicted.
+    error: fraction of held-out labels that are predicted wrongly.
   """
 
   weights: np.ndarray
@@ -53,24 +55,27 @@ class Importance(NamedTuple):
 def mutual_information_gap(codes: np.ndarray, labels: np.ndarray) -> Gap:
   """MIG of one known factor (Chen et al. 2018, section 4.1).
 
-  (I(z_1; v) - I(z_2; v)) / H(v), of the two dimensions that reveal most of the
-  factor v. It is 1 where one dimension reveals all and every other nothing. A
-  dimension is divided into 20 bins of equal width between its extremes, and
-  information is that of the joint histogram.
+    MIG = (I(z_1; v) - I(z_2; v)) / H(v),
+
+  with the two dimensions that reveal most about the factor v. It is 1 where one
+  dimension reveals everything and all others nothing. A dimension is divided
+  into 20 bins of equal width between its extremes, and information is that of
+  the joint histogram.
 
   Args:
     codes: `[N, D]`.
-    labels: `[N]` ints.
+    labels: `[N]` ints, values of the factor.
 
   Returns:
-    The gap; with a single dimension the other counts as revealing nothing.
+    The gap; with a single dimension, a second is taken to reveal nothing.
 
   Raises:
-    ValueError: on shapes that do not fit, or labels that are all the same.
+    ValueError: on wrong shapes, or labels that are all the same.
     ModuleNotFoundError: without scikit-learn.
   """
   _check(codes, labels)
   mutual_info_score = _sklearn('metrics').mutual_info_score
+  # H(v) = I(v; v).
   entropy = float(mutual_info_score(labels, labels))
   found = np.array([
       mutual_info_score(labels, bins) for bins in discretize(codes).T])
@@ -79,10 +84,11 @@ def mutual_information_gap(codes: np.ndarray, labels: np.ndarray) -> Gap:
 
 
 def discretize(codes: np.ndarray) -> np.ndarray:
-  """Bins `[N, D]` in `[0, 20)` of equal width; a constant has bin 0."""
+  """Bins `[N, D]` in `[0, 20)` of equal width; a constant is in bin 0."""
   low, high = codes.min(axis=0), codes.max(axis=0)
   width = np.where(high > low, high - low, 1.0)
   bins = np.floor(NUM_BINS * ((codes - low) / width))
+  # The largest value, at the upper edge, belongs to the last bin.
   return np.minimum(bins, NUM_BINS - 1).astype(int)
 
 
@@ -91,24 +97,25 @@ def importance(train: tuple[np.ndarray, np.ndarray],
                test: tuple[np.ndarray, np.ndarray]) -> Importance:
   """Predicts a known factor with a random forest (DCI).
 
-  As in Eastwood & Williams, the trees are as deep as is best on validation.
+  As in Eastwood and Williams (2018), the depth of the trees is the one that is
+  best on the validation examples.
 
   Args:
     train: codes `[N, D]` and labels `[N]` to learn from.
-    validation: codes and labels to choose by.
+    validation: codes and labels to choose the depth by.
     test: codes and labels to score on.
 
   Returns:
-    The forest's importances, and its error on test.
+    The forest's importances, and its error on the test examples.
 
   Raises:
-    ValueError: on shapes that do not fit, or labels that are all the same.
+    ValueError: on wrong shapes, or labels that are all the same.
     ModuleNotFoundError: without scikit-learn.
   """
   _check(*train)
   forest_of = _sklearn('ensemble').RandomForestClassifier
-  # All dimensions compete for every split: of a random few, one that reveals
-  # nothing would get a share whenever the right one is not among them.
+  # All dimensions compete for every split. Among a random few, one that reveals
+  # nothing would gain importance whenever the right one is not among them.
   forests = [
       forest_of(
           _NUM_TREES, max_depth=depth, max_features=None, n_jobs=1,
@@ -118,16 +125,18 @@ def importance(train: tuple[np.ndarray, np.ndarray],
 
 
 def disentanglement(weights: np.ndarray) -> float:
-  """D of DCI: does a dimension reveal one factor only?
+  """D of DCI: does each dimension reveal only one factor?
 
-  1 less the entropy, to base K, of each dimension's importances over the
-  factors; averaged over dimensions by their shares of all importance.
+    D = sum_d w_d (1 - H_K(p_d)),
+
+  where p_d are the importances of dimension d for the K factors, as shares, H_K
+  is the entropy to base K, and w_d is the dimension's share of all importance.
 
   Args:
     weights: `[D, K]` importances of D dimensions for K >= 2 factors.
 
   Returns:
-    A number in [0, 1]; 0 where no dimension matters.
+    D in [0, 1]; 0 where no dimension reveals anything.
 
   Raises:
     ValueError: with fewer than two factors.
@@ -144,24 +153,28 @@ def disentanglement(weights: np.ndarray) -> float:
 
 
 def completeness(weights: np.ndarray) -> np.ndarray:
-  """C of DCI: does one dimension alone reveal a factor?
+  """C of DCI: is each factor revealed by a single dimension?
+
+    C_k = 1 - H_D(p_k),
+
+  where p_k are the importances of the D dimensions for factor k, as shares, and
+  H_D is the entropy to base D.
 
   Args:
     weights: `[D, K]` importances of D dimensions for K factors.
 
   Returns:
-    `[K]` in [0, 1]: 1 less the entropy, to base D, of a factor's importances
-    over the dimensions; 0 for a factor that nothing reveals.
+    `[K]` in [0, 1]; 0 for a factor that no dimension reveals.
   """
   return np.array([_concentration(w) for w in weights.T])
 
 
 def _concentration(weights: np.ndarray) -> float:
-  """1 less the entropy of weights `[n]`, to base n; 0 where all are 0."""
+  """1 minus the entropy of weights `[n]`, to base n; 0 where all are 0."""
   total = weights.sum()
   if not total:
     return 0.0
-  share = weights[weights > 0] / total
+  share = weights[weights > 0] / total  # 0 log 0 is 0.
   if len(weights) == 1:
     return 1.0
   return float(1 + np.sum(share * np.log(share)) / np.log(len(weights)))
@@ -173,11 +186,13 @@ def _check(codes: np.ndarray, labels: np.ndarray) -> None:
         'expected codes of [N, D] and labels of [N], got '
         f'{list(codes.shape)} and {list(labels.shape)}')
   if len(np.unique(labels)) < 2:
-    raise ValueError('expected labels of at least two classes')
+    raise ValueError(
+        'expected labels of at least two classes, got labels that are all the '
+        'same')
 
 
 def _sklearn(module: str) -> types.ModuleType:
-  """A module of scikit-learn, which is slow to import, and may be missing."""
+  """Imports a module of scikit-learn, which is slow, and may be missing."""
   try:
     return importlib.import_module(f'sklearn.{module}')
   except ModuleNotFoundError as error:

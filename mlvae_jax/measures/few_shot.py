@@ -1,9 +1,9 @@
 """Few-shot recognition of groups never seen in training, from codes.
 
-Given a few images of each person, which person is another image of (the
-protocol of Hosoya, arXiv 1809.02383)? Codes are compared; nothing is learnt.
-Rows are sorted by group, and `offsets [G + 1]` says where: group g has the
-rows offsets[g]:offsets[g + 1].
+Given a few images of each person, whom does another image show? (The protocol
+is that of Hosoya, arXiv 1809.02383.) Codes are compared; nothing is trained.
+Rows are sorted by group: with `offsets [G + 1]`, group g has the rows
+offsets[g]:offsets[g + 1].
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from mlvae_jax.measures.sorted_rows import (
     unit_rows,
 )
 
-_BLOCK = 2048  # Queries per matrix product: bounds the memory.
+_BLOCK = 2048  # Queries per matrix product, which bounds the memory.
 
 
 class FewShot(NamedTuple):
-  """How often the right group is named.
+  """How often queries are assigned to the right group.
 
   Attributes:
-    accuracy: share of an episode's queries, mean over episodes.
-    standard_error: standard error of that mean; NaN after a single episode.
-      Episodes share their images, so it does not cover the choice of those.
-    chance: 1 / ways.
-    num_episodes: random splits.
-    ways: groups to choose from in each.
+    accuracy: fraction of an episode's queries that are assigned to the right
+      group, averaged over episodes.
+    standard_error: standard error of that mean; NaN for a single episode. All
+      episodes draw from the same images, whose choice it does not account for.
+    chance: accuracy of guessing, 1 / ways.
+    num_episodes: number of episodes, each a random split.
+    ways: number of groups to choose from in each episode.
   """
 
   accuracy: float
@@ -46,24 +47,24 @@ def few_shot(
     codes: Normal | np.ndarray, offsets: np.ndarray, *, ways: int | None,
     shots: int, fuse: bool, num_episodes: int = 100, max_queries: int = 20,
     seed: int = 0) -> FewShot:
-  """Names the group of images, given a few others of each group.
+  """Assigns images to groups, given a few other images of each group.
 
   In each episode, `shots` random images of each group are the gallery and its
-  others are queries. A query goes to the group of the nearest neighbour, by
-  the cosine of the means. Splits are functions of offsets, numbers and seed:
-  other codes, fused or not, meet the same ones.
+  others are queries. A query is assigned to the group of its nearest neighbour
+  in the gallery, by the cosine of the means. Splits depend on offsets, numbers
+  and seed alone, so different codes, fused or not, are scored on the same ones.
 
   Args:
-    codes: Normal of `[N, D]`; or an array `[N, D]`, such as pixels, which
-      counts as means of equal variances.
-    offsets: `[G + 1]`.
-    ways: random groups to choose from in each episode; None for all groups
-      of more than `shots` images.
-    shots: gallery images per group.
-    fuse: True multiplies the Normals of a group's gallery into one code;
-      False leaves it to the nearest single image.
-    num_episodes: random splits.
-    max_queries: per group and episode, at random.
+    codes: Normal of `[N, D]`; or an array `[N, D]`, such as pixels, which is
+      taken for means of equal variances.
+    offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
+    ways: number of random groups to choose from in each episode; None for all
+      groups of more than `shots` images.
+    shots: number of gallery images per group.
+    fuse: whether to multiply the Normals of a group's gallery into one code
+      (paper eqs. 6-7), rather than compare with each of its images.
+    num_episodes: number of random splits.
+    max_queries: largest number of random queries per group and episode.
     seed: seed of the splits.
 
   Returns:
@@ -86,7 +87,7 @@ def few_shot(
         f'{len(able)}')
   ways = len(able) if ways is None else ways
   rng = np.random.default_rng(seed)
-  accuracy = [  # Groups in random order: ties then favour none.
+  accuracy = [  # Groups in random order, since argmax gives ties to the first.
       _episode(rng, codes, offsets, rng.permutation(able)[:ways], shots, fuse,
                max_queries)
       for _ in range(num_episodes)]
@@ -97,10 +98,11 @@ def few_shot(
 
 
 def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
-  """The share of the queries of one random split that is named right."""
+  """The fraction of the queries of one random split that is right."""
   starts = offsets[groups]
   rows, way, rank = draw_rows(
       rng, starts, offsets[groups + 1] - starts, shots + max_queries)
+  # Rows of a group are in random order: the first few are its gallery.
   query = rank >= shots
   gallery = rows[~query].reshape(len(groups), shots)
   if fuse:
@@ -117,13 +119,14 @@ def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
 def _fuse(q):
   """The mean of products of Normals: `[G, K, D]` to `[G, D]` (eqs. 6-7)."""
   log_precision = -np.asarray(q.logvar, np.float64)
-  # Of the precisions only the ratios matter here: none overflows.
+  # A mean depends only on the ratios of precisions: scaled so that the largest
+  # is 1, none overflows.
   precision = np.exp(log_precision - np.max(log_precision, 1, keepdims=True))
   return np.sum(precision * q.mean, axis=1) / np.sum(precision, axis=1)
 
 
 def _as_normal(codes):
-  """A Normal of `[N, D]` NumPy arrays; an array has variances of 1."""
+  """A Normal of `[N, D]` NumPy arrays; arrays get variances of 1."""
   if not isinstance(codes, Normal):
     mean = np.asarray(codes)
     codes = Normal(mean, np.broadcast_to(0.0, mean.shape))  # Takes no memory.

@@ -1,8 +1,8 @@
-"""Probes: how much a code says about a label (paper section 4, fig. 6c).
+"""Probes: how much a code reveals about a label (paper section 4, fig. 6c).
 
 A probe is a classifier with two hidden layers of 256 units. Its test accuracy
-says how often the label can be predicted from the code; its test cross-entropy
-bounds the conditional entropy H(label | code) from above.
+is how often it predicts the label from the code; its test cross-entropy is an
+upper bound on the conditional entropy H(label | code).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-_NUM_BLOCKS = 20  # How often the validation set is looked at.
+_NUM_BLOCKS = 20  # Number of times that validation cross-entropy is measured.
 
 
 class Examples(NamedTuple):
   """Codes with labels.
 
   Attributes:
-    codes: `[M, D]` float.
-    labels: `[M]` int.
+    codes: `[M, D]` floats.
+    labels: `[M]` ints.
   """
 
   codes: np.ndarray
@@ -32,13 +32,13 @@ class Examples(NamedTuple):
 
 
 class Score(NamedTuple):
-  """What a probe finds out on the test set.
+  """How well a probe predicts the labels of the test examples.
 
   Attributes:
-    accuracy: share of labels it gets right.
-    conditional_entropy: its mean cross-entropy in nats, an upper bound on
+    accuracy: fraction of labels that are predicted correctly.
+    conditional_entropy: mean cross-entropy in nats, an upper bound on
       H(label | code).
-    chance: accuracy of always naming the most frequent test label.
+    chance: accuracy of always predicting the most frequent test label.
   """
 
   accuracy: float
@@ -55,25 +55,27 @@ class Classifier(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     for _ in range(2):
       x = nn.relu(nn.Dense(256)(x))
-    # It starts at the labels' shares, which `_fit` puts into the bias.
+    # With a kernel of 0 it predicts from the bias alone, in which `_fit` puts
+    # the labels' frequencies.
     return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros)(x)
 
 
 def evidence_windows(
     offsets: np.ndarray, k: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Groups of k images of the same label, as many as there are images.
+  """Makes groups of k images of the same label, as many as there are images.
 
-  The images of a label are put in a random circle; every k neighbours are a
-  group, so that each image is in exactly k groups.
+  The images of a label form a circle in random order. Every k neighbours are a
+  group, so each image is in exactly k groups.
 
   Args:
-    offsets: `[G + 1]`; label g has the rows offsets[g]:offsets[g + 1].
-    k: images of evidence per group. Labels of fewer images are left out.
+    offsets: `[G + 1]` ints; label g has the rows offsets[g]:offsets[g + 1].
+    k: number of images of evidence per group. Labels of fewer images are left
+      out.
     seed: seed of the circles.
 
   Returns:
-    rows `[M, k]` and labels `[M]`.
+    Rows `[M, k]` and labels `[M]`.
   """
   rng = np.random.default_rng([seed, k])
   rows, labels = [np.zeros((0, k), int)], [np.zeros(0, int)]
@@ -100,19 +102,20 @@ def probe(
 ) -> Score:
   """Trains a classifier on codes, and scores it on the test set.
 
-  Codes are standardised with the training set's moments. The classifier starts
-  as one that only knows how frequent each label is; of those met during
-  training, this one included, the one of lowest validation cross-entropy is
-  scored.
+  Codes are standardised with the moments of the training examples. The
+  classifier starts with the frequencies of the labels as its prediction. Its
+  parameters of lowest validation cross-entropy, with those of the start among
+  them, are scored.
 
   Args:
     train: examples to learn from.
     validation: examples to choose the best parameters by.
     test: examples to score on.
-    num_classes: labels are in `[0, num_classes)`.
+    num_classes: number of classes; labels are in `[0, num_classes)`.
     seed: seed of initialisation and minibatches.
-    num_steps: steps of Adam, with a cosine decay of the learning rate.
-    batch_size: examples per step.
+    num_steps: number of steps of Adam, with a cosine decay of the learning
+      rate.
+    batch_size: number of examples per step.
     learning_rate: learning rate at the start.
 
   Returns:
@@ -131,7 +134,7 @@ def probe(
       for e in (train, validation, test))
   mean = np.mean(train.codes, axis=0)
   std = np.std(train.codes, axis=0)
-  # What rounding alone makes of a constant is no information.
+  # A constant is set to 0: standardising would blow up its rounding errors.
   scale = 1.0 / np.where(std > 1e-6 * np.abs(mean), std, np.inf)
   train, validation, test = (
       Examples(jnp.asarray((e.codes - mean) * scale, jnp.float32),
@@ -149,9 +152,10 @@ def probe(
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _fit(key, train, validation, num_classes, num_steps, batch_size,
          learning_rate):
-  """The parameters of lowest validation cross-entropy."""
+  """Trains a classifier; its parameters of lowest validation cross-entropy."""
   init_key, batch_key = jax.random.split(key)
   params = Classifier(num_classes).init(init_key, train.codes[:1])
+  # One more of each, so that no label's log frequency is -inf.
   count = jnp.bincount(train.labels, length=num_classes) + 1.0
   params['params']['Dense_2']['bias'] = jnp.log(count / jnp.sum(count))
   optimizer = optax.adam(
@@ -179,7 +183,9 @@ def _fit(key, train, validation, num_classes, num_steps, batch_size,
     return learner, best, jnp.minimum(entropy, best_entropy)
 
   keys = jax.random.split(batch_key, num_steps)
-  first = num_steps % _NUM_BLOCKS  # What does not divide comes before.
+  # Blocks of a scan are of one length; the remaining steps come first. With
+  # fewer steps than blocks, all are of length 0.
+  first = num_steps % _NUM_BLOCKS
   carry = choose((params, optimizer.init(params)), params, jnp.inf)
   carry, _ = block(carry, keys[:first])
   (_, best, _), _ = jax.lax.scan(

@@ -1,8 +1,4 @@
-"""Rows sorted by group, and what recognition does with them.
-
-`offsets [G + 1]` says where the rows of a group are: group g has the rows
-offsets[g]:offsets[g + 1].
-"""
+"""What verification and few-shot recognition share: rows sorted by group."""
 
 from __future__ import annotations
 
@@ -12,13 +8,21 @@ from mlvae_jax.data.ids import ranks_of
 
 
 def draw_rows(rng, starts, sizes, limit):
-  """Up to `limit` random rows of each group: rows, groups, ranks, `[M]` each.
+  """Draws up to `limit` random rows of each group, without repeats.
 
-  They are sorted by group, and in random order inside it; groups are numbers
-  in `[0, len(starts))`, and ranks count from 0 in each group.
+  Args:
+    rng: NumPy generator; consumes one number per row.
+    starts: `[G]`, first row of each group.
+    sizes: `[G]`, number of rows of each group.
+    limit: largest number of rows to draw of a group.
+
+  Returns:
+    Rows, groups in `[0, G)`, and ranks from 0 within the group, `[M]` each.
+    They are sorted by group, with a group's rows in random order.
   """
   group = np.repeat(np.arange(len(sizes)), sizes)
   rank = ranks_of(sizes)
+  # Sorting by a random number within each group shuffles its rows in place.
   first = np.arange(len(group)) - rank
   shuffled = np.lexsort((rng.random(len(group)), group)) - first
   kept = rank < limit
@@ -26,7 +30,7 @@ def draw_rows(rng, starts, sizes, limit):
 
 
 def unit_rows(x):
-  """Rows `[..., D]` divided by their lengths, float64; zeros stay zeros."""
+  """Rows `[..., D]` divided by their norms, in float64; zeros stay zeros."""
   x = np.asarray(x, np.float64)
   length = np.linalg.norm(x, axis=-1, keepdims=True)
   return x / np.where(length > 0, length, 1.0)

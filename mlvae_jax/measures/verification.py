@@ -1,8 +1,8 @@
 """Verification of groups never seen in training: are two images of one group?
 
 The codes of two images are compared, by cosine or by the ratio of evidence;
-nothing is learnt. Rows are sorted by group, and `offsets [G + 1]` says where:
-group g has the rows offsets[g]:offsets[g + 1].
+nothing is trained. Rows are sorted by group: with `offsets [G + 1]`, group g
+has the rows offsets[g]:offsets[g + 1].
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ class Verification(NamedTuple):
   """How well a score separates pairs of one group from pairs of two.
 
   Attributes:
-    auc: area under the ROC curve, that is how often a pair of the same group
-      scores above a pair of different ones; a tie counts half.
-    equal_error_accuracy: 1 - the error rate at the threshold where as large a
-      share of the different pairs is accepted as of the same ones rejected.
-    num_same: pairs of the same group.
-    num_different: pairs of different groups.
+    auc: area under the ROC curve, which is how often a pair of the same group
+      scores above a pair of different groups; a tie counts half.
+    equal_error_accuracy: 1 - the error rate at the threshold where false
+      accepts, as a fraction of the different pairs, equal false rejects, as a
+      fraction of the same pairs.
+    num_same: number of pairs of the same group.
+    num_different: number of pairs of different groups.
   """
 
   auc: float
@@ -57,13 +58,14 @@ class Verification(NamedTuple):
 def verification_pairs(
     offsets: np.ndarray, *, max_per_group: int = 10,
     num_different: int = 20_000, seed: int = 0) -> Pairs:
-  """Pairs to verify, among a few random rows of each group.
+  """Draws pairs to verify, among a few random rows of each group.
 
   Args:
-    offsets: `[G + 1]`.
-    max_per_group: rows drawn of each group; all their pairs are listed.
-    num_different: random pairs of different groups among the rows drawn,
-      without repeats; all there are, if there are fewer.
+    offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
+    max_per_group: largest number of rows drawn of each group, of which all
+      pairs are taken.
+    num_different: number of random pairs of different groups among the rows
+      drawn, without repeats; all of them if there are fewer.
     seed: seed of rows and pairs.
 
   Returns:
@@ -78,11 +80,12 @@ def verification_pairs(
   rng = np.random.default_rng(seed)
   rows, group, _ = draw_rows(rng, offsets[:-1], np.diff(offsets), max_per_group)
   rows = np.sort(rows)
-  # After each place comes the rest of its group, up to `end`, then the others.
+  # A place pairs with those after it: up to `end` with the rest of its group,
+  # from there on with other groups.
   after = np.arange(len(rows)) + 1
   end = np.searchsorted(group, group, side='right')
   num_same, total = int(np.sum(end - after)), int(np.sum(len(rows) - end))
-  # Pairs are numbered, and numbers drawn: the pairs are too many to list.
+  # Pairs are too many to list: they are numbered, and numbers are drawn.
   chosen = rng.choice(
       total, min(num_different, total), replace=False, shuffle=False)
   first, second = np.concatenate([
@@ -92,17 +95,17 @@ def verification_pairs(
 
 
 def verify(scores: np.ndarray, same: np.ndarray) -> Verification:
-  """Scores a score: its ROC AUC, and its accuracy at equal error rates.
+  """Measures how well scores separate pairs: ROC AUC and equal error rate.
 
   Args:
-    scores: `[P]`, higher for what looks the same.
-    same: `[P]` bool, the truth.
+    scores: `[P]`, higher for pairs that are more likely of the same group.
+    same: `[P]` bool, whether they are.
 
   Returns:
-    The verification's quality. The ROC curve is straight between thresholds.
+    AUC and accuracy. The ROC curve is taken as straight between thresholds.
 
   Raises:
-    ValueError: on wrong shapes, NaN scores, or truth of only one kind.
+    ValueError: on wrong shapes, NaN scores, or pairs of only one kind.
   """
   scores, same = np.asarray(scores), np.asarray(same, bool)
   if scores.ndim != 1 or scores.shape != same.shape:
@@ -116,6 +119,7 @@ def verify(scores: np.ndarray, same: np.ndarray) -> Verification:
     raise ValueError(
         'expected pairs of the same group and pairs of different ones, got '
         f'{num_same} and {num_different}')
+  # AUC = P(same > different) + P(tie) / 2, by histograms of distinct scores.
   levels, level = np.unique(scores, return_inverse=True)
   accepted, alarms = (  # From the highest score down, in exact integers.
       np.bincount(level[kind], minlength=len(levels))[::-1]
@@ -128,19 +132,24 @@ def verify(scores: np.ndarray, same: np.ndarray) -> Verification:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Cosine similarity of the rows of `[P, D]` and `[P, D]`, `[P]` float64.
+  """Cosine similarity of rows.
 
-  A zero vector is similar to nothing: 0.
+  Args:
+    a: `[P, D]`.
+    b: `[P, D]`.
+
+  Returns:
+    `[P]` float64; 0 where a row is all zeros.
   """
   return np.sum(unit_rows(a) * unit_rows(b), axis=-1)
 
 
 def evidence_ratio(q_a: Normal, q_b: Normal) -> np.ndarray:
-  """Log likelihood ratio: do two observations share their code or not?
+  """Log likelihood ratio: do two observations share one code?
 
   As in the product of Normals (paper eqs. 6-7), a row's q is its evidence e
   about the code c, exp(eta c - precision c^2 / 2) with eta = precision *
-  mean; the prior p = N(0, I) is a factor of its own. In each dimension
+  mean; the prior p = N(0, I) is a separate factor. In each dimension
 
     log ratio = log Z(e_a + e_b) - log Z(e_a) - log Z(e_b), where
     Z(e) = integral of p(c) exp(eta c - precision c^2 / 2) dc
@@ -151,15 +160,16 @@ def evidence_ratio(q_a: Normal, q_b: Normal) -> np.ndarray:
     q_b: Normal of `[P, D]`.
 
   Returns:
-    `[P]` float64, summed over D; above 0 speaks for a shared code.
+    `[P]` float64 in nats, summed over D; above 0 where a shared code is more
+    likely.
   """
   m_a, m_b = (np.asarray(q.mean, np.float64) for q in (q_a, q_b))
   log_a, log_b = (
       np.clip(np.asarray(q.logvar, np.float64), -_MAX_LOGVAR, _MAX_LOGVAR)
       for q in (q_a, q_b))
-  # At high precision the Zs are huge and cancel. The same, with v = 1 /
-  # precision: m_a and m_b are jointly Normal, of variances 1 + v_a, 1 + v_b,
-  # and of covariance 1 if the code is shared, else 0.
+  # At high precision the Zs are huge and cancel. An equivalent form, with v =
+  # 1 / precision: m_a and m_b are jointly Normal, of variances 1 + v_a and
+  # 1 + v_b, and of covariance 1 if the code is shared, else 0.
   log_total_a, log_total_b = np.logaddexp(0, log_a), np.logaddexp(0, log_b)
   log_det = np.logaddexp(np.logaddexp(log_a, log_b), log_a + log_b)
   distance = np.exp(-log_det) * (
@@ -176,10 +186,11 @@ def _pairs_of_numbers(number, start, count):
 
 
 def _equal_error_accuracy(accepted, alarms):
-  """Where the ROC curve of such steps crosses false accepts = rejects."""
+  """The hit rate where false accepts equal false rejects on the ROC curve."""
   hit_rate, alarm_rate = (
       np.concatenate([[0], np.cumsum(steps)]) / np.sum(steps)
       for steps in (accepted, alarms))
-  # It grows from -1 to 1, and never rests: every step accepts something.
+  # It grows strictly from -1 to 1, since every step accepts some pair, so the
+  # root is unique. There hit rate = 1 - alarm rate, the accuracy.
   excess = hit_rate + alarm_rate - 1
   return float(np.interp(0.0, excess, hit_rate))
