@@ -1,12 +1,12 @@
 """Checkpoints: Orbax behind one small module.
 
-Orbax restores wrong numbers without a word where a byte of a file has
-flipped. So each checkpoint carries a seal, the SHA-256 and the shapes of its
-arrays; what does not match is damaged, and the newest good one is restored.
-(Checkpoints without a seal are accepted unchecked.) The newest are kept, and
-of all the one of the highest validation ELBO.
+Where a byte of a file has flipped, Orbax restores wrong numbers without an
+error. So each checkpoint carries a seal, the SHA-256 and the shapes of its
+arrays. One that does not match is damaged, and the newest intact one is
+restored. (Checkpoints without a seal are accepted unchecked.) The newest are
+kept, and the one of the highest validation ELBO.
 
-Of several processes one alone writes and reads: the state is the same in all.
+Of several processes only one writes and reads, since all have the same state.
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ from mlvae_jax.training.run_files import (
 from mlvae_jax.training.step import TrainState
 
 _SEAL = 'seal'
-_METRIC = 'elbo'  # By which the best checkpoint is chosen.
+_METRIC = 'elbo'  # The metric that the best checkpoint is chosen by.
 
 
 class SaveError(OSError):
-  """A checkpoint could not be written; earlier ones are as they were."""
+  """A checkpoint could not be written; earlier ones are unchanged."""
 
 
 class Checkpoints:
   """The checkpoints of a workdir, written in the background.
 
-  The parameters and the rest of the state are separate items, so that
-  `load` reads no optimiser moments.
+  Parameters are an item of their own, so that `load` reads nothing else.
 
   Attributes:
-    damaged: {step: what is wrong} of checkpoints that a restore passed over.
+    damaged: {step: problem} of the checkpoints that a restore passed over.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, max_to_keep: int = 2,
@@ -54,14 +53,15 @@ class Checkpoints:
     """Opens the checkpoints of a workdir.
 
     Args:
-      workdir: where they are.
-      max_to_keep: keeps this many of the newest, and the best.
-      read_only: to change nothing: a run may be writing there.
+      workdir: folder of the run.
+      max_to_keep: number of newest checkpoints to keep, besides the best.
+      read_only: whether to change nothing, as a run may be writing there.
     """
     self._workdir = os.path.abspath(expand_path(workdir))
     self._path = os.path.join(self._workdir, CHECKPOINT_DIR)
     self.damaged = {}
     self._read_only = read_only
+    # For Orbax each process is on its own: it need not wait for the others.
     process = jax.process_index()
     if not read_only:
       os.makedirs(self._path, exist_ok=True)
@@ -82,12 +82,12 @@ class Checkpoints:
 
   @property
   def latest_step(self) -> int | None:
-    """Step of the newest checkpoint, None without any."""
+    """Step of the newest checkpoint; None where there is none."""
     return self._manager.latest_step()
 
   @property
   def best_step(self) -> int | None:
-    """Step of the checkpoint of the highest validation ELBO, None without."""
+    """Step of the checkpoint of the highest validation ELBO, or None."""
     steps = [step for step in self._manager.all_steps()
              if self._manager.metrics(step) is not None]
     return max(steps, default=None, key=lambda step: (
@@ -97,12 +97,13 @@ class Checkpoints:
     """Starts to save a state; returns once the state may change.
 
     Args:
-      state: to save.
-      elbo: of the validation images, if it was measured.
+      state: state to save.
+      elbo: ELBO of the validation images, if it was measured.
 
     Raises:
-      SaveError: when this one, or the one before, cannot be written.
+      SaveError: where this checkpoint, or the one before, cannot be written.
     """
+    # Copied to the host: the next step is donated the devices' buffers.
     items = _items(jax.device_get(state))
     with _writing():
       self._manager.save(int(state.step), args=ocp.args.Composite(
@@ -112,15 +113,15 @@ class Checkpoints:
                          metrics=None if elbo is None else {_METRIC: elbo})
 
   def wait(self) -> None:
-    """Waits until what was saved is on disk; raises as `save` does."""
+    """Waits until all that was saved is on disk; raises as `save` does."""
     with _writing():
       self._manager.wait_until_finished()
 
   def restore(self, like: TrainState) -> TrainState:
-    """Restores the newest good checkpoint into the form of `like`.
+    """Restores the newest intact checkpoint into the form of `like`.
 
-    Newer ones that are damaged are named in `damaged`, and set aside:
-    training will save these steps again.
+    Newer ones that are damaged are listed in `damaged` and moved aside, since
+    training will save their steps again.
 
     Args:
       like: a state of the same model, whose values do not matter.
@@ -129,8 +130,7 @@ class Checkpoints:
       The state, as NumPy arrays.
 
     Raises:
-      ValueError: when the checkpoint holds another model's arrays, or none
-        is good.
+      ValueError: where the checkpoint is another model's, or none is intact.
     """
     like = jax.device_get(like)
     step, restored = self._restore(_items(like))
@@ -142,18 +142,18 @@ class Checkpoints:
 
   def restore_params(self, like: Params, step: int | str = 'latest'
                      ) -> Params:
-    """As `restore`, but the parameters alone, and nothing is set aside.
+    """As `restore`, but for the parameters alone; nothing is moved aside.
 
     Args:
       like: parameters of the same model, whose values do not matter.
-      step: 'latest' for the newest good ones; 'best' for those of the highest
-        validation ELBO, or a number, as an int or in digits.
+      step: 'latest' for the newest that are intact, 'best' for those of the
+        highest validation ELBO, or a number of a step, as an int or in digits.
 
     Returns:
       The parameters, as NumPy arrays.
 
     Raises:
-      ValueError: as `restore` does, or when there are none of that step.
+      ValueError: as `restore` does, or where that step has no checkpoint.
     """
     like = {'params': jax.device_get(like)}
     if step == 'latest':
@@ -161,8 +161,9 @@ class Checkpoints:
     number = self.best_step if step == 'best' else as_step(step)
     if number not in self._manager.all_steps():
       raise ValueError(
-          f'no {step} checkpoint' if step == 'best' else
-          f'no checkpoint of step {step}; there are those of '
+          'no best checkpoint, since none has a validation ELBO'
+          if step == 'best' else
+          f'no checkpoint of step {step}; steps with a checkpoint: '
           + ', '.join(map(str, sorted(self._manager.all_steps()))))
     try:
       return self._restore_step(number, like)['params']
@@ -171,7 +172,7 @@ class Checkpoints:
           f'the checkpoint of step {number} is damaged: {error}') from error
 
   def close(self) -> None:
-    """Waits until what was saved is on disk; raises as `save` does."""
+    """Waits as `wait` does, and closes the checkpoints."""
     with _writing():
       self._manager.close()
 
@@ -184,27 +185,27 @@ class Checkpoints:
     os.rename(os.path.join(self._path, str(step)), os.path.join(folder, name))
 
   def _restore(self, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Step and items of the newest checkpoint that is what was saved."""
+    """Step and items of the newest checkpoint that is intact."""
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         return step, self._restore_step(step, like)
       except DamagedError as error:
         self.damaged[step] = str(error)
     raise ValueError(
-        f'no checkpoint in {self._path} is good ('
+        f'no checkpoint in {self._path} is intact ('
         + '; '.join(f'step {step}: {why}'
                     for step, why in self.damaged.items())
         + '); train again in another workdir')
 
   def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     seal = self._read_seal(step)
-    if seal is not None:
+    if seal is not None:  # Another model's is the user's mistake, not damage.
       checksums.check_form(step, seal, like)
     try:
       restored = self._manager.restore(step, args=ocp.args.Composite(**{
           name: ocp.args.StandardRestore(item)
           for name, item in like.items()}))
-    except MemoryError:  # No fault of the checkpoint, which would be deleted.
+    except MemoryError:  # The checkpoint is not damaged: do not set it aside.
       raise
     except Exception as error:  # Orbax raises whatever its readers raise.
       raise DamagedError(f'{type(error).__name__}: {error}'.split(
@@ -223,12 +224,12 @@ class Checkpoints:
       return self._manager.restore(step, args=ocp.args.Composite(
           **{_SEAL: ocp.args.JsonRestore()}))[_SEAL]
     except Exception as error:
-      raise DamagedError('its seal is broken') from error
+      raise DamagedError('its checksums cannot be read') from error
 
 
 @contextlib.contextmanager
 def _writing() -> Iterator[None]:
-  """Makes whatever Orbax's writers raise a `SaveError`."""
+  """Turns whatever Orbax's writers raise into a `SaveError`."""
   try:
     yield
   except MemoryError:
@@ -244,6 +245,6 @@ def _metric(metrics: dict[str, float]) -> float:
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-  """What a checkpoint holds of a state, apart from its step."""
+  """The items of a checkpoint: the parts of a state, except its step."""
   return {name: value for name, value in state._asdict().items()
           if name != 'step' and value is not None}

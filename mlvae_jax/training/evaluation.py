@@ -1,4 +1,4 @@
-"""The ELBO of many images: over a pass of a feed, and as averages."""
+"""The ELBO of a data set: sums over a pass of a feed, and their averages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from mlvae_jax.inference import free as free_lib
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
 
-_EVAL_STEPS = 256  # Per dispatch.
-_INFER = 0xFFFF1FE2  # Folded into a step's key; distinct from factors' keys.
+_EVAL_STEPS = 256  # Steps per dispatch.
+# Folded into a step's key for the noise of SVI. It is larger than any index of
+# a split, so it is not the key of a factor: fold_in(key, 1) is split(key)[1].
+_INFER = 0xFFFF1FE2
 
 
 def make_evaluate(
@@ -30,13 +32,13 @@ def make_evaluate(
 ) -> Callable[..., ElboTerms]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
-  Terms are those of the unweighted ELBO, with one sample per image. For an
-  SVI model the posteriors are inferred batch by batch.
+  They are the terms of the unweighted ELBO (paper eqs. 3-5), with one sample
+  per image. For an SVI model the posteriors are inferred batch by batch.
 
   Args:
     model: static.
     num_groups: static number of groups per grouped factor.
-    devices: those of the feed, all if None.
+    devices: devices of the feed; all if None.
 
   Returns:
     The function.
@@ -45,6 +47,7 @@ def make_evaluate(
   def run(params, key, start, images, index, pixels):
     def step(number, inputs):
       batch = local_batch(model, images, *inputs)
+      # By the number of the step, so that chunks may be of any length.
       step_key, free = jax.random.fold_in(key, number), None
       if not model.has_encoder:
         free = free_lib.fit(
@@ -58,6 +61,7 @@ def make_evaluate(
     _, sums = jax.lax.scan(step, start, (index, pixels))
     return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
 
+  # After the psum all devices have the same sums: out_axes=None takes one's.
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, None, None, 0, 0),
       out_axes=None, devices=devices or all_devices())
@@ -67,18 +71,19 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
                   max_images: int | None = None,
                   evaluate: Callable[..., ElboTerms] | None = None
                   ) -> dict[str, Any]:
-  """The ELBO over one epoch of a feed, or the first part of it.
+  """Estimates the ELBO over one epoch of a feed, or over the start of it.
 
   Args:
     model: static.
     params: its parameters.
-    feed: whose stream does not shuffle, to see every image once.
-    seed: of the noise.
-    max_images: stop after about this many; None for all.
-    evaluate: what `make_evaluate` built, to compile it only once.
+    feed: feed whose stream does not shuffle, and so visits every image once.
+    seed: seed of the noise.
+    max_images: number of images after which to stop, approximately; None for
+      all.
+    evaluate: function that `make_evaluate` built, to compile it only once.
 
   Returns:
-    `summarize`'s dict.
+    A dict of averages, see `summarize`.
   """
   evaluate = evaluate or make_evaluate(
       model, feed.num_groups, feed.devices)
@@ -95,16 +100,18 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
 
 
 def summarize(sums: ElboTerms) -> dict[str, Any]:
-  """Sums to averages: per group as in eq. 5, and per image.
+  """Turns sums into averages: per group as in eq. 5, and per image.
 
   Args:
-    sums: scalars, or arrays over steps, which are added up.
+    sums: sums as scalars, or as arrays over steps, which are added up.
 
   Returns:
     {'elbo', 'log_lik', 'kl': {factor: ...}} in nats per group,
-    'elbo_per_image', and where there are any 'penalties': {kind/factor: ...}
-    per image.
+    'elbo_per_image' in nats per image, and 'penalties': {kind/factor: ...} per
+    image where there are any.
   """
+  # In float64: sums over a large data set outgrow float32's digits. Counts are
+  # divided by only here, so that batches count by their groups.
   total = jax.tree.map(
       lambda value: float(np.sum(np.asarray(value), dtype=np.float64)), sums)
   groups, rows = total.num_groups or 1.0, total.num_rows or 1.0

@@ -1,4 +1,4 @@
-"""The trained model of a workdir."""
+"""Loads the trained model of a workdir."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
   """Loads the trained model of a workdir.
 
   Args:
-    workdir: as `python -m experiments.train` leaves it: config.json and
-      checkpoints. ~ and $VARIABLES are expanded.
-    step: whose parameters: 'latest', 'best' by the ELBO of the validation
+    workdir: folder with config.json and checkpoints, as
+      `python -m experiments.train` leaves it. ~ and $VARIABLES are expanded.
+    step: checkpoint to load: 'latest', 'best' by the ELBO of the validation
       images, or the number of a step that was kept, as an int or in digits.
 
   Returns:
     The model and its parameters.
 
   Raises:
-    FileNotFoundError: when there is no run, or no checkpoint yet.
-    ValueError: when its configuration cannot be read, or is not that of the
-      checkpoint, or there is no checkpoint of that step.
+    FileNotFoundError: where there is no run, or no checkpoint yet.
+    ValueError: where the configuration cannot be read or does not fit the
+      checkpoint, where no checkpoint is intact, or none is of that step.
   """
   workdir, step = expand_path(workdir), as_step(step)
   config = read_config(workdir)
@@ -41,7 +41,8 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
     model = Model.from_dict(config['model'])
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
-        f'{os.path.join(workdir, CONFIG_FILE)} describes no model: {error!r}'
+        f'{os.path.join(workdir, CONFIG_FILE)} does not describe a model: '
+        f'{error!r}'
     ) from error
   folder = os.path.join(workdir, CHECKPOINT_DIR)
   opened = (
@@ -49,6 +50,7 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
   if opened is None or opened.latest_step is None:
     raise FileNotFoundError(
         f'no checkpoint in {folder}; train first, or wait for one')
+  # Shapes without initial values: `restore_params` overwrites the zeros.
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = opened.restore_params(
       jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
@@ -57,7 +59,18 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
 
 
 def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
-  """Number of the step that `load` loads: 'latest', 'best' or itself."""
+  """Finds the number of the step that `load` would load.
+
+  Args:
+    workdir: folder of the run.
+    step: 'latest', 'best', or a number.
+
+  Returns:
+    The number, or None where there is no such checkpoint.
+
+  Raises:
+    ValueError: on any other step.
+  """
   step = as_step(step)
   opened = Checkpoints(workdir, read_only=True)
   found = {'latest': opened.latest_step, 'best': opened.best_step}.get(

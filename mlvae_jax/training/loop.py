@@ -1,4 +1,8 @@
-"""The loop of training: chunks of steps under pmap, one dispatch each."""
+"""The training loop: chunks of steps under pmap, one dispatch each.
+
+A chunk is a `lax.scan` over its steps. On a CPU or with a small model,
+dispatching every step by itself would take longer than computing it.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +34,17 @@ def make_chunk(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds chunk(state, *feed.chunk(a, b)) -> (state, metrics `[b - a]`).
 
-  One dispatch scans all the steps of a chunk on all devices, those of other
-  processes too. The state is replicated, and donated where there is one
-  process.
+  One dispatch scans all steps of a chunk on all devices, including those of
+  other processes. The state is replicated; with a single process it is donated,
+  so that it is not in memory twice.
+
+  Args:
+    model: static.
+    config: static.
+    num_groups: static number of groups per grouped factor.
+
+  Returns:
+    The function.
   """
 
   def run(state, images, index, pixels):
@@ -46,10 +58,12 @@ def make_chunk(
 
     return jax.lax.scan(step, state, (index, pixels))
 
+  # `train_step` sums gradients over the devices, so the new state is the same
+  # on all of them, and out_axes=None takes one without stacking copies.
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
       devices=all_devices(),
-      # What pmap hands to other processes it copies, and warns if donated.
+      # With other processes pmap copies the state, and warns if it is donated.
       donate_argnums=() if jax.process_count() > 1 else 0)
 
 
@@ -67,18 +81,18 @@ def train(
   yielded state is donated to the next chunk: copy what must outlive it.
 
   Args:
-    state: where to start; its step says from which batch.
-    feed: of training data.
-    chunk: what `make_chunk` built.
+    state: state to start from; its step determines the first batch.
+    feed: feed of training data.
+    chunk: function that `make_chunk` built.
     num_steps: step number at which training ends.
-    chunk_steps: steps per dispatch.
+    chunk_steps: number of steps per dispatch.
 
   Yields:
-    The state after a chunk, and metrics `[steps]` on the host.
+    The state after a chunk, and its metrics `[steps]` on the host.
 
   Raises:
-    DivergedError: when a step's ELBO or gradient is not finite; the states
-      yielded before are good.
+    DivergedError: where a step's ELBO or gradient is not finite; the states
+      yielded before are not affected.
   """
   start = int(state.step)
   state = replicate(state)
@@ -86,6 +100,7 @@ def train(
   for (first, _), inputs in zip(bounds, feed.chunks(bounds)):
     state, metrics = chunk(state, *inputs)
     metrics = jax.device_get(metrics)
+    # Both: a gradient can overflow while the ELBO is still finite.
     finite = np.isfinite(metrics.sums.elbo()) & np.isfinite(metrics.grad_norm)
     if not finite.all():
       raise DivergedError(
@@ -95,7 +110,7 @@ def train(
 
 
 def _table_rows(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
-  """Which rows of the tables are the posteriors of a step."""
+  """Rows of the tables that hold the posteriors of a step; -1 for padding."""
   rows = jnp.where(index.mask, index.rows, -1)
   return {f.name: rows if f.grouping is None else index.groups[f.grouping]
           for f in model.factors}

@@ -1,4 +1,4 @@
-"""What lies in the workdir of a run: the names of its files, config.json."""
+"""Files in the workdir of a run: their names, and config.json."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 CONFIG_FILE = 'config.json'
 CHECKPOINT_DIR = 'checkpoints'
-DAMAGED_DIR = 'damaged'  # Where damaged checkpoints are set aside.
+DAMAGED_DIR = 'damaged'  # Folder that damaged checkpoints are moved to.
 
 
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   """Reads the configuration that a run left in its workdir.
 
   Args:
-    workdir: of the run.
+    workdir: folder of the run; ~ and $VARIABLES are expanded.
 
   Returns:
     The JSON object.
 
   Raises:
-    FileNotFoundError: when there is none.
-    ValueError: when it is not a run's JSON.
+    FileNotFoundError: where there is no config.json.
+    ValueError: where it is not the JSON of a run.
   """
   workdir = expand_path(workdir)
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.isfile(path):
     raise FileNotFoundError(
-        f'no {CONFIG_FILE} in {workdir}; name the workdir of a run')
+        f'no {CONFIG_FILE} in {workdir}; give the workdir of a run')
   with open(path, encoding='utf-8') as file:
     try:
       config = json.load(file)
@@ -41,15 +41,15 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def expand_path(path: str | os.PathLike) -> str:
-  """A path whose ~ and $VARIABLES are filled in."""
+  """Expands ~ and $VARIABLES in a path."""
   return os.path.expandvars(os.path.expanduser(os.fspath(path)))
 
 
 def as_step(step: int | str) -> int | str:
-  """A step with its number as an int; 'latest' and 'best' stay.
+  """Converts a step in digits to an int; 'latest' and 'best' are kept.
 
   Args:
-    step: 'latest', 'best', or a number, which may be a string of digits.
+    step: 'latest', 'best', or the number of a step, as an int or in digits.
 
   Returns:
     The step.
@@ -59,6 +59,7 @@ def as_step(step: int | str) -> int | str:
   """
   if step in ('latest', 'best'):
     return step
+  # `index` accepts NumPy's integers, and rejects floats, which `int` would cut.
   try:
     return int(step) if isinstance(step, str) else operator.index(step)
   except (TypeError, ValueError):

@@ -1,8 +1,7 @@
-"""Training: one optimiser step, chunks of steps under pmap, the loop.
+"""One step of training, as a pure function: (state, batch) -> (state, metrics).
 
-A step is pure: `train_step(state, batch, ...) -> (state, metrics)`. Noise and
-batches are functions of (seed, step, row), so the same run on one or eight
-devices draws the same groups and the same noise.
+Noise and batches are functions of (seed, step, row), so a run draws the same
+groups and the same noise on any number of devices, and after an interruption.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from mlvae_jax.objective.penalties.registry import Penalty, penalty_terms
 from mlvae_jax.training import tables as tables_lib
 from mlvae_jax.training.tables import Table
 
-# What a run's seed is folded with, per use.
+# Numbers folded into the key of a run's seed, one per use of it.
 _INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
 
 
@@ -39,10 +38,10 @@ class TrainState(NamedTuple):
   """Everything that a step changes.
 
   Attributes:
-    step: int32, number of steps taken.
+    step: int32 scalar, number of steps taken.
     params: {'encoder': phi, 'decoder': theta}.
     opt_state: state of the optax optimiser.
-    tables: of an SVI model, the free posteriors per factor; else None.
+    tables: free posteriors of an SVI model, a table per factor; else None.
   """
 
   step: jax.Array
@@ -52,7 +51,13 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-  """Sums over a batch, the norm of its gradient, and its number of images."""
+  """Metrics of one batch, over all devices.
+
+  Attributes:
+    sums: sums of the terms of the ELBO, in nats.
+    grad_norm: norm of the gradient that the optimiser was given.
+    num_images: number of real rows.
+  """
 
   sums: ElboTerms
   grad_norm: jax.Array
@@ -64,18 +69,20 @@ class TrainConfig:
   """Settings of the optimisation.
 
   Attributes:
-    learning_rate: of Adam.
-    seed: of initialisation and noise.
-    kl_weights: (factor name, weight of its KL) pairs; 1 where not named.
-    kl_warmup_steps: steps over which all KL weights grow linearly from 0.
-    sample_per: 'row' or 'group', see `objective.elbo_terms`.
-    penalties: the objective is the ELBO less each of these, summed over images
-      and times its weight.
-    augment: what is done to the images, by default nothing.
-    table_learning_rate: of the free posteriors of an SVI model.
-    num_steps: at which training ends; only the decay needs to know.
-    decay_fraction: share of the steps, the last ones, over which both learning
-      rates fall linearly to 0; by default none.
+    learning_rate: learning rate of Adam.
+    seed: seed of initialisation and noise.
+    kl_weights: (factor name, weight of its KL) pairs; other weights are 1.
+    kl_warmup_steps: number of steps over which all KL weights grow linearly
+      from 0.
+    sample_per: whether a group's code is drawn per 'row' (algorithm 1) or once
+      per 'group'.
+    penalties: penalties, each summed over images and times its weight, that are
+      subtracted from the ELBO.
+    augment: random changes to the images; by default none.
+    table_learning_rate: learning rate of the free posteriors of an SVI model.
+    num_steps: number of steps at which training ends; used for the decay only.
+    decay_fraction: fraction of the steps, at the end of training, over which
+      both learning rates fall linearly to 0; by default none.
   """
 
   learning_rate: float = 1e-3
@@ -91,18 +98,18 @@ class TrainConfig:
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-  """Adam, as in the first author's code."""
+  """Adam, as in the first author's code; `train_step` applies the decay."""
   return optax.adam(config.learning_rate)
 
 
 def init_state(model: Model, config: TrainConfig,
                table_sizes: Mapping[str, int] | None = None) -> TrainState:
-  """The state before the first step.
+  """Makes the state before the first step.
 
   Args:
     model: static.
-    config: whose seed counts.
-    table_sizes: of an SVI model, see `Feed.table_sizes`.
+    config: settings, of which the seed is used.
+    table_sizes: rows of the tables of an SVI model, see `Feed.table_sizes`.
 
   Returns:
     The state.
@@ -134,14 +141,14 @@ def train_step(
     model: static.
     config: static.
     num_groups: static number of groups per grouped factor.
-    state: before the step.
+    state: state before the step.
     batch: the rows, or this device's share of them.
     axis_name: mapped axis over which the batch is spread, if any.
-    table_rows: of an SVI model, which rows of `state.tables` are the batch's
+    table_rows: for an SVI model, the rows of `state.tables` with the batch's
       posteriors, as `tables.gather` takes them.
 
   Returns:
-    The state after the step, and the metrics of the whole batch before it.
+    The state after the step, and the whole batch's metrics before it.
   """
   def key_of(stream):
     return jax.random.fold_in(
@@ -150,18 +157,15 @@ def train_step(
   key = key_of(_NOISE)
   batch = batch._replace(
       x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
-  warm = warm_up(state.step, config.kl_warmup_steps)
-  kl_weights = {f.name: warm for f in model.factors}
-  for name, weight in config.kl_weights:
-    kl_weights[name] = weight * warm
+  kl_weights = _kl_weights(model, config, state.step)
 
   def total_loss(params, free):
     drawn = draw_codes(
         model, params, key, batch, num_groups, sample_per=config.sample_per,
         free=None if free is None else as_normals(free),
         axis_name=axis_name)
-    # The penalties first: gradients are added up in the reverse order, which
-    # sets their last bits.
+    # The penalties are traced before the decoder: gradients are added up in
+    # reverse order, on which their last bits depend.
     penalties = penalty_terms(
         model, config.penalties, drawn, num_groups, axis_name=axis_name)
     sums = sum_terms(
@@ -171,7 +175,8 @@ def train_step(
 
   tables = state.tables
   free = None if tables is None else tables_lib.gather(tables, table_rows)
-  # Of a device's own copies, so that the gradients are its own too.
+  # With respect to a device's own copies: then the gradients are its own too,
+  # and are summed over devices once, below.
   (_, sums), (grads, free_grads) = jax.value_and_grad(
       total_loss, argnums=(0, 1), has_aux=True)(
           *own_copies((state.params, free), [axis_name]))
@@ -179,6 +184,7 @@ def train_step(
   if axis_name is not None:
     grads, sums, num_images = jax.lax.psum(
         (grads, sums, num_images), axis_name)
+  # Eq. 5: the sum over groups becomes an average, over groups on all devices.
   scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
   grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
   decay = _decay(state.step, config)
@@ -186,6 +192,7 @@ def train_step(
     tables = tables_lib.update(
         model, tables, table_rows, free_grads,
         config.table_learning_rate * decay, axis_name)
+  # Adam's updates are scaled, not its gradients, to which it is indifferent.
   updates, opt_state = make_optimizer(config).update(
       grads, state.opt_state, state.params)
   params = optax.apply_updates(
@@ -194,8 +201,18 @@ def train_step(
           Metrics(sums, optax.tree.norm(grads), num_images))
 
 
+def _kl_weights(model: Model, config: TrainConfig, step: jax.Array
+                ) -> dict[str, jax.Array]:
+  """The weight of every factor's KL at a step, warm-up included."""
+  warm = warm_up(step, config.kl_warmup_steps)
+  weights = {f.name: warm for f in model.factors}
+  for name, weight in config.kl_weights:
+    weights[name] = weight * warm
+  return weights
+
+
 def _decay(step: jax.Array, config: TrainConfig) -> jax.Array | float:
-  """What the learning rates are multiplied by."""
+  """The number in [0, 1] that the learning rates are multiplied by."""
   if not config.decay_fraction:
     return 1.0
   decay_steps = config.decay_fraction * config.num_steps

@@ -1,8 +1,8 @@
 """Free posteriors of the training images and their groups, in tables.
 
 A model without an encoder (SVI, paper fig. 3a) keeps a row of 2 D numbers,
-mean and log-variance, for every group and every image. A step moves the rows
-of its batch.
+mean and log-variance, for every group and every image. A step updates only the
+rows of its batch, so its cost does not depend on the size of the tables.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import jax.numpy as jnp
 from mlvae_jax.inference.free import START_LOGVAR, FreeValues
 from mlvae_jax.model.model import Model
 
-_START_STD = 0.1
-_BLOCK = 1 << 16
-_DECAY, _EPSILON = 0.999, 1e-8  # As optax.adam has.
+_START_STD = 0.1  # Of the means, so that rows start out different.
+_BLOCK = 1 << 16  # Rows that are drawn at once.
+_DECAY, _EPSILON = 0.999, 1e-8  # The defaults of optax.adam.
 
 
 class Table(NamedTuple):
   """The free posteriors of a factor, with the state of their optimiser.
 
-  That is Adam without momentum, and with one second moment for all of a
-  posterior's means and one for its log-variances: a tenth of Adam's state, as
-  good here.
+  The optimiser is Adam without momentum, with one second moment for all means
+  of a posterior and one for its log-variances. Its state is a tenth of Adam's,
+  and it works as well here.
 
   Attributes:
-    value: `[T, 2 D]`, mean and log-variance.
-    square: `[T, 2]`, running means of their squared gradients.
-    count: `[T]` int32, how often a row was updated.
+    value: `[T, 2 D]`, means and log-variances.
+    square: `[T, 2]`, running averages of the squared gradients of the means and
+      of the log-variances.
+    count: `[T]` int32, number of updates of each row.
   """
 
   value: jax.Array
@@ -42,12 +43,12 @@ class Table(NamedTuple):
 
 def init_tables(model: Model, key: jax.Array, sizes: Mapping[str, int]
                 ) -> dict[str, Table]:
-  """Tables of free posteriors.
+  """Makes tables of free posteriors, with small random means.
 
   Args:
     model: static.
     key: consumed.
-    sizes: rows T per factor: the number of groups, or of images.
+    sizes: number of rows T per factor: of groups, or of images.
 
   Returns:
     A table per factor.
@@ -59,7 +60,8 @@ def init_tables(model: Model, key: jax.Array, sizes: Mapping[str, int]
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _init_table(key: jax.Array, size: int, dim: int) -> Table:
-  # Block by block: what is drawn at once needs memory beside the table.
+  # Block by block: random numbers for the whole table would need as much memory
+  # again. The last block is moved back to fit, over rows of the one before.
   block = min(size, _BLOCK)
   value = jnp.full((size, 2 * dim), START_LOGVAR)
 
@@ -75,14 +77,14 @@ def _init_table(key: jax.Array, size: int, dim: int) -> Table:
 
 def gather(tables: Mapping[str, Table], table_rows: Mapping[str, jax.Array]
            ) -> FreeValues:
-  """The rows of a batch; zeros, the prior, for -1.
+  """Gathers the rows of a batch from the tables.
 
   Args:
-    tables: per factor.
-    table_rows: per factor `[G or N]` ints, rows of its table; -1 for none.
+    tables: the table of each factor.
+    table_rows: per factor `[G or N]` ints, rows of its table; -1 for padding.
 
   Returns:
-    `[G or N, 2 D]` per factor.
+    `[G or N, 2 D]` per factor; zeros, which are the prior, for padding.
   """
   return {
       name: jnp.where(
@@ -98,14 +100,14 @@ def update(
     learning_rate: float,
     axis_name: str | None = None,
 ) -> dict[str, Table]:
-  """A step up on the rows of a batch, which leaves the others alone.
+  """Updates the rows of a batch by a step of the optimiser; others stay.
 
   Args:
     model: static.
-    tables: per factor.
-    table_rows: as in `gather`; no row twice.
-    grads: of the loss, `[G or N, 2 D]` per factor.
-    learning_rate: of the optimiser that `Table` describes.
+    tables: the table of each factor.
+    table_rows: rows as in `gather`, none of them twice.
+    grads: gradients of the loss, `[G or N, 2 D]` per factor.
+    learning_rate: learning rate of the optimiser that `Table` describes.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -116,9 +118,9 @@ def update(
     name = factor.name
     rows, grad = table_rows[name], grads[name]
     if axis_name is not None:
-      if factor.grouping is not None:  # Devices share the batch's groups.
+      if factor.grouping is not None:  # Devices have the same groups.
         grad = jax.lax.psum(grad, axis_name)
-      else:
+      else:  # Devices have different rows, and each table needs all of them.
         rows, grad = jax.lax.all_gather(
             (rows, grad), axis_name, tiled=True, to='invarying')
     new[name] = _step(tables[name], rows, grad, learning_rate)
@@ -128,11 +130,15 @@ def update(
 def _step(table: Table, rows: jax.Array, grad: jax.Array,
           learning_rate: float) -> Table:
   """Updates some rows; each counts its own updates for the bias correction."""
-  target = jnp.where(rows >= 0, rows, table.count.shape[0])  # Then dropped.
+  # Padding is moved past the end, where mode='drop' ignores it; -1 would be
+  # the last row.
+  target = jnp.where(rows >= 0, rows, table.count.shape[0])
   halves = grad.reshape(len(grad), 2, -1)  # Of means, and of log-variances.
   count = table.count[rows] + 1
   square = _DECAY * table.square[rows] + (1 - _DECAY) * jnp.mean(
       jnp.square(halves), axis=-1)
+  # Adam's bias correction, by a row's own count: rows are updated at different
+  # steps, and all start from a running average of 0.
   correct = 1 - _DECAY ** count.astype(jnp.float32)
   scale = jnp.sqrt(square / correct[:, None]) + _EPSILON
   value = table.value[rows] - learning_rate * (

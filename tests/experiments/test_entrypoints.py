@@ -187,7 +187,7 @@ def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
     evaluation = json.loads((run / 'evaluation.json').read_text())
     assert evaluation['protocol']['step'] == 4
   for step, code, message in (
-      ('3', 1, 'no checkpoint of step 3; there are those of 4'),
+      ('3', 1, 'no checkpoint of step 3; steps with a checkpoint: 4'),
       ('last', 2, 'expected --step=latest, best or a number')):
     for module in ('evaluate', 'figures'):
       _fails(_python('-m', f'experiments.{module}', f'--workdir={run}',
