@@ -148,7 +148,7 @@ def test_generate_refuses_an_unknown_factor():
 @pytest.mark.parametrize('function', [*_TAKE_ALL, _made])
 def test_codes_of_another_size_are_refused(function):
   with pytest.raises(ValueError, match=(
-      r"\[.*3\] of factor 'content', got \[.*2\]")):
+      r"\[.*3\] for factor 'content', got \[.*2\]")):
     function({'content': _STYLE, 'style': _STYLE})
 
 
