@@ -34,7 +34,7 @@ class Augment:
     """Augments images.
 
     Args:
-      key: consumed.
+      key: random key; consumed.
       x: `[N, H, W, C]` of any dtype.
       rows: `[N]` ints, numbers of the rows. The changes to an image are a
         function of key and row number.

@@ -33,7 +33,7 @@ class Settings:
     max_group_size: number of rows above which a group is cut; None keeps all
       groups whole.
     min_group_size: number of rows below which a group is left out.
-    visit: what an epoch visits once, 'images' or 'groups'.
+    visit: unit that an epoch visits once, 'images' or 'groups'.
     subsampling: 'paper', or 'unbiased', which needs visit='groups', a
       max_group_size of at least 2 and a single grouping.
     share_of_whole_group: whether a row pays its share of its whole group's KL,
@@ -191,7 +191,7 @@ def plan_epoch(plan: Plan, settings: Settings, epoch: int) -> Epoch:
   """Plans one epoch.
 
   Args:
-    plan: what is the same in every epoch.
+    plan: the plan, which is the same for every epoch.
     settings: the same as for the plan.
     epoch: number of the epoch; without shuffling all epochs are like epoch 0.
 

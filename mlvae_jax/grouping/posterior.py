@@ -93,8 +93,8 @@ class GroupPosterior:
     """Draws codes from the groups' posteriors, with their KLs.
 
     Args:
-      key: consumed. Noise is a function of key and `members.rows` (or of the
-        group) alone.
+      key: random key; consumed. Noise is a function of key and `members.rows`
+        (or of the group) alone.
       members: the rows, or this device's share of them.
       num_groups: static int, G.
       sample_per: 'row' draws a code for every member (algorithm 1), 'group'
@@ -122,7 +122,7 @@ def sample_normal(key: jax.Array, q_group: Normal, members: Members,
   """Draws codes from Normals of groups, with their exact KLs.
 
   Args:
-    key: consumed.
+    key: random key; consumed.
     q_group: Normal of `[G, D]`, the groups' posteriors.
     members: the rows; `members.q` is not used.
     sample_per: 'row' or 'group'.

@@ -43,8 +43,8 @@ def encode_group(
   of the same mean and variance; for an SVI model it is found by optimisation.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
     group_ids: `[N]` integers in `[0, num_groups)`, in any order.
     num_groups: static int, G.
@@ -87,13 +87,14 @@ def posteriors(
   """Infers the posterior of every factor for every image.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: for strategy 2, `[N]` ints, or a dict of them by factor; factors
-      that it leaves out follow strategy 1, as all do with None.
-    num_groups: with group_ids, the static number of groups, or a dict of them
-      by factor.
+    group_ids: group of each row for strategy 2, `[N]` ints, or a dict of them
+      by factor; factors that it leaves out follow strategy 1, as all do with
+      None.
+    num_groups: static number of groups, or a dict of numbers by factor;
+      required with group_ids.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
 
   Returns:
@@ -123,11 +124,11 @@ def infer(
   """Infers codes of images: posterior means, or samples if there is a key.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: for strategy 2, ids as `posteriors` takes them.
-    num_groups: with group_ids, the static number of groups, as there.
+    group_ids: ids for strategy 2, as `posteriors` takes them.
+    num_groups: static number of groups, as `posteriors` takes it.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
     key: optional key for samples; consumed.
 

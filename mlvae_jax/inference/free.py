@@ -51,9 +51,9 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   rate that decays to 0 along a cosine.
 
   Args:
-    model: static.
+    model: the model; static.
     params: parameters, of which only the decoder's are used.
-    key: consumed.
+    key: random key; consumed.
     batch: the rows, or this device's share of them.
     num_groups: static (factor name, number of groups) pairs.
     num_steps: number of steps of Adam.
@@ -110,10 +110,10 @@ def infer(model: Model, params: Params, images: jax.Array,
   """Infers posteriors of images and of their groups, by optimisation.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: per grouped factor `[N]` ints.
+    group_ids: group of each row, `[N]` ints per grouped factor.
     num_groups: number of groups per grouped factor.
     mask: optional `[N]` bool; False drops a row.
     num_steps: number of steps of the optimisation.

@@ -18,8 +18,8 @@ def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
   """Decodes codes into expected images.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     codes: `[..., D]` for every factor.
 
   Returns:
@@ -50,11 +50,11 @@ def reconstruct(
   """Reconstructs images from their codes (paper fig. 6).
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    group_ids: for strategy 2, ids as `infer` takes them.
-    num_groups: with group_ids, the static number of groups, as there.
+    group_ids: ids for strategy 2, as `infer` takes them.
+    num_groups: static number of groups, as `infer` takes it.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
     key: optional key for samples of the codes; consumed.
 
@@ -80,8 +80,8 @@ def swap(
   """Decodes every combination of one factor with the others (paper fig. 4).
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     row_codes: `[R, D]` per factor; all factors but `factor` are taken from it.
     column_codes: `[C, D]` per factor; `factor` is taken from it.
     factor: name of the factor to swap; by default the only grouped factor.
@@ -119,8 +119,8 @@ def interpolate(
   """Interpolates linearly between two images' codes (paper fig. 5b).
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     start: `[D]` per factor, codes of the image at the top left.
     stop: `[D]` per factor, codes of the image at the bottom right.
     num_steps: number of images per side of the grid, at least 2.
@@ -151,11 +151,11 @@ def generate(
   """Generates images of given groups in random styles (paper fig. 5a).
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     codes: `[G, D]` for each factor to keep; all others are drawn from the
       prior. With an empty dict all factors are drawn.
-    key: consumed.
+    key: random key; consumed.
     num_samples: number of images per group.
 
   Returns:

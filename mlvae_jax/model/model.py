@@ -38,7 +38,7 @@ class Model:
     image_shape: (height, width, channels).
     likelihood: the likelihood p(x | z).
     network: architecture of encoder and decoder.
-    group_posterior: how members make up their group's posterior. With `Free`
+    group_posterior: rule for combining members' posteriors. With `Free`
       the model has no encoder: posteriors are parameters in training, and
       found by optimisation for new images.
     dtype: type that the networks compute in, one of `DTYPES`. Parameters,
@@ -133,7 +133,7 @@ class Model:
     """Encodes each image alone: q(z_f | x_i) for every factor f.
 
     Args:
-      params: as `init` gives them.
+      params: parameters as `init` gives them.
       images: `[N, H, W, C]`, uint8 or float in [0, 1].
 
     Returns:
@@ -163,7 +163,7 @@ class Model:
     """Decodes codes into the parameters of the likelihood.
 
     Args:
-      params: as `init` gives them; only the decoder's are used.
+      params: parameters as `init` gives them; only the decoder's are used.
       codes: `[N, D_f]` per factor name.
 
     Returns:
@@ -204,7 +204,7 @@ class Model:
     """Builds a model from what `to_dict` gave, also after a trip through JSON.
 
     Args:
-      config: what this version's `to_dict` gave, or an older version's.
+      config: output of `to_dict`, of this or an older version.
 
     Returns:
       The model.

@@ -21,16 +21,16 @@ class Drawn(NamedTuple):
     batch: the rows; x is float in [0, 1], and 0 for padding.
     weights: `[N]`, the number of rows that a row represents in the likelihood;
       0 for padding.
-    encoded: per factor, Normal of `[N, D]` that the encoder gives, with
-      arbitrary values for padding; where posteriors are free, those of a
+    encoded: posteriors that the encoder gives, Normal of `[N, D]` per factor,
+      with arbitrary values for padding; where posteriors are free, those of a
       grouped factor are the groups', Normal of `[G, D]`.
     q: the same, but N(0, I) for padding.
-    codes: per factor `[N, D]`, drawn from the posteriors.
-    kl: per factor `[G]` (`[N]` for an ungrouped one) in nats; 0 for absent
-      groups.
+    codes: codes drawn from the posteriors, `[N, D]` per factor.
+    kl: KLs to the prior in nats, `[G]` per grouped factor, `[N]` per ungrouped
+      one; 0 for absent groups.
     group_share: `[G]` of the first grouped factor, the share of each group's
       KL that this batch pays (`weights` where no factor is grouped).
-    keys: per factor, the key that its codes were drawn with.
+    keys: the key that each factor's codes were drawn with.
   """
 
   batch: Batch
@@ -57,9 +57,10 @@ def draw_codes(
   """Draws one code of every factor for every row of a batch.
 
   Args:
-    model: static.
-    params: its parameters.
-    key: consumed. Noise is a function of key, factor and `batch.rows` alone.
+    model: the model; static.
+    params: the model's parameters.
+    key: random key; consumed. Noise is a function of key, factor and
+      `batch.rows` alone.
     batch: the rows, or this device's share of them. Groups may straddle
       devices: their evidence is summed over `axis_name`.
     num_groups: static number of groups per grouped factor.

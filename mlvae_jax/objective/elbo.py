@@ -28,7 +28,8 @@ class ElboTerms(NamedTuple):
 
   Attributes:
     log_lik: `[N]`, log p(x_i | z_i) for one sample z_i; 0 for padding.
-    kl: per factor `[G]` (`[N]` for an ungrouped one); 0 for absent groups.
+    kl: KLs to the prior, `[G]` per grouped factor, `[N]` per ungrouped one; 0
+      for absent groups.
     num_groups: number of groups of the first grouped factor that are present
       (of rows where no factor is grouped); with `batch.kl_share` the sum of
       the shares.
@@ -85,9 +86,10 @@ def elbo_terms(
   """Estimates the ELBO of every group in a batch with one sample.
 
   Args:
-    model: static.
-    params: its parameters.
-    key: consumed. Noise is a function of key, factor and `batch.rows` alone.
+    model: the model; static.
+    params: the model's parameters.
+    key: random key; consumed. Noise is a function of key, factor and
+      `batch.rows` alone.
     batch: the rows, or this device's share of them. Groups may straddle
       devices: their evidence is summed over `axis_name`.
     num_groups: static number of groups per grouped factor.
@@ -113,8 +115,8 @@ def elbo_of_codes(model: Model, params: Params, drawn: Drawn) -> ElboTerms:
   """Estimates the terms of the ELBO (eqs. 3-5) with codes that were drawn.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     drawn: the batch's posteriors and codes.
 
   Returns:

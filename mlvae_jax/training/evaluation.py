@@ -36,7 +36,7 @@ def make_evaluate(
   per image. For an SVI model the posteriors are inferred batch by batch.
 
   Args:
-    model: static.
+    model: the model; static.
     num_groups: static number of groups per grouped factor.
     devices: devices of the feed; all if None.
 
@@ -74,8 +74,8 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
   """Estimates the ELBO over one epoch of a feed, or over the start of it.
 
   Args:
-    model: static.
-    params: its parameters.
+    model: the model; static.
+    params: the model's parameters.
     feed: feed whose stream does not shuffle, and so visits every image once.
     seed: seed of the noise.
     max_images: number of images after which to stop, approximately; None for

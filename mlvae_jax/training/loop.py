@@ -39,8 +39,8 @@ def make_chunk(
   so that it is not in memory twice.
 
   Args:
-    model: static.
-    config: static.
+    model: the model; static.
+    config: settings of the optimisation; static.
     num_groups: static number of groups per grouped factor.
 
   Returns:

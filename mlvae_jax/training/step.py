@@ -107,7 +107,7 @@ def init_state(model: Model, config: TrainConfig,
   """Makes the state before the first step.
 
   Args:
-    model: static.
+    model: the model; static.
     config: settings, of which the seed is used.
     table_sizes: rows of the tables of an SVI model, see `Feed.table_sizes`.
 
@@ -138,14 +138,14 @@ def train_step(
   """One step of Adam up the average group ELBO (paper eq. 5).
 
   Args:
-    model: static.
-    config: static.
+    model: the model; static.
+    config: settings of the optimisation; static.
     num_groups: static number of groups per grouped factor.
     state: state before the step.
     batch: the rows, or this device's share of them.
     axis_name: mapped axis over which the batch is spread, if any.
-    table_rows: for an SVI model, the rows of `state.tables` with the batch's
-      posteriors, as `tables.gather` takes them.
+    table_rows: rows of `state.tables` with the posteriors of an SVI model's
+      batch, as `tables.gather` takes them.
 
   Returns:
     The state after the step, and the whole batch's metrics before it.

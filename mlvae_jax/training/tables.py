@@ -46,8 +46,8 @@ def init_tables(model: Model, key: jax.Array, sizes: Mapping[str, int]
   """Makes tables of free posteriors, with small random means.
 
   Args:
-    model: static.
-    key: consumed.
+    model: the model; static.
+    key: random key; consumed.
     sizes: number of rows T per factor: of groups, or of images.
 
   Returns:
@@ -81,7 +81,7 @@ def gather(tables: Mapping[str, Table], table_rows: Mapping[str, jax.Array]
 
   Args:
     tables: the table of each factor.
-    table_rows: per factor `[G or N]` ints, rows of its table; -1 for padding.
+    table_rows: rows of each factor's table, `[G or N]` ints; -1 for padding.
 
   Returns:
     `[G or N, 2 D]` per factor; zeros, which are the prior, for padding.
@@ -103,7 +103,7 @@ def update(
   """Updates the rows of a batch by a step of the optimiser; others stay.
 
   Args:
-    model: static.
+    model: the model; static.
     tables: the table of each factor.
     table_rows: rows as in `gather`, none of them twice.
     grads: gradients of the loss, `[G or N, 2 D]` per factor.

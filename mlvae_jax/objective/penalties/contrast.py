@@ -43,13 +43,13 @@ def contrastive_loss(
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]` in nats; 0 for padding and for rows without another of their group.
+    `[N]` in nats; 0 for padding, and for rows that are alone in their group.
   """
   # Zeroed before the norm is taken: NaN in padding must not reach the gradient.
   unit = _unit(jnp.where(mask[:, None], means, 0.0))
   everyone, same, different = pairs(unit, group_ids, mask, axis_name)
   others = same | different
-  # A row is no choice for itself: -inf leaves it out of the softmax.
+  # -inf leaves out of the softmax the row itself, and padding.
   logits = jnp.where(others, unit @ everyone.T / temperature, -jnp.inf)
   # Where there are no others at all, log_softmax of -inf alone would be NaN.
   logits = jnp.where(jnp.any(others, axis=1, keepdims=True), logits, 0.0)

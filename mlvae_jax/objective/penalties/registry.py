@@ -121,8 +121,8 @@ def penalty_terms(
   """The penalties of every row of a batch, without their weights.
 
   Args:
-    model: static.
-    penalties: static; the penalties to compute.
+    model: the model; static.
+    penalties: the penalties to compute; static.
     drawn: the batch's posteriors and codes.
     num_groups: static number of groups per grouped factor.
     axis_name: mapped axis over which the batch is spread, if any.
