@@ -153,7 +153,8 @@ def test_a_vae_to_compare_with_is_one_of_the_same_images(tmp_path):
   with pytest.raises(UserError, match='--vae_workdir=.*mlvae is a run of '
                      '--model=mlvae, not of a VAE'):
     check_vae(str(tmp_path / 'mlvae'), (4, 4, 1))
-  with pytest.raises(UserError, match=r'of \[4, 4, 1\], but these have \[8,'):
+  with pytest.raises(
+      UserError, match=r'shape \[4, 4, 1\], but these have \[8,'):
     check_vae(str(tmp_path / 'vae'), (8, 8, 3))
 
 
@@ -208,7 +209,8 @@ def test_workdir_of_another_configuration_is_refused(tmp_path):
 def test_workdir_of_other_images_is_refused(tmp_path):
   _train(tmp_path, steps=2)
   model = library.make_model(_CONFIG, (5, 5, 1))
-  with pytest.raises(UserError, match=r'another model, for images of \[4, 4'):
+  with pytest.raises(
+      UserError, match=r'another model, for images of shape \[4, 4'):
     with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
       pass
 
@@ -332,8 +334,8 @@ def test_batch_size_means_groups_for_grouped_models():
      'norm_groups that divide the channels [4, 6], got 4'),
     ({'steps': 1, 'epochs': 1}, 'not both'),
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
-    ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 does not '
-     'hold a group of --max_group_size=8 images; give a larger'),
+    ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 is too '
+     'small for a group of --max_group_size=8 images; give a larger'),
     ({'hold_out': ''}, '--hold_out is for --dataset=shapes, not mnist5k'),
     ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),
     ({'celeb_top_k': 3, 'dataset': 'shapes'}, '--celeb_top_k is for --dataset='

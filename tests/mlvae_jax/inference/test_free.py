@@ -212,7 +212,7 @@ def test_training_climbs(tmp_path):
 
 
 def test_free_posteriors_are_not_subsampled():
-  with pytest.raises(ValueError, match='--model=svi are of whole groups'):
+  with pytest.raises(ValueError, match='--model=svi has one posterior per'):
     library.make_model(dataclasses.replace(
         presets.PRESETS['folder'], model='svi', subsampling='unbiased',
         visit='groups'), (8, 8, 1))
