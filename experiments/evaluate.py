@@ -160,7 +160,7 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   if budget_of(model).has_untrained:
     models['untrained'] = (model, model.init(jax.random.key(_SEED)))
   if vae_workdir:
-    check_vae(vae_workdir, model.image_shape)
+    check_vae(vae_workdir, model.observation_shape)
     models['vae'] = load_model(vae_workdir)
   return models
 

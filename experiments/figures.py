@@ -129,11 +129,12 @@ def _draw_chart(workdir: str, model: Model, name: str) -> Drawing | None:
 
 def _check_data(workdir: str, model: Model, data: Splits) -> None:
   """Raises a UserError when images or groupings do not fit the model."""
-  shape = data.test.images.shape[1:]
-  if shape != model.image_shape:
+  shape = data.test.x.shape[1:]
+  if shape != model.observation_shape:
     raise UserError(
-        f'the model of {workdir} is for images of {model.image_shape}, but '
-        f'the data are of {shape}; check --data_dir')
+        f'the model of {workdir} is for observations of '
+        f'{model.observation_shape}, but the data are of {shape}; check '
+        '--data_dir')
   missing = [g for g in model.groupings if g not in data.test.groupings]
   if missing:
     raise UserError(

@@ -23,7 +23,7 @@ from experiments.config.settings import DATA, SETTINGS, Config
 from experiments.datasets import folder, splits
 from experiments.datasets.store import packed
 from experiments.datasets.store.settings import store_path
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     packed.verify_store(store_path(**folder.store_settings(config)))
     print('all checksums are correct')
   sizes = data.offsets[1:] - data.offsets[:-1]
-  print(f'images of {" x ".join(map(str, data.images.shape[1:]))}, '
+  print(f'images of {" x ".join(map(str, data.x.shape[1:]))}, '
         f'{sizes.min()} to {sizes.max()} per group, '
         f'{(sizes > 1).sum():,} groups with more than one')
   for name, (ids, names) in data.others.items():
@@ -49,7 +49,7 @@ def main() -> None:
     _write_tfds(config, values['tfds_dir'])
 
 
-def _show_splits(config: Config, data: GroupedImages) -> None:
+def _show_splits(config: Config, data: GroupedData) -> None:
   found = splits.split_groups(
       data, config.split_fractions or splits.FRACTIONS['group'])
   for name in ('train', 'validation', 'test'):

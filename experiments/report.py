@@ -116,7 +116,7 @@ def _intro(workdir: str, config: Config, model: Model) -> str:
   factors = ', '.join(
       f'{f.name} ({f.dim} dimensions, one code per {f.grouping or "image"})'
       for f in model.factors)
-  height, width, channels = model.image_shape
+  height, width, channels = model.observation_shape
   colour = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels}-channel')
   source = f' from {config.data_dir}' if config.data_dir else ''
   return (

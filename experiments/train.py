@@ -126,7 +126,7 @@ def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
       lambda: meaning.check_trainable(config, model, data.train))
   if values['vae_workdir']:  # Fail now, not after training.
     processes.on_first(
-        lambda: check_vae(values['vae_workdir'], model.image_shape))
+        lambda: check_vae(values['vae_workdir'], model.observation_shape))
   if processes.is_first():
     _warn(config, model, data, values)
   return data, model

@@ -4,7 +4,7 @@ Implements Bouchacourt, Tomioka and Nowozin, "Multi-Level Variational
 Autoencoder", arXiv 1705.08841, as pure functions on JAX arrays.
 """
 
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.evidence import Evidence, evidence, merge, remove
 from mlvae_jax.grouping.free import Free
@@ -20,9 +20,11 @@ from mlvae_jax.inference.latents import (
     swap,
 )
 from mlvae_jax.model.factors import Batch, Factor, ml_vae, parse_factors, vae
-from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP, Conv
+from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.loading import load
@@ -35,7 +37,7 @@ __all__ = [
     'Factor',
     'Free',
     'Gaussian',
-    'GroupedImages',
+    'GroupedData',
     'IndexStream',
     'LearnedGaussian',
     'MLP',

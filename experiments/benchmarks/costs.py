@@ -54,7 +54,7 @@ def step_cost(model: Model, config: TrainConfig, num_images: int,
     return jax.ShapeDtypeStruct(shape, dtype)
 
   batch = Batch(
-      array((num_images, *model.image_shape), jnp.uint8),
+      array((num_images, *model.observation_shape), jnp.uint8),
       {f.name: array((num_images,)) for f in model.grouped},
       array((num_images,), bool), array((num_images,)))
   state = jax.eval_shape(lambda: init_state(model, config))

@@ -61,7 +61,7 @@ def encode(repeats: int, dtype: str = 'float32', num_groups: int = 256,
   params = jax.jit(model.init)(jax.random.key(SEED))
   ids = np.repeat(np.arange(num_groups, dtype=np.int32), workload.group_size)
   images = np.random.default_rng(SEED).integers(
-      0, 256, (len(ids), *model.image_shape), np.uint8)
+      0, 256, (len(ids), *model.observation_shape), np.uint8)
   ours = jax.device_put((images, ids))
 
   def make_theirs():
@@ -73,7 +73,7 @@ def encode(repeats: int, dtype: str = 'float32', num_groups: int = 256,
     @torch.no_grad()
     def encode_all(_):
       return torch_twin.product_of_normals(
-          twin.encode(torch_twin.to_float(x))['content'], their_ids,
+          twin.encode(torch_twin.prepare(x))['content'], their_ids,
           num_groups)
 
     return encode_all

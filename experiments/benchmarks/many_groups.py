@@ -17,13 +17,13 @@ import numpy as np
 from experiments import cli
 from experiments.config.flags import Setting, define
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
 
@@ -91,7 +91,7 @@ def measure(part: str, num_groups: int, num_rows: int) -> Cost:
   sizes = np.bincount(
       rng.integers(0, num_groups, num_rows, np.int32), minlength=num_groups)
   names = ('',) * num_groups
-  data = GroupedImages(
+  data = GroupedData(
       np.zeros((num_rows, 2, 2, 1), np.uint8), offsets_of(sizes), names, 'a')
   if part == 'one grouping':
     start, each = _stream(lambda: IndexStream(data, ('a',), **_SETTINGS))
@@ -120,10 +120,10 @@ def _stream(make) -> tuple[float, float]:
   return start, 1000 * statistics.median(times)
 
 
-def _tables(data: GroupedImages) -> tuple[float, float]:
+def _tables(data: GroupedData) -> tuple[float, float]:
   """Seconds to the first chunk of SVI training; milliseconds per later step."""
   begin = time.perf_counter()
-  model = Model(ml_vae(10, 10, 'a'), data.images.shape[1:],
+  model = Model(ml_vae(10, 10, 'a'), data.x.shape[1:],
                 network=MLP((16,)), group_posterior=Free())
   stream = IndexStream(
       data, model.groupings, share_of_whole_group=True,

@@ -29,7 +29,7 @@ from experiments.runs.reading import (
     load_model,
     read_run,
 )
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch
@@ -98,7 +98,7 @@ def compare(mlvae_workdir: str, svi_workdir: str,
   if data_changed != 'accept':
     check_data(
         mlvae_workdir, read_run(mlvae_workdir)[0], data.content)
-  if models['mlvae'][0].image_shape != data.test.images.shape[1:]:
+  if models['mlvae'][0].observation_shape != data.test.x.shape[1:]:
     raise UserError('the two runs have images of different shapes')
   config, _ = read_run(svi_workdir)
   batch, num_groups = _test_batch(
@@ -111,7 +111,7 @@ def compare(mlvae_workdir: str, svi_workdir: str,
       'runs': {'mlvae': mlvae_workdir, 'svi': svi_workdir}}
 
 
-def _test_batch(model: Model, test: GroupedImages, num_images: int,
+def _test_batch(model: Model, test: GroupedData, num_images: int,
                 group_size: int) -> tuple[Batch, dict[str, int]]:
   """Test images, equally many of each group, in sets of at most `group_size`.
 
@@ -133,7 +133,7 @@ def _test_batch(model: Model, test: GroupedImages, num_images: int,
     _, ids[factor.name] = np.unique(
         np.stack([labels, rank]), axis=1, return_inverse=True)
   return Batch(
-      jax.device_put(test.images[rows]),
+      jax.device_put(test.x[rows]),
       {name: value.ravel().astype(np.int32) for name, value in ids.items()},
       np.ones(len(rows), bool), np.arange(len(rows), dtype=np.int32)), {
           name: int(value.max()) + 1 for name, value in ids.items()}

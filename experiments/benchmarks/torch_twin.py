@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from mlvae_jax.data.index_stream import IndexStream
-from mlvae_jax.model.likelihoods import Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _ACTIVATIONS = {'tanh': nn.Tanh, 'silu': nn.SiLU}
@@ -139,7 +139,7 @@ class Trainer:
         torch.from_numpy(values[index.mask]).long().to(self._device).split(
             sizes) for values in (index.rows, group_ids))
     for rows, ids in zip(*of_steps):
-      x = to_float(self._images[rows])
+      x = prepare(self._images[rows])
       loss = -self._twin.elbo(x, ids, num_groups) / num_groups
       self._adam.zero_grad()
       loss.backward()
@@ -147,7 +147,7 @@ class Trainer:
     return -loss.item()
 
 
-def to_float(images: torch.Tensor) -> torch.Tensor:
+def prepare(images: torch.Tensor) -> torch.Tensor:
   """Images `[N, H, W, C]` uint8 as `[N, C, H, W]` floats in [0, 1]."""
   # The memory stays as it is: channels last.
   return images.permute(0, 3, 1, 2).float() * (1.0 / 255.0)
@@ -176,14 +176,13 @@ def _kl_divergence(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
 
 def _mlp(model: Model, params: Params) -> tuple[nn.Module, nn.Module]:
   """Encoder and decoder of a `networks.MLP`."""
-  height, width, channels = model.image_shape
+  shape = height, width, channels = model.observation_shape
   num_outputs = model.likelihood.num_outputs
   decoder = [
       *_hidden(model, params['decoder']),
-      _linear(params['decoder']['pixels'], None,
-              (num_outputs, *model.image_shape)),
+      _linear(params['decoder']['pixels'], None, (num_outputs, *shape)),
       nn.Unflatten(1, (num_outputs, channels, height, width))]
-  return (nn.Sequential(*_head(model, params['encoder'], model.image_shape)),
+  return (nn.Sequential(*_head(model, params['encoder'], shape)),
           nn.Sequential(*decoder))
 
 
@@ -192,7 +191,8 @@ def _conv(model: Model, params: Params) -> tuple[nn.Module, nn.Module]:
   phi, theta = params['encoder'], params['decoder']
   activation = _ACTIVATIONS[model.network.activation]
   halvings = len(model.network.channels)
-  height, width = (size // 2 ** halvings for size in model.image_shape[:2])
+  *size, colours = model.observation_shape
+  height, width = (side // 2 ** halvings for side in size)
   channels = model.network.channels[-1]
   grid = (height, width, channels)
   encoder = [_Centre()]
@@ -202,8 +202,7 @@ def _conv(model: Model, params: Params) -> tuple[nn.Module, nn.Module]:
              nn.Unflatten(1, (channels, height, width))]
   for name in [f'up_{i}' for i in range(halvings - 1)] + ['pixels']:
     decoder += [activation(), _transposed_convolution(theta[name])]
-  decoder += [nn.Unflatten(
-      1, (model.likelihood.num_outputs, model.image_shape[-1]))]
+  decoder += [nn.Unflatten(1, (model.likelihood.num_outputs, colours))]
   return (nn.Sequential(*encoder, *_head(model, phi, grid)),
           nn.Sequential(*decoder))
 

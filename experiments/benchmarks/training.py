@@ -21,12 +21,13 @@ from experiments.benchmarks.timing import (
 )
 from experiments.config import library, presets
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import ml_vae
-from mlvae_jax.model.likelihoods import Gaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP, Conv
+from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
 
@@ -135,7 +136,7 @@ def train_speed(workload: Workload, repeats: int) -> Row:
   if torch_device() is not None:
     twin = torch_twin.Twin(model, state.params).to(torch_device())
     trainer = torch_twin.Trainer(
-        twin, data.images, feed.stream, _SETTINGS.learning_rate)
+        twin, data.x, feed.stream, _SETTINGS.learning_rate)
   # One chunk warms up. One is never run, for each prepares the next one.
   chunks = train(
       state, feed, make_chunk(model, _SETTINGS, feed.num_groups),
@@ -152,8 +153,8 @@ def gather(repeats: int, num_groups: int = 4096, steps: int = 32) -> Row:
   data = noise_images(num_groups, 4, model)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'images.npy')
-    np.save(path, data.images)
-    data = GroupedImages(
+    np.save(path, data.x)
+    data = GroupedData(
         np.load(path, mmap_mode='r'), data.offsets, data.names)
     feed = make_feed(model, data, 32, on_device=False)
 
@@ -167,16 +168,16 @@ def gather(repeats: int, num_groups: int = 4096, steps: int = 32) -> Row:
 
 
 def noise_images(num_groups: int, group_size: int, model: Model
-                 ) -> GroupedImages:
+                 ) -> GroupedData:
   """Groups of noise, as the model takes them."""
   offsets = np.arange(num_groups + 1) * group_size
   images = np.random.default_rng(SEED).integers(
-      0, 256, (offsets[-1], *model.image_shape), np.uint8)
-  return GroupedImages(
+      0, 256, (offsets[-1], *model.observation_shape), np.uint8)
+  return GroupedData(
       images, offsets, tuple(map(str, range(num_groups))), *model.groupings)
 
 
-def make_feed(model: Model, data: GroupedImages, batch_groups: int,
+def make_feed(model: Model, data: GroupedData, batch_groups: int,
               on_device: bool = True) -> Feed:
   """Batches of this many groups."""
   stream = IndexStream(

@@ -9,18 +9,22 @@ from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.model import factors as factors_lib
-from mlvae_jax.model.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
+from mlvae_jax.model.likelihoods.likelihood import Likelihood
+from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP, Conv, Network
+from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.model.networks.network import Network
 from mlvae_jax.training.step import TrainConfig
 
 
-def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
+def make_model(config: Config, observation_shape: tuple[int, ...]) -> Model:
   """Builds the model of a configuration.
 
   Args:
     config: the configuration.
-    image_shape: (height, width, channels) of the data.
+    observation_shape: of the data, such as (height, width, channels).
 
   Returns:
     The model.
@@ -32,10 +36,17 @@ def make_model(config: Config, image_shape: tuple[int, int, int]) -> Model:
   if config.model == 'vae':
     # The same total dimension, so that a VAE is a fair comparison.
     factors = factors_lib.vae(sum(f.dim for f in factors))
+  if config.evidence == 'random' and (
+      config.model == 'svi' or config.subsampling == 'unbiased'):
+    raise ValueError(
+        '--evidence=random needs posteriors made of the images of a batch, '
+        'and is not for --model=svi or --subsampling=unbiased; use '
+        '--evidence=all')
   if config.subsampling == 'unbiased':
     _check_unbiased(config, {f.grouping for f in factors} - {None})
-  return Model(factors, image_shape, _likelihood(config), _network(config),
-               _group_posterior(config), config.dtype)
+  return Model(
+      factors, observation_shape, _likelihood(config), _network(config),
+      _group_posterior(config), config.dtype)
 
 
 def _check_unbiased(config: Config, groupings: set[str]) -> None:

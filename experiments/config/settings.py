@@ -14,12 +14,13 @@ from typing import Any
 
 from experiments.config import flags
 from experiments.config.flags import Path, setting
-from mlvae_jax.data.plan import SUBSAMPLING, VISIT
+from mlvae_jax.data.plan import EVIDENCE, SUBSAMPLING, VISIT
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.posterior import SAMPLE_PER
-from mlvae_jax.model.likelihoods import LIKELIHOODS
+from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
 from mlvae_jax.model.model import DTYPES
-from mlvae_jax.model.networks import ACTIVATIONS, NETWORKS
+from mlvae_jax.model.networks.network import ACTIVATIONS
+from mlvae_jax.model.networks.registry import NETWORKS
 from mlvae_jax.objective.penalties.registry import PENALTIES
 
 # Headings; absl takes them for modules, so they must not contain a dot.
@@ -86,9 +87,10 @@ class Config:
       'mlvae', 'Kind of model; svi has free posteriors in place of an '
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))
   factors: str = setting(
-      'content:10:digit,style:10', 'Latent factors as NAME:DIM[:GROUPING],...; '
-      '--model=vae merges them into one factor with the sum of their '
-      'dimensions.', MODEL)
+      'content:10:digit,style:10', 'Latent factors as '
+      'NAME:DIM[:GROUPING][|GIVEN],...; in style:10|content the encoder of style '
+      'also sees the code of content. --model=vae merges them into one factor '
+      'with the sum of their dimensions.', MODEL)
   likelihood: str = setting(
       'learned_gaussian', 'Likelihood of a pixel given the codes, p(x | z).',
       MODEL, choices=tuple(LIKELIHOODS))
@@ -130,6 +132,10 @@ class Config:
       'paper', 'Estimate for groups that are cut to --max_group_size: the '
       'paper\'s, which is biased, or an unbiased one.', BATCHES,
       choices=SUBSAMPLING)
+  evidence: str = setting(
+      'all', 'Images of a batch that a group\'s posterior is made of in '
+      'training: all, or a random number from one to all, which makes the code '
+      'of a single image as good as that of its group.', BATCHES, choices=EVIDENCE)
   # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '

@@ -29,7 +29,7 @@ from experiments.datasets.sources.images import (
 )
 from experiments.datasets.sources.records import Record, Source
 from experiments.datasets.store import packed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 # Fractions for validation and test, as in the preset of these faces.
 FRACTIONS = PRESETS['celeb'].split_fractions
@@ -176,7 +176,7 @@ def split(index: Index, source: Source) -> dict[str, list[Row]]:
   offsets = np.cumsum([0, *map(len, groups)])
   # With one pixel per image, the function that splits a packed store gives the
   # same splits here.
-  found = splits.split_groups(GroupedImages(
+  found = splits.split_groups(GroupedData(
       np.zeros((len(rows), 1, 1, 1), np.uint8), offsets, names), FRACTIONS)
   for name in ('train', 'validation', 'test'):
     if not len(getattr(found, name)):  # TFDS cannot read an empty split.

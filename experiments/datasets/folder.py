@@ -19,7 +19,7 @@ from experiments.datasets.sources import detect
 from experiments.datasets.sources.manifest import ManifestSource
 from experiments.datasets.store import opening, packed
 from experiments.datasets.store.settings import store_path
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.model.factors import Factor, parse_factors
 
 # Names of the grouping, for sources that do not name it.
@@ -61,9 +61,9 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
   fractions = config.split_fractions or splits.FRACTIONS[config.split_by]
   if config.split_by == 'group':
     found = splits.split_groups(data, fractions)
-  elif data.images.nbytes > _MAX_COPY_BYTES:
+  elif data.x.nbytes > _MAX_COPY_BYTES:
     raise UserError(
-        f'{data.images.nbytes / 1e9:.0f} GB of images are too many to split by '
+        f'{data.x.nbytes / 1e9:.0f} GB of images are too many to split by '
         'image; use --split_by=group')
   else:
     found = splits.split_images(data, fractions)
@@ -84,7 +84,7 @@ def check(config: Config) -> None:
   parse_factors(config.factors)
 
 
-def open_images(config: Config, show_notes: bool = True) -> GroupedImages:
+def open_images(config: Config, show_notes: bool = True) -> GroupedData:
   """All images of a configuration, from the packed store."""
   return opening.open_or_prepare(
       **store_settings(config), on_bad_image=config.on_bad_image,

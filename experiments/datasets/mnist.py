@@ -14,7 +14,7 @@ from experiments.datasets.splits import (
     check_image_size,
     content_of,
 )
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 _NUM_TRAIN = 50_000
 _GROUPING = 'digit'
@@ -56,10 +56,10 @@ def load(config: Config) -> Splits:
   order = np.random.default_rng(SPLIT_SEED).permutation(len(train_labels))
   names = [str(d) for d in range(10)]
   train, validation = (
-      GroupedImages.from_labels(
+      GroupedData.from_labels(
           train_images[rows], train_labels[rows], names, _GROUPING)
       for rows in (order[:_NUM_TRAIN], order[_NUM_TRAIN:]))
-  test = GroupedImages.from_labels(
+  test = GroupedData.from_labels(
       test_images, test_labels, names, _GROUPING)
   return Splits(train, validation, test, shares_groups=True,
                 content=content_of([train, validation, test]))

@@ -15,7 +15,7 @@ from experiments.datasets.splits import (
     content_of,
     split_images,
 )
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 
 def load(config: Config) -> Splits:
@@ -36,7 +36,7 @@ def load(config: Config) -> Splits:
   with path.open('rb') as packed, gzip.open(packed, 'rt') as text:
     table = np.loadtxt(text, delimiter=',', dtype=np.uint8)
   images = table[:, :-1].reshape(-1, 28, 28, 1)
-  data = GroupedImages.from_labels(
+  data = GroupedData.from_labels(
       images, table[:, -1].astype(np.int64), [str(d) for d in range(10)],
       'digit')
   return dataclasses.replace(split_images(data), content=content_of([data]))

@@ -30,7 +30,7 @@ from experiments.datasets.splits import (
     Splits,
     digest_arrays,
 )
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.model.factors import parse_factors
 
 _COLUMNS = {name: column for column, name in enumerate(FACTORS)}
@@ -175,7 +175,7 @@ def _split(scenes: Scenes, combinations: list[dict[str, int]], config: Config
 
 
 def _grouped(scenes: Scenes, grouping: str, image_size: int, keep_all: bool
-             ) -> GroupedImages:
+             ) -> GroupedData:
   """The images of a split, sorted; `keep_all` keeps groups without images."""
   # Groups that the splits share must have the same numbers in each.
   labels = {
@@ -185,7 +185,7 @@ def _grouped(scenes: Scenes, grouping: str, image_size: int, keep_all: bool
   if not keep_all:
     present, ids = np.unique(ids, return_inverse=True)
     names = tuple(names[value] for value in present)
-  return GroupedImages.from_labels(
+  return GroupedData.from_labels(
       draw(scenes, image_size), ids, names, grouping, labels)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.cli import UserError
 from experiments.config.settings import Config
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import rank_within_group
 
 # Splits are part of a data set: they do not depend on the seed of a run, so
@@ -36,9 +36,9 @@ class Splits:
       `pixels`.
   """
 
-  train: GroupedImages
-  validation: GroupedImages
-  test: GroupedImages
+  train: GroupedData
+  validation: GroupedData
+  test: GroupedData
   shares_groups: bool
   content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -57,7 +57,7 @@ def check_image_size(config: Config, size: int) -> None:
 
 
 def split_images(
-    data: GroupedImages, fractions: tuple[float, float] = FRACTIONS['image'],
+    data: GroupedData, fractions: tuple[float, float] = FRACTIONS['image'],
 ) -> Splits:
   """Splits images into three.
 
@@ -84,7 +84,7 @@ def split_images(
 
 
 def split_groups(
-    data: GroupedImages, fractions: tuple[float, float] = FRACTIONS['group'],
+    data: GroupedData, fractions: tuple[float, float] = FRACTIONS['group'],
 ) -> Splits:
   """Splits the groups into three; no group is in two splits.
 
@@ -126,13 +126,13 @@ def digest_arrays(*arrays: np.ndarray) -> str:
   return found.hexdigest()
 
 
-def content_of(parts: Sequence[GroupedImages]) -> dict[str, Any]:
+def content_of(parts: Sequence[GroupedData]) -> dict[str, Any]:
   """The record of splits in memory, see `Splits.content`."""
   return {
       'num_images': sum(map(len, parts)),
       'num_groups': max(part.num_groups for part in parts),
       'names': digest_arrays(*(part.labels for part in parts)),
-      'pixels': digest_arrays(*(part.images for part in parts))}
+      'pixels': digest_arrays(*(part.x for part in parts))}
 
 
 def _position(name: bytes) -> float:
@@ -147,7 +147,7 @@ def _parts(positions: Sequence[float], fractions: tuple[float, float]
   return np.searchsorted(bounds, positions, side='right')
 
 
-def _parts_by_number(data: GroupedImages, fractions: tuple[float, float]
+def _parts_by_number(data: GroupedData, fractions: tuple[float, float]
                      ) -> np.ndarray:
   """Like `_parts`, with the same fractions of every group, `[N]`."""
   labels = data.labels

@@ -17,7 +17,7 @@ from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.encoding import Encoded
 from experiments.evaluation.label_sets import LabelSet
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.model.model import Model, Params
 
 Models = Mapping[str, tuple[Model, Params]]
@@ -52,7 +52,7 @@ class Context:
   _posteriors: dict[str, dict] = dataclasses.field(default_factory=dict)
 
   @property
-  def scored(self) -> GroupedImages:
+  def scored(self) -> GroupedData:
     """The images of the split to score on."""
     return getattr(self.data, self.split)
 
@@ -60,7 +60,7 @@ class Context:
   @functools.cached_property
   def images(self) -> dict[str, np.ndarray]:
     """Images `[N, H, W, C]` uint8 by split."""
-    return {name: getattr(self.data, name).images
+    return {name: getattr(self.data, name).x
             for name in label_sets.SPLITS}
 
   @functools.cached_property

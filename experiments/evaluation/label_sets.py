@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets.splits import Splits
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.ids import offsets_of, rank_within_group
 from mlvae_jax.measures import probes
 
@@ -101,7 +101,7 @@ def first(data: Splits, scored: str = 'test',
       for part, limit in zip(found.parts, limits)))
 
 
-def first_groups(data: GroupedImages) -> GroupedImages:
+def first_groups(data: GroupedData) -> GroupedData:
   """The first groups, as many as are enough for an evaluation.
 
   In a packed store the order of groups is random.
@@ -168,7 +168,7 @@ def _three(part_of: Callable[[str], Part], scored: str
   return part_of('train'), part_of('validation'), part_of(scored)
 
 
-def _all_of(split: str, images: GroupedImages) -> Part:
+def _all_of(split: str, images: GroupedData) -> Part:
   """All images of a split."""
   return Part(split, np.arange(len(images)), images.labels)
 

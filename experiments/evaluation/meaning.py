@@ -17,7 +17,7 @@ from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.label_sets import MIN_ROWS, LabelSet
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model
 
@@ -42,7 +42,7 @@ def find_warnings(config: Config, model: Model, data: Splits,
           *_of_scores(model, data, scored)]
 
 
-def check_trainable(config: Config, model: Model, train: GroupedImages
+def check_trainable(config: Config, model: Model, train: GroupedData
                     ) -> None:
   """Raises a UserError if there is nothing to train on."""
   if not len(train):
@@ -112,7 +112,7 @@ def count(number: int, what: str) -> str:
   return f'{number:,} {what}{"" if number == 1 else "s"}'
 
 
-def _of_training(config: Config, model: Model, train: GroupedImages
+def _of_training(config: Config, model: Model, train: GroupedData
                  ) -> Iterator[str]:
   if config.model != 'vae' and not model.grouped:
     yield (f'no factor is grouped, so --model={config.model} learns what a '
@@ -177,7 +177,7 @@ def _of_probes(data: Splits, chosen: LabelSet, scored: str) -> Iterator[str]:
            'right')
 
 
-def _sizes(images: GroupedImages, grouping: str) -> np.ndarray:
+def _sizes(images: GroupedData, grouping: str) -> np.ndarray:
   """Number of images per group; an image of unknown group is one group."""
   sizes = np.bincount(fill_unknown(images.labels_of(grouping).ids))
   return sizes[sizes > 0]

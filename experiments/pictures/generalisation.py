@@ -32,7 +32,7 @@ from experiments.pictures.subject import (
 )
 from experiments.pictures.swaps import can_swap
 import mlvae_jax
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.inference.encode import Codes
 
 _NUM_SHOWN = 3  # Training images of each part.
@@ -60,7 +60,7 @@ def generalisations(subject: Subject) -> Iterator[tuple[str, Drawing]]:
         return
 
 
-def find_unseen(train: GroupedImages, test: GroupedImages,
+def find_unseen(train: GroupedData, test: GroupedData,
                 pair: tuple[str, str]) -> np.ndarray:
   """Test images of combinations of groups that training never saw.
 
@@ -85,7 +85,7 @@ def find_unseen(train: GroupedImages, test: GroupedImages,
   return np.flatnonzero(unseen & ~together)
 
 
-def choose_unseen(train: GroupedImages, test: GroupedImages,
+def choose_unseen(train: GroupedData, test: GroupedData,
                   pair: tuple[str, str]) -> np.ndarray:
   """Up to `NUM_SETS` rows of `find_unseen`, of as many combinations as fit."""
   rows = find_unseen(train, test, pair)
@@ -98,7 +98,7 @@ def choose_unseen(train: GroupedImages, test: GroupedImages,
       rows[combinations.rows(c)[:NUM_SETS // len(chosen)]] for c in chosen)])
 
 
-def _training_ids(train: GroupedImages, test: GroupedImages, grouping: str
+def _training_ids(train: GroupedData, test: GroupedData, grouping: str
                   ) -> np.ndarray:
   """Groups of the test images, numbered as in training, `[N]`; -1 for none."""
   # By name: each split numbers its own groups.
@@ -144,17 +144,17 @@ def _draw(subject: Subject, pair: tuple[str, str], rows: np.ndarray
   columns = jax.device_get([
       _decode(model, subject.params, codes)
       for codes in (encode(subject, [rows]), composed)])
-  sheet = Sheet(model.image_shape, len(rows), 3 + 3.5 * len(parts))
+  sheet = Sheet(model.observation_shape, len(rows), 3 + 3.5 * len(parts))
   names = [groups_of(test, grouping) for grouping in pair]
   for i, (row, *made) in enumerate(zip(rows, *columns)):
     sheet.text(i + 0.5, -0.1, '\n'.join(
         shorten(groups.name(groups.ids[row])) for groups in names), ha='right')
     for j, (tile, colour) in enumerate(
-        zip((test.images[row], *made), (GREEN, BLUE, RED))):
+        zip((test.x[row], *made), (GREEN, BLUE, RED))):
       sheet.put(i, j, tile, colour)
     for part, grouping in enumerate(parts):
       # The nearest show what the model could have copied from.
-      near = _nearest(test.images[row], train.images[evidence[grouping][i]])
+      near = _nearest(test.x[row], train.x[evidence[grouping][i]])
       for j, tile in enumerate(near[:_NUM_SHOWN]):
         sheet.put(i, 3.5 * (part + 1) + j, tile, GREEN)
   for part, grouping in enumerate(parts):

@@ -83,12 +83,12 @@ def _draw_generation(subject: Subject, codes: Codes) -> Drawing:
   made = jax.device_get(_generate(
       model, subject.params, {factor: mean}, jax.random.key(SEED), 10))
   width = min(10, max(map(len, members)))
-  sheet = Sheet(model.image_shape, len(members), width + 10.5)
+  sheet = Sheet(model.observation_shape, len(members), width + 10.5)
   for i, rows in enumerate(members):
     sheet.text(i + 0.5, -0.1, shorten(groups.name(groups.ids[rows[0]])),
                ha='right')
     for j, row in enumerate(rows[:width]):
-      sheet.put(i, j, images.images[row], GREEN)
+      sheet.put(i, j, images.x[row], GREEN)
     for j in range(10):
       sheet.put(i, width + 0.5 + j, made[i, j], RED)
   title, caption = _describe_generation(subject)
@@ -142,15 +142,16 @@ def _draw_reconstruction(subject: Subject) -> Drawing:
   model, images, groups = subject.model, subject.images, subject.groups
   chosen = groups.choose(NUM_SETS)
   shown = choose_members(subject, chosen)
-  columns = [images.images[np.concatenate(shown)]]
+  columns = [images.x[np.concatenate(shown)]]
   for grouping in (None, subject.grouping)[:2 if model.grouped else 1]:
     codes = encode(subject, shown, grouping=grouping)
     columns.append(jax.device_get(_decode(model, subject.params, codes)))
   # Up to five groups side by side; the fractions are gaps between them.
   across = min(5, len(chosen))
   height, width = max(map(len, shown)) + 0.7, len(columns) + 0.6
-  sheet = Sheet(model.image_shape, height * -(-len(chosen) // across) - 0.7,
-                across * width - 0.6)
+  sheet = Sheet(
+      model.observation_shape, height * -(-len(chosen) // across) - 0.7,
+      across * width - 0.6)
   members = iter(zip(*columns))
   for i, (group, rows) in enumerate(zip(chosen, shown)):
     top, left = i // across * height, i % across * width
@@ -194,7 +195,7 @@ def _draw_samples(subject: Subject) -> Drawing:
   model, size = subject.model, 10
   made = jax.device_get(_generate(
       model, subject.params, {}, jax.random.key(SEED), size * size))[0]
-  sheet = Sheet(model.image_shape, size, size)
+  sheet = Sheet(model.observation_shape, size, size)
   for i, image in enumerate(made):
     sheet.put(i // size, i % size, image, LIGHT)
   sheet.head('Samples from the prior')

@@ -44,8 +44,9 @@ class Sheet:
   Positions are given in rows and columns, which may be fractions.
   """
 
-  def __init__(self, image_shape: Sequence[int], rows: float, columns: float):
-    height, width = _tile(np.zeros(image_shape)).shape[:2]
+  def __init__(self, observation_shape: Sequence[int], rows: float,
+               columns: float):
+    height, width = _tile(np.zeros(observation_shape)).shape[:2]
     self._frame = max(2, max(height, width) // 28)
     self._pitch = np.array([height, width]) + 2 * self._frame + 2
     size = np.ceil(self._pitch * [rows, columns]).astype(int)
@@ -128,7 +129,8 @@ def _tile(image: np.ndarray) -> np.ndarray:
   """An image as RGB pixels of a legible size, `[h, w, 3]` uint8."""
   image = np.asarray(image)
   if image.dtype != np.uint8:
-    image = np.round(255 * image).astype(np.uint8)
+    # What a Gaussian expects of pixels may lie outside.
+    image = np.round(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)
   image = image[..., :1] if image.shape[-1] < 3 else image[..., :3]
   image = np.broadcast_to(image, (*image.shape[:2], 3))
   height, width = image.shape[:2]

@@ -14,7 +14,7 @@ from experiments.pictures.subject import (
     groups_of,
 )
 import mlvae_jax
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.inference.encode import Codes
 
 # Compiled as a whole: op by op, drawing a run would compile for seconds.
@@ -89,7 +89,7 @@ def infer_codes(subject: Subject, rows: np.ndarray,
 
 def group_codes(subject: Subject, members: Sequence[np.ndarray],
                 grouping: str, key: jax.Array | None = None, *,
-                images: GroupedImages | None = None) -> Codes:
+                images: GroupedData | None = None) -> Codes:
   """The codes that sets of images share, of the factors of one grouping.
 
   Args:
@@ -112,7 +112,7 @@ def group_codes(subject: Subject, members: Sequence[np.ndarray],
 
 def encode(subject: Subject, members: Sequence[np.ndarray],
            key: jax.Array | None = None, grouping: str | None = None, *,
-           images: GroupedImages | None = None) -> Codes:
+           images: GroupedData | None = None) -> Codes:
   """Codes of all rows of up to `NUM_SETS` sets, as NumPy arrays.
 
   Args:
@@ -138,6 +138,6 @@ def encode(subject: Subject, members: Sequence[np.ndarray],
   group_ids = {f.name: ids for f in subject.model.grouped
                if f.grouping == grouping}
   codes = jax.device_get(_infer(
-      subject.model, subject.params, images.images[np.resize(rows, size)],
+      subject.model, subject.params, images.x[np.resize(rows, size)],
       group_ids, NUM_SETS + 1, key=key))
   return {name: code[:len(rows)] for name, code in codes.items()}

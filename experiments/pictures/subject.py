@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets.splits import Splits
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model, Params
 
@@ -73,7 +73,7 @@ class Subject(NamedTuple):
   strategy: int = 2
 
   @property
-  def images(self) -> GroupedImages:
+  def images(self) -> GroupedData:
     """The test images."""
     return self.data.test
 
@@ -134,7 +134,7 @@ def variants(subject: Subject, names: Sequence[str | None],
              subject._replace(factor=name, strategy=strategy))
 
 
-def groups_of(images: GroupedImages, grouping: str) -> Groups:
+def groups_of(images: GroupedData, grouping: str) -> Groups:
   """The groups of images in a grouping."""
   # Numbers of their own for unknown groups, behind those of the known ones.
   ids, names = images.labels_of(grouping)

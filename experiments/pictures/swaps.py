@@ -57,13 +57,13 @@ def _draw_swap(subject: Subject) -> Drawing:
   model, params, factor = subject.model, subject.params, subject.factor
   rows = choose_images(subject, NUM_SETS)
   codes = infer_codes(subject, rows, jax.random.key(SEED))
-  originals = subject.images.images[rows]
+  originals = subject.images.x[rows]
   decoded, swapped = jax.device_get((
       _decode(model, params, codes),
       _swap(model, params, codes, codes, factor=factor)))
   # Behind the two lanes of originals and reconstructions, and a gap.
   place = np.arange(len(rows)) + 2.15
-  sheet = Sheet(model.image_shape, place[-1] + 1, place[-1] + 1)
+  sheet = Sheet(model.observation_shape, place[-1] + 1, place[-1] + 1)
   for i, row in enumerate(place):
     for lane, images, colour in (
         (0, originals, GREEN), (1, decoded, BLUE)):
@@ -97,7 +97,7 @@ def _draw_grids(subject: Subject) -> Drawing:
   rows = choose_images(subject, 4)
   half = len(rows) // 2
   codes = infer_codes(subject, rows, jax.random.key(SEED))
-  sheet = Sheet(model.image_shape, size + 2.2, half * (size + 1) - 1)
+  sheet = Sheet(model.observation_shape, size + 2.2, half * (size + 1) - 1)
   for i in range(half):
     start, stop = (
         {name: code[k] for name, code in codes.items()} for k in (i, i + half))
@@ -108,7 +108,7 @@ def _draw_grids(subject: Subject) -> Drawing:
                (size - 1, 0): RED, (size - 1, size - 1): BLUE}
     for r, c in np.ndindex(size, size):
       sheet.put(r + 1.1, left + c, grid[r, c], corners.get((r, c), LIGHT))
-    images = subject.images.images[rows[[i, i + half]]]
+    images = subject.images.x[rows[[i, i + half]]]
     sheet.put(0, left, images[0], GREEN)
     sheet.put(size + 1.2, right, images[1], GREEN)
     sheet.text(0.9, left + 1.2, f'{factor} changes →', va='bottom')
@@ -131,7 +131,7 @@ def _draw_lines(subject: Subject) -> Drawing:
   rows = choose_images(subject, NUM_SETS)
   half = len(rows) // 2
   codes = infer_codes(subject, rows, jax.random.key(SEED))
-  sheet = Sheet(model.image_shape, half, size + 2.4)
+  sheet = Sheet(model.observation_shape, half, size + 2.4)
   for i in range(half):
     start, stop = (
         {name: code[k] for name, code in codes.items()} for k in (i, i + half))
@@ -142,8 +142,8 @@ def _draw_lines(subject: Subject) -> Drawing:
     for c in range(size):
       sheet.put(i, c + 1.2, grid[c, c],
                 BLUE if c in (0, size - 1) else LIGHT)
-    sheet.put(i, 0, subject.images.images[rows[i]], GREEN)
-    sheet.put(i, size + 1.4, subject.images.images[rows[i + half]], GREEN)
+    sheet.put(i, 0, subject.images.x[rows[i]], GREEN)
+    sheet.put(i, size + 1.4, subject.images.x[rows[i + half]], GREEN)
   strategy = f', strategy {subject.strategy}' if model.grouped else ''
   sheet.head(
       f'Interpolation{strategy}: between the codes of two test images',

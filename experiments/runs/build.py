@@ -11,7 +11,7 @@ from experiments.config import library
 from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from mlvae_jax.data.feed import Feed, all_devices
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.model import Model
 
@@ -33,7 +33,7 @@ def make_model(config: Config, data: Splits) -> Model:
   Raises:
     ValueError: when the data lack the grouping of a factor.
   """
-  model = library.make_model(config, data.train.images.shape[1:])
+  model = library.make_model(config, data.train.x.shape[1:])
   known = data.train.groupings
   for factor in model.grouped:
     if factor.grouping not in known:
@@ -44,7 +44,7 @@ def make_model(config: Config, data: Splits) -> Model:
   return model
 
 
-def make_stream(model: Model, images: GroupedImages, config: Config,
+def make_stream(model: Model, images: GroupedData, config: Config,
                 shuffle: bool = True, num_devices: int | None = None
                 ) -> IndexStream:
   """The index stream of a split.
@@ -75,7 +75,7 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
   if model.groupings and shuffle:
     settings |= {
         'min_group_size': config.min_group_size, 'visit': config.visit,
-        'subsampling': config.subsampling,
+        'subsampling': config.subsampling, 'evidence': config.evidence,
         'share_of_whole_group': not model.has_encoder}
   try:
     return IndexStream(images, model.groupings, **settings)
@@ -83,7 +83,7 @@ def make_stream(model: Model, images: GroupedImages, config: Config,
     raise UserError(f'{config.dataset}: {error}') from error
 
 
-def make_feed(model: Model, images: GroupedImages, config: Config,
+def make_feed(model: Model, images: GroupedData, config: Config,
               shuffle: bool = True,
               devices: Sequence[jax.Device] | None = None) -> Feed:
   """The feed of a split to devices; None means all devices."""
@@ -94,5 +94,5 @@ def make_feed(model: Model, images: GroupedImages, config: Config,
   return Feed(
       model, images,
       make_stream(model, images, config, shuffle, len(devices)),
-      on_device=alone and images.images.nbytes <= _MAX_DEVICE_BYTES,
+      on_device=alone and images.x.nbytes <= _MAX_DEVICE_BYTES,
       devices=devices)

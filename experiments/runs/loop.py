@@ -20,7 +20,7 @@ from experiments.runs.build import make_feed
 from experiments.runs.interrupts import Interrupts
 from experiments.runs.record import Record
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import checkpoint, evaluation
 from mlvae_jax.training.loop import DivergedError, make_chunk
@@ -121,7 +121,7 @@ def _run(record: Record, config: Config, first: TrainState,
       start = time.perf_counter()  # Validation does not count as training.
 
 
-def _validator(model: Model, images: GroupedImages, config: Config
+def _validator(model: Model, images: GroupedData, config: Config
                ) -> Callable[[Params], dict[str, Any]] | None:
   """A function from params to the validation record; None without images."""
   if not len(images):

@@ -48,12 +48,12 @@ def load_model(workdir: str, step: int | str = 'latest'
     raise UserError(f'cannot load the model of {workdir}: {error}') from error
 
 
-def check_vae(workdir: str, image_shape: tuple[int, int, int]) -> None:
+def check_vae(workdir: str, observation_shape: tuple[int, int, int]) -> None:
   """Checks the run that --vae_workdir names.
 
   Args:
     workdir: folder that should hold a run of a VAE.
-    image_shape: shape of the images that the VAE is to encode.
+    observation_shape: shape of the images that the VAE is to encode.
 
   Raises:
     UserError: when there is no VAE, or it is for images of another shape.
@@ -64,11 +64,11 @@ def check_vae(workdir: str, image_shape: tuple[int, int, int]) -> None:
     raise UserError(
         f'--vae_workdir={workdir} is a run of --model={config.model}, not of '
         'a VAE; train one with --model=vae')
-  if model.image_shape != tuple(image_shape):
+  if model.observation_shape != tuple(observation_shape):
     raise UserError(
-        f'--vae_workdir={workdir} is a VAE for images of shape '
-        f'{list(model.image_shape)}, but these have {list(image_shape)}; '
-        'train one on the same data')
+        f'--vae_workdir={workdir} is a VAE for observations of shape '
+        f'{list(model.observation_shape)}, but these have '
+        f'{list(observation_shape)}; train one on the same data')
 
 
 def load_data(workdir: str, *, data_changed: str = 'refuse',

@@ -1,4 +1,4 @@
-"""Brings batches of images to the devices, and gathers a step's rows there."""
+"""Brings batches to the devices, and gathers a step's rows there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
 from mlvae_jax.model.factors import Batch
@@ -22,14 +22,14 @@ DEVICES = 'devices'  # Name of the mapped axis over which a batch is spread.
 class Feed:
   """Brings batches of a data set to the devices.
 
-  Where the images fit on a device (`on_device`), each device holds all of them,
-  and a chunk consists of row numbers. Otherwise the host gathers each chunk's
-  pixels, from RAM or from a file mapped into memory. Either way a thread
-  prepares a chunk and copies it to the devices while they work on the previous
-  one.
+  Where the observations fit on a device (`on_device`), each device holds all of
+  them, and a chunk consists of row numbers. Otherwise the host gathers each
+  chunk's observations, from RAM or from a file mapped into memory. Either way a
+  thread prepares a chunk and copies it to the devices while they work on the
+  previous one.
 
   Where there are several processes, each handles the rows of its own devices
-  and reads no other pixels.
+  and reads no others.
 
   Attributes:
     stream: the index stream.
@@ -38,16 +38,16 @@ class Feed:
     devices: devices over which batches are spread, in this order.
   """
 
-  def __init__(self, model: Model, data: GroupedImages,
+  def __init__(self, model: Model, data: GroupedData,
                stream: IndexStream, *, on_device: bool = True,
                devices: Sequence[jax.Device] | None = None):
-    """Copies all images to the devices, if `on_device`.
+    """Copies all observations to the devices, if `on_device`.
 
     Args:
       model: model whose factors determine the groupings.
-      data: the images.
+      data: the observations.
       stream: index stream that determines the batches.
-      on_device: whether every device holds all images.
+      on_device: whether every device holds all observations.
       devices: devices to spread batches over; `all_devices()` if None.
 
     Raises:
@@ -62,13 +62,13 @@ class Feed:
           f'{stream.rows_per_batch} rows per batch cannot be divided over '
           f'{len(self.devices)} devices; pass row_multiple='
           f'{len(self.devices)} to the stream')
-    self._images = data.images
+    self._x = data.x
     self.table_sizes = {}
     if not model.has_encoder:
       self.table_sizes = {
           f.name: _num_posteriors(data, f.grouping) for f in model.factors}
     self._on_device = replicate(
-        data.images, self.devices) if on_device else None
+        np.asarray(data.x), self.devices) if on_device else None
 
   def chunk(self, start: int, stop: int) -> tuple[Any, IndexBatch, Any]:
     """Brings the batches of some steps to the devices.
@@ -78,8 +78,9 @@ class Feed:
       stop: step after the last.
 
     Returns:
-      All images or None; indices `[local devices, steps, rows per device]`;
-      pixels `[local devices, steps, rows per device, H, W, C]` or None.
+      All observations or None; indices `[local devices, steps, rows per
+      device]`; observations `[local devices, steps, rows per device, ...]` or
+      None.
     """
     batches = self.stream.batches(start, stop)
     index = jax.tree.map(self._split, batches._replace(groups={}))
@@ -89,10 +90,10 @@ class Feed:
       index = index._replace(groups={
           name: np.stack([value] * len(_local(self.devices)))
           for name, value in batches.groups.items()})
-    pixels = None if self._on_device is not None else self._images[index.rows]
-    index, pixels = jax.device_put(
-        (index, pixels), _sharding(self.devices, DEVICES))
-    return self._on_device, index, pixels
+    gathered = None if self._on_device is not None else self._x[index.rows]
+    index, gathered = jax.device_put(
+        (index, gathered), _sharding(self.devices, DEVICES))
+    return self._on_device, index, gathered
 
   def chunks(self, bounds: Sequence[tuple[int, int]]
              ) -> Iterator[tuple[Any, IndexBatch, Any]]:
@@ -160,21 +161,21 @@ def chunk_bounds(start: int, stop: int, chunk_steps: int
   return bounds
 
 
-def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
-                pixels: jax.Array | None) -> Batch:
+def local_batch(model: Model, x: jax.Array | None, index: IndexBatch,
+                gathered: jax.Array | None) -> Batch:
   """Gathers this device's rows of one step; call it under `pmap`.
 
   Args:
     model: model whose factors determine the groupings.
-    images: all images, or None.
+    x: all observations, or None.
     index: this device's part of one step of a feed's chunk.
-    pixels: images of its rows, where `images` is None.
+    gathered: observations of its rows, where `x` is None.
 
   Returns:
     The rows, with ids and shares of KLs by factor rather than by grouping.
   """
   num_rows = index.rows.shape[0]
-  x = images[index.rows] if pixels is None else pixels
+  x = x[index.rows] if gathered is None else gathered
   # Rows are numbered through the whole batch, since noise depends on them.
   first = jax.lax.axis_index(DEVICES) * num_rows
 
@@ -183,11 +184,11 @@ def local_batch(model: Model, images: jax.Array | None, index: IndexBatch,
 
   return Batch(
       x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
-      index.evidence, index.weights,
+      by_factor(index.evidence) if index.evidence else None, index.weights,
       by_factor(index.kl_share) if index.kl_share else None)
 
 
-def _num_posteriors(data: GroupedImages, grouping: str | None) -> int:
+def _num_posteriors(data: GroupedData, grouping: str | None) -> int:
   """Number of posteriors that SVI keeps for a factor of that grouping."""
   # Rows of unknown group are groups of their own, as in the index stream.
   if grouping is None:

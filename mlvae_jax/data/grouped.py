@@ -1,4 +1,4 @@
-"""Images sorted by group, in RAM or in a file, and additional groupings."""
+"""Observations sorted by group, in RAM or in a file, and other groupings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlvae_jax.data.ids import offsets_of
+from mlvae_jax.data.reordered import take_rows
+from mlvae_jax.model.checks import as_array
 
 
 class Labels(NamedTuple):
@@ -25,14 +27,16 @@ class Labels(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupedImages:
-  """Images sorted by group; there may be additional groupings.
+class GroupedData:
+  """Observations sorted by group; there may be additional groupings.
 
-  Wrong shapes, types and ids raise a ValueError. Pixels are not read, so that
-  opening a large file takes no time.
+  Wrong shapes, types and ids raise a ValueError. Values are not read, so that
+  opening a large file takes no time; whether they make sense is for a
+  likelihood to say.
 
   Attributes:
-    images: `[N, H, W, C]` uint8; may be a file mapped into memory.
+    x: `[N, ...]` numbers, such as uint8 images `[N, H, W, C]`; may be a file
+      mapped into memory.
     offsets: `[G + 1]` int64; group g has the rows offsets[g]:offsets[g + 1].
     names: names of the G groups.
     grouping: name of the grouping, such as 'digit' or 'identity'.
@@ -42,7 +46,7 @@ class GroupedImages:
       or None where the source is fixed and its rows have no names.
   """
 
-  images: np.ndarray
+  x: np.ndarray
   offsets: np.ndarray
   names: tuple[str, ...]
   grouping: str = 'group'
@@ -50,8 +54,8 @@ class GroupedImages:
   row_names: np.ndarray | None = None
 
   def __post_init__(self):
-    _check_images(self.images)
-    num_rows, names = self.images.shape[0], tuple(self.names)
+    _check_observations(self.x)
+    num_rows, names = self.x.shape[0], tuple(self.names)
     fields = {
         'offsets': _check_offsets(self.offsets, num_rows, len(names)),
         'names': names,
@@ -61,45 +65,64 @@ class GroupedImages:
       object.__setattr__(self, name, value)  # The dataclass is frozen.
 
   @classmethod
-  def from_labels(cls, images: np.ndarray, labels: np.ndarray,
-                  names: Sequence[str], grouping: str = 'group',
+  def from_labels(cls, x: Any, labels: Any,
+                  names: Sequence[str] | None = None,
+                  grouping: str = 'group',
                   others: Mapping[str, Labels] | None = None,
-                  row_names: np.ndarray | None = None) -> GroupedImages:
-    """Sorts images by group; within a group they keep their order.
+                  row_names: np.ndarray | None = None) -> GroupedData:
+    """Sorts observations by group; within a group they keep their order.
 
     Args:
-      images: `[N, H, W, C]` uint8; like labels and names, an array or a list.
-      labels: `[N]` ints in `[0, G)`, group of each image.
-      names: names of the G groups.
-      grouping: name of the grouping.
-      others: additional groupings of the same rows, sorted with the images.
-      row_names: optional `[N]` UTF-8 bytes, sorted with the images.
+      x: `[N, ...]` numbers: an array, a list, a sparse matrix of SciPy, which
+        becomes dense, or a file mapped into memory, which is not copied.
+      labels: group of each row, `[N]` integers, strings or anything else that
+        NumPy sorts. Or a dict of several groupings by name: rows are sorted by
+        the first, and rows whose label of another is -1, '', None or NaN are
+        groups of their own.
+      names: names of the groups, where labels are integers in `[0, G)`; by
+        default the distinct labels as strings, in their order.
+      grouping: name of the grouping; with a dict its first name.
+      others: additional groupings of the same rows, by number.
+      row_names: optional `[N]` UTF-8 bytes, sorted with the observations.
 
     Returns:
-      The images, sorted by group.
+      The observations, sorted by group.
 
     Raises:
       ValueError: on wrong shapes or dtypes, or labels out of range.
     """
-    images = _as_images(images)
-    _check_images(images)
-    labels = _check_labels(labels, len(images), len(names), lowest=0)
-    others = _check_others(others or {}, grouping, len(images))
-    row_names = _check_row_names(row_names, len(images))
+    x = as_array(x)
+    _check_observations(x)
+    others = dict(others or {})
+    if isinstance(labels, Mapping):
+      if names is not None or not labels:
+        raise ValueError(
+            'expected labels by grouping, at least one, without names')
+      (grouping, labels), *more = labels.items()
+      others |= {name: number_labels(ids) for name, ids in more}
+    if names is None:
+      labels, names = number_labels(labels)
+      if np.any(labels < 0):
+        raise ValueError(
+            f'{int(np.sum(labels < 0))} rows have no label of the first '
+            f'grouping, {grouping!r}; leave them out, or put another first')
+    labels = _check_labels(labels, len(x), len(names), lowest=0)
+    others = _check_others(others, grouping, len(x))
+    row_names = _check_row_names(row_names, len(x))
     order = np.argsort(labels, kind='stable')
     count = np.bincount(labels, minlength=len(names))
     return cls(
-        images[order], offsets_of(count), tuple(names),
+        take_rows(x, order), offsets_of(count), tuple(names),
         grouping, {name: Labels(ids[order], group_names)
                    for name, (ids, group_names) in others.items()},
         None if row_names is None else row_names[order])
 
-  def slice_groups(self, start: int, stop: int) -> GroupedImages:
-    """The groups `[start, stop)`, renumbered from 0; images are not copied."""
+  def slice_groups(self, start: int, stop: int) -> GroupedData:
+    """The groups `[start, stop)`, renumbered from 0; rows are not copied."""
     # Additional groupings keep all their groups: ids stay the same.
     first, last = self.offsets[start], self.offsets[stop]
     return dataclasses.replace(
-        self, images=self.images[first:last],
+        self, x=self.x[first:last],
         offsets=self.offsets[start:stop + 1] - first,
         names=self.names[start:stop], others={
             name: Labels(ids[first:last], names)
@@ -107,16 +130,16 @@ class GroupedImages:
         row_names=None if self.row_names is None
         else self.row_names[first:last])
 
-  def take(self, rows: np.ndarray) -> GroupedImages:
+  def take(self, rows: np.ndarray) -> GroupedData:
     """The given rows, sorted by group; groups keep their numbers."""
-    return GroupedImages.from_labels(
-        self.images[rows], self.labels[rows], self.names, self.grouping, {
+    return GroupedData.from_labels(
+        take_rows(self.x, rows), self.labels[rows], self.names, self.grouping, {
             name: Labels(ids[rows], names)
             for name, (ids, names) in self.others.items()},
         None if self.row_names is None else self.row_names[rows])
 
   def __len__(self) -> int:
-    return len(self.images)
+    return len(self.x)
 
   @property
   def num_groups(self) -> int:
@@ -144,24 +167,46 @@ class GroupedImages:
     return self.others[grouping]
 
 
-def _as_images(images: Any) -> np.ndarray:
-  """Images as an array; a list of integers up to 255 becomes uint8."""
-  if isinstance(images, np.ndarray):  # Its dtype is what the caller chose.
-    return images
-  images = np.asarray(images)
-  if images.dtype.kind in 'iu' and images.size and (
-      0 <= images.min() <= images.max() <= 255):
-    return images.astype(np.uint8)
-  return images
+def number_labels(labels: Any) -> Labels:
+  """Numbers distinct labels in their order.
+
+  Args:
+    labels: `[N]` integers, strings or anything else that NumPy sorts.
+
+  Returns:
+    Numbers, -1 for labels that are -1, '', None or NaN, and names.
+
+  Raises:
+    ValueError: on labels that are not of one axis.
+  """
+  labels = np.asarray(labels)
+  if labels.ndim != 1:
+    raise ValueError(f'expected labels of [N], got {list(labels.shape)}')
+  if labels.dtype == object:
+    known = np.array([label is not None and label == label and label != ''
+                      for label in labels], bool)
+  elif labels.dtype.kind in 'US':
+    known = labels != labels.dtype.type()
+  elif labels.dtype.kind == 'f':
+    known = ~np.isnan(labels)
+  else:
+    known = labels != -1 if labels.dtype.kind == 'i' else np.ones(
+        len(labels), bool)
+  ids = np.full(len(labels), -1, np.int32)
+  names, ids[known] = np.unique(labels[known], return_inverse=True)
+  return Labels(ids, tuple(
+      name.decode() if isinstance(name, bytes) else str(name)
+      for name in names.tolist()))
 
 
-def _check_images(images: np.ndarray) -> None:
-  # Anything with a shape and a dtype will do, such as a memory map.
-  dtype = getattr(images, 'dtype', type(images).__name__)
-  shape = list(getattr(images, 'shape', ()))
-  if len(shape) != 4 or dtype != np.uint8:
+def _check_observations(x: np.ndarray) -> None:
+  dtype = getattr(x, 'dtype', None)
+  shape = list(getattr(x, 'shape', ()))
+  if len(shape) < 2 or dtype is None or dtype.kind not in 'biuf':
     raise ValueError(
-        f'expected uint8 images of [N, H, W, C], got {dtype} of {shape}')
+        'expected observations of [N, ...], numbers, got '
+        f'{type(x).__name__ if dtype is None else dtype} of {shape}'
+        + ('; a single number per row is x[:, None]' * (len(shape) == 1)))
 
 
 def _check_offsets(offsets: Any, num_rows: int, num_groups: int) -> np.ndarray:
@@ -173,7 +218,7 @@ def _check_offsets(offsets: Any, num_rows: int, num_groups: int) -> np.ndarray:
   offsets = offsets.astype(np.int64, copy=False)
   if offsets[0] != 0 or offsets[-1] != num_rows or np.any(np.diff(offsets) < 0):
     raise ValueError(
-        f'expected offsets that grow from 0 to the {num_rows} images, got '
+        f'expected offsets that grow from 0 to the {num_rows} rows, got '
         f'offsets from {offsets[0]} to {offsets[-1]}'
         + (', not in order' if np.any(np.diff(offsets) < 0) else ''))
   return offsets

@@ -41,10 +41,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown, offsets_of
 from mlvae_jax.data.plan import Settings
-from mlvae_jax.data.row_draws import Draw, Drawn
+from mlvae_jax.data.row_draws import Draw, Drawn, draw_evidence
+
+# A stream of random numbers apart from those of `row_draws`.
+_EVIDENCE = 3
 
 
 class IndexBatch(NamedTuple):
@@ -58,7 +61,8 @@ class IndexBatch(NamedTuple):
       group in the data set; -1 for unused ids.
     kl_share: `[..., N]` float32 per grouping, the share of its group's KL that
       a row pays; empty without `share_of_whole_group`.
-    evidence: `[..., N]` bool as in `factors.Batch`, or None.
+    evidence: `[..., N]` bool per grouping, as in `factors.Batch`; empty where
+      all rows are evidence.
     weights: `[..., N]` float32 as in `factors.Batch`, or None.
   """
 
@@ -67,7 +71,7 @@ class IndexBatch(NamedTuple):
   mask: np.ndarray
   groups: dict[str, np.ndarray]
   kl_share: dict[str, np.ndarray]
-  evidence: np.ndarray | None = None
+  evidence: dict[str, np.ndarray]
   weights: np.ndarray | None = None
 
 
@@ -82,7 +86,7 @@ class IndexStream:
     images_per_epoch: number of images drawn by the first grouping in an epoch.
   """
 
-  def __init__(self, data: GroupedImages, groupings: Sequence[str],
+  def __init__(self, data: GroupedData, groupings: Sequence[str],
                **settings: Any):
     """Plans batches.
 
@@ -130,7 +134,7 @@ class IndexStream:
     """The batches of steps start to stop, stacked to `[stop - start, N]`."""
     result = self._padding(stop - start)
     for i, step in enumerate(range(start, stop)):
-      self._fill(result, i, [draw(step) for draw in self._draws])
+      self._fill(result, i, step, [draw(step) for draw in self._draws])
     return result
 
   def _padding(self, num_steps: int) -> IndexBatch:
@@ -146,10 +150,12 @@ class IndexStream:
         groups={name: np.full((num_steps, size), -1, np.int32)
                 for name, size in self.num_groups.items()},
         kl_share={name: np.zeros(shape, np.float32) for name in paying},
-        evidence=np.zeros(shape, bool) if settings.unbiased else None,
+        evidence={name: np.zeros(shape, bool) for name in (
+            self.num_groups if settings.draws_evidence else ())},
         weights=np.zeros(shape, np.float32) if settings.unbiased else None)
 
-  def _fill(self, result: IndexBatch, i: int, drawn: Sequence[Drawn]) -> None:
+  def _fill(self, result: IndexBatch, i: int, step: int,
+            drawn: Sequence[Drawn]) -> None:
     """Writes the rows drawn for a step into batch i of `result`."""
     rows = drawn[0].rows
     if len(drawn) > 1:
@@ -157,9 +163,8 @@ class IndexStream:
     here = i, slice(len(rows))
     result.rows[here], result.mask[here] = rows, True
     if self._settings.unbiased:  # Then there is one grouping.
-      result.evidence[here] = drawn[0].evidence
       result.weights[here] = drawn[0].weights
-    for name in self.num_groups:
+    for number, name in enumerate(self.num_groups):
       groups, ids = drawn[0].groups, drawn[0].ids
       if self._labels is not None:
         # Ids are for the groups of the union, so every member is found,
@@ -167,6 +172,11 @@ class IndexStream:
         groups, ids = np.unique(self._labels[name][rows], return_inverse=True)
       result.group_ids[name][here] = ids
       result.groups[name][i, :len(groups)] = groups
+      if self._settings.unbiased:
+        result.evidence[name][here] = drawn[0].evidence
+      elif self._settings.draws_evidence:
+        result.evidence[name][here] = draw_evidence(
+            ids, [self._settings.seed, step, _EVIDENCE, number])
       if self._settings.share_of_whole_group:
         # The shares of all rows of a group, in whichever batches, sum to 1.
         result.kl_share[name][here] = 1.0 / self._sizes[name][groups][ids]

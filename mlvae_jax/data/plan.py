@@ -21,6 +21,7 @@ from mlvae_jax.data.ids import check_offsets, ranks_of
 
 VISIT = ('images', 'groups')
 SUBSAMPLING = ('paper', 'unbiased')
+EVIDENCE = ('all', 'random')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Settings:
     visit: unit that an epoch visits once, 'images' or 'groups'.
     subsampling: 'paper', or 'unbiased', which needs visit='groups', a
       max_group_size of at least 2 and a single grouping.
+    evidence: rows that a group's posterior is made of: 'all' of the batch, or
+      'random' ones, from one to all.
     share_of_whole_group: whether a row pays its share of its whole group's KL,
       for posteriors of whole groups (SVI), not of the piece in its batch.
     seed: seed of the order of groups and rows.
@@ -50,6 +53,7 @@ class Settings:
   min_group_size: int = 1
   visit: str = 'images'
   subsampling: str = 'paper'
+  evidence: str = 'all'
   share_of_whole_group: bool = False
   seed: int = 0
   row_multiple: int = 1
@@ -72,6 +76,15 @@ class Settings:
           'unbiased subsampling needs visit=groups, and a max_group_size of '
           f'at least 2, got visit={self.visit}, '
           f'max_group_size={self.max_group_size}')
+    if self.evidence not in EVIDENCE:
+      raise ValueError(
+          f'expected evidence of {EVIDENCE}, got {self.evidence!r}')
+    if self.evidence == 'random' and (
+        self.unbiased or self.share_of_whole_group):
+      raise ValueError(
+          'random evidence is only for posteriors that are made of the rows '
+          'of a batch, and unbiased subsampling draws evidence of its own; '
+          "use evidence='all'")
     if self.unbiased and self.share_of_whole_group:
       raise ValueError(
           'unbiased subsampling is only for posteriors that are made of the '
@@ -82,6 +95,11 @@ class Settings:
   def unbiased(self) -> bool:
     """Whether `subsampling` is 'unbiased'."""
     return self.subsampling == 'unbiased'
+
+  @property
+  def draws_evidence(self) -> bool:
+    """Whether some rows of a batch may not be evidence."""
+    return self.unbiased or self.evidence == 'random'
 
 
 class Plan(NamedTuple):

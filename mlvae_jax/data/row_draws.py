@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from mlvae_jax.data.ids import rank_within_group
 from mlvae_jax.data.plan import (
     Pieces,
     Plan,
@@ -156,3 +158,30 @@ def _choose(rng: np.random.Generator, plan: Plan, groups: np.ndarray
     is_taken = np.any(chosen == number[:, None], axis=1)
     chosen[:, i] = np.where(is_taken, last, number)
   return (plan.starts[groups][:, None] + chosen).ravel()
+
+
+def draw_evidence(ids: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+  """Draws which members of each group are evidence, at least one of each.
+
+  Any members are valid evidence for a bound on log p of the whole group. Of n
+  members m are drawn, with log m about uniform from 0 to log n: so a single
+  one is evidence about as often as many are, and its posterior is trained to be
+  good by itself.
+
+  Args:
+    ids: `[n]` ints from 0, group of each row.
+    seed: numbers that determine the draw.
+
+  Returns:
+    `[n]` bool.
+  """
+  rng = np.random.Generator(np.random.PCG64(seed))
+  _, size = rank_within_group(ids)
+  # Uniforms by group; those of numbers that no row has are not used.
+  uniform = rng.random(ids.max(initial=-1) + 1)[ids]
+  # floor((n + 1) ** u) is m with probability log(1 + 1 / m) / log(n + 1).
+  count = np.minimum((size + 1.0) ** uniform, size).astype(np.int64)
+  order = rng.permutation(len(ids))
+  rank = np.empty(len(ids), np.int64)
+  rank[order] = rank_within_group(ids[order])[0]
+  return rank < count

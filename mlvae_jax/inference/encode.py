@@ -1,10 +1,13 @@
-"""Inference: the posteriors and codes of images and of their groups.
+"""Inference: the posteriors and codes of observations and of their groups.
 
 Codes are a dict from factor name to `[N, D]`. Two strategies give the codes
-of grouped factors (paper section 4): strategy 1 takes each image as its own
-group; strategy 2, with `group_ids`, accumulates the evidence of the group.
+of grouped factors (paper section 4): strategy 1 takes each observation as its
+own group; strategy 2, with `group_ids`, accumulates the evidence of the group.
 Where there are several groupings, ids are a dict from factor name to `[N]`.
-Images, ids and masks may also be lists, and N may be 0.
+Observations, ids and masks may also be lists, and N may be 0.
+
+A factor that is given others is inferred after them, from their means or, where
+there is a key, from the samples drawn of them.
 """
 
 from __future__ import annotations
@@ -30,14 +33,14 @@ Sizes = int | Mapping[str, int]
 def encode_group(
     model: Model,
     params: Params,
-    images: jax.Array,
+    x: jax.Array,
     group_ids: jax.Array,
     num_groups: int,
     *,
     factor: str | None = None,
     mask: jax.Array | None = None,
 ) -> Normal:
-  """Encodes groups of images: q(C | X_G), the product of the members' Normals.
+  """Encodes groups: q(C | X_G), the product of the members' Normals.
 
   For a model with another group posterior, such as a mixture, it is the Normal
   of the same mean and variance; for an SVI model it is found by optimisation.
@@ -45,7 +48,7 @@ def encode_group(
   Args:
     model: the model; static.
     params: the model's parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: `[N]` integers in `[0, num_groups)`, in any order.
     num_groups: static int, G.
     factor: name of the grouped factor; by default the only one.
@@ -59,37 +62,37 @@ def encode_group(
       unknown or not grouped.
   """
   name = model.grouped_factor(factor).name
-  images = model.to_float(images, mask)
+  x = model.prepare(x, mask)
   ids, mask = check_group_ids(
-      group_ids, images.shape[0], num_groups, mask)
-  return _encode_group(model, params, images, ids, num_groups, name, mask)
+      group_ids, x.shape[0], num_groups, mask)
+  return _encode_group(model, params, x, ids, num_groups, name, mask)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _encode_group(model, params, images, group_ids, num_groups, name, mask):
+def _encode_group(model, params, x, group_ids, num_groups, name, mask):
   if not model.has_encoder:
     return _infer_free(
-        model, params, images, {name: group_ids}, {name: num_groups}, mask
+        model, params, x, {name: group_ids}, {name: num_groups}, mask
     )[name]
-  q = model.encode(params, images)[name]
+  q = model.encode(params, x)[name]
   return model.group_posterior.combine(q, group_ids, num_groups, mask)
 
 
 def posteriors(
     model: Model,
     params: Params,
-    images: jax.Array,
+    x: jax.Array,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
     mask: jax.Array | None = None,
 ) -> dict[str, Normal]:
-  """Infers the posterior of every factor for every image.
+  """Infers the posterior of every factor for every observation.
 
   Args:
     model: the model; static.
     params: the model's parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: group of each row for strategy 2, `[N]` ints, or a dict of them
       by factor; factors that it leaves out follow strategy 1, as all do with
       None.
@@ -105,28 +108,28 @@ def posteriors(
   Raises:
     ValueError: on wrong shapes, dtypes, ranges or ids.
   """
-  images, mask, members, num_groups = _check(
-      model, images, group_ids, num_groups, mask)
+  x, mask, members, num_groups = _check(
+      model, x, group_ids, num_groups, mask)
   return _posteriors(
-      model, params, images, mask, members, tuple(num_groups.items()))
+      model, params, x, mask, members, tuple(num_groups.items()), {})
 
 
 def infer(
     model: Model,
     params: Params,
-    images: jax.Array,
+    x: jax.Array,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> Codes:
-  """Infers codes of images: posterior means, or samples if there is a key.
+  """Infers codes: posterior means, or samples if there is a key.
 
   Args:
     model: the model; static.
     params: the model's parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: ids for strategy 2, as `posteriors` takes them.
     num_groups: static number of groups, as `posteriors` takes it.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
@@ -138,35 +141,39 @@ def infer(
   Raises:
     ValueError: as `posteriors` does.
   """
-  images, mask, members, num_groups = _check(
-      model, images, group_ids, num_groups, mask)
-  found = _posteriors(
-      model, params, images, mask, members, tuple(num_groups.items()))
+  x, mask, members, num_groups = _check(
+      model, x, group_ids, num_groups, mask)
+  sizes = tuple(num_groups.items())
+  found = _posteriors(model, params, x, mask, members, sizes, {})
   if key is None:
     return {name: q.mean for name, q in found.items()}
   # A key per factor, and for each row noise of its own: members of a group get
   # different samples of its code, as in algorithm 1.
   keys = dict(zip(found, jax.random.split(key, len(found))))
-  codes = {name: q.sample(keys[name]) for name, q in found.items()}
-  if not model.group_posterior.is_normal and images.shape[0] != 0:
-    codes |= _sample_members(
-        model, params, images, mask, members, num_groups, keys)
-  is_real = {name: mask & members[name][1] if name in members else mask
-             for name in codes}
-  return {name: jnp.where(is_real[name][:, None], code, 0.0)
-          for name, code in codes.items()}
+  codes = {}
+  for factor in model.factors:
+    name = factor.name
+    if factor.given:
+      found = _posteriors(model, params, x, mask, members, sizes, codes)
+    codes[name] = found[name].sample(keys[name])
+    if name in members and not model.group_posterior.is_normal and x.shape[0]:
+      codes[name] = _sample_members(
+          model, params, x, mask, members, num_groups, keys, name, codes)
+    is_real = mask & members[name][1] if name in members else mask
+    codes[name] = jnp.where(is_real[:, None], codes[name], 0.0)
+  return codes
 
 
-def _check(model: Model, images: jax.Array, group_ids: Ids | None,
+def _check(model: Model, x: jax.Array, group_ids: Ids | None,
            num_groups: Sizes | None, mask: jax.Array | None
            ) -> tuple[jax.Array, jax.Array, Any, dict[str, int]]:
   """Checks the arguments of `posteriors`.
 
   Returns:
-    Images as float; a mask; (ids, mask) by factor; numbers of groups by factor.
+    Prepared rows; a mask; (ids, mask) by factor; numbers of groups by factor.
   """
-  images = model.to_float(images, mask)
-  num_rows = images.shape[0]
+  x = model.prepare(x, mask)
+  num_rows = x.shape[0]
   group_ids, num_groups = _by_factor(model, group_ids, num_groups)
   members = {
       name: check_group_ids(ids, num_rows, num_groups[name], mask)
@@ -179,7 +186,7 @@ def _check(model: Model, images: jax.Array, group_ids: Ids | None,
     for _, is_member in members.values():
       mask &= is_member
     members = {name: (ids, mask) for name, (ids, _) in members.items()}
-  return images, mask, members, num_groups
+  return x, mask, members, num_groups
 
 
 def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
@@ -203,43 +210,48 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def _posteriors(model, params, images, mask, members, num_groups):
+def _posteriors(model, params, x, mask, members, num_groups, codes):
+  """By row; `codes` of given factors take the place of their means."""
+  sizes, found = dict(num_groups), {}
   if not model.has_encoder:
-    found = _infer_free(
-        model, params, images,
-        {name: ids for name, (ids, _) in members.items()}, dict(num_groups),
-        mask)
+    free_q = _infer_free(
+        model, params, x, {name: ids for name, (ids, _) in members.items()},
+        sizes, mask)
   else:
-    found = model.encode(params, images)
-    for name, size in num_groups:
-      found[name] = model.group_posterior.combine(
-          found[name], members[name][0], size, members[name][1])
-  by_row = {name: q.take(members[name][0]) if name in members else q
-            for name, q in found.items()}
-  return {name: q.masked(members.get(name, (None, mask))[1])
-          for name, q in by_row.items()}
+    rows = model.encode_rows(params, x)
+  for factor in model.factors:
+    name = factor.name
+    q = free_q[name] if not model.has_encoder else model.posterior(
+        params, factor, rows, {name: q.mean for name, q in found.items()}
+        | codes)
+    if name in members:
+      ids, is_member = members[name]
+      if model.has_encoder:
+        q = model.group_posterior.combine(q, ids, sizes[name], is_member)
+      q = q.take(ids)
+    found[name] = q.masked(members.get(name, (None, mask))[1])
+  return found
 
 
-def _infer_free(model, params, images, group_ids, num_groups, mask):
-  """As `free.infer`; without ids, every image is a group of its own."""
-  num_rows = images.shape[0]
+def _infer_free(model, params, x, group_ids, num_groups, mask):
+  """As `free.infer`; without ids, every row is a group of its own."""
+  num_rows = x.shape[0]
   alone = [f.name for f in model.grouped if f.name not in group_ids]
   ids = group_ids | {name: jnp.arange(num_rows) for name in alone}
   sizes = num_groups | dict.fromkeys(alone, num_rows)
   if num_rows == 0:  # Nothing to optimise.
     return {f.name: standard_normal((sizes.get(f.name, 0), f.dim))
             for f in model.factors}
-  return free.infer(model, params, images, ids, sizes, mask=mask)
+  return free.infer(model, params, x, ids, sizes, mask=mask)
 
 
-def _sample_members(model, params, images, mask, members, num_groups, keys):
+def _sample_members(model, params, x, mask, members, num_groups, keys, name,
+                    codes):
   """Codes drawn from the groups' own posteriors, such as mixtures."""
-  # Members' posteriors are those of strategy 1: each image on its own.
-  alone = _posteriors(model, params, images, mask, {}, ())
-  return {
-      name: model.group_posterior.sample(
-          keys[name], Members(
-              alone[name], ids, is_member, is_member,
-              jnp.arange(images.shape[0])),
-          num_groups[name]).codes
-      for name, (ids, is_member) in members.items()}
+  # Members' posteriors are those of strategy 1: each row on its own.
+  ids, is_member = members[name]
+  alone = _posteriors(model, params, x, mask, {}, (), codes)[name]
+  return model.group_posterior.sample(
+      keys[name], Members(
+          alone, ids, is_member, is_member, jnp.arange(x.shape[0])),
+      num_groups[name]).codes

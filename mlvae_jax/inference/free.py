@@ -102,17 +102,17 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   return as_normals({name: value for name, (value, _) in found.items()})
 
 
-def infer(model: Model, params: Params, images: jax.Array,
+def infer(model: Model, params: Params, x: jax.Array,
           group_ids: Mapping[str, jax.Array],
           num_groups: Mapping[str, int], *,
           mask: jax.Array | None = None, num_steps: int = NUM_STEPS,
           seed: int = 0) -> dict[str, Normal]:
-  """Infers posteriors of images and of their groups, by optimisation.
+  """Infers posteriors of observations and of their groups, by optimisation.
 
   Args:
     model: the model; static.
     params: the model's parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    x: observations `[N, ...]`, as `Model.prepare` gives them.
     group_ids: group of each row, `[N]` ints per grouped factor.
     num_groups: number of groups per grouped factor.
     mask: optional `[N]` bool; False drops a row.
@@ -123,11 +123,11 @@ def infer(model: Model, params: Params, images: jax.Array,
     Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one; N(0,
     I) for groups without rows and for rows that are dropped.
   """
-  num_rows = images.shape[0]
+  num_rows = x.shape[0]
   mask = jnp.ones(num_rows, bool) if mask is None else mask
   found = fit(
       model, params, jax.random.key(seed),
-      Batch(images, {name: jnp.asarray(ids) for name, ids in
+      Batch(x, {name: jnp.asarray(ids) for name, ids in
                      group_ids.items()}, mask, jnp.arange(num_rows)),
       tuple(sorted(num_groups.items())), num_steps=num_steps)
   present = {

@@ -15,7 +15,7 @@ from mlvae_jax.model.model import Model, Params
 
 
 def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
-  """Decodes codes into expected images.
+  """Decodes codes into expected observations.
 
   Args:
     model: the model; static.
@@ -23,7 +23,8 @@ def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
     codes: `[..., D]` for every factor.
 
   Returns:
-    `[..., H, W, C]`, clipped to [0, 1].
+    `[..., *observation_shape]`, as the likelihood's `mean` gives them; a
+    Gaussian may leave the range of pixels.
 
   Raises:
     ValueError: on missing or unknown factors, or codes of the wrong shape.
@@ -33,39 +34,39 @@ def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
   shape = codes[model.factors[0].name].shape[:-1]
   flat = {name: code.reshape(-1, code.shape[-1])
           for name, code in codes.items()}
-  images = _decode(model, params, flat)
-  return images.reshape(*shape, *images.shape[1:])
+  found = _decode(model, params, flat)
+  return found.reshape(*shape, *found.shape[1:])
 
 
 def reconstruct(
     model: Model,
     params: Params,
-    images: jax.Array,
+    x: jax.Array,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
     mask: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-  """Reconstructs images from their codes (paper fig. 6).
+  """Reconstructs observations from their codes (paper fig. 6).
 
   Args:
     model: the model; static.
     params: the model's parameters.
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
+    x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: ids for strategy 2, as `infer` takes them.
     num_groups: static number of groups, as `infer` takes it.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
     key: optional key for samples of the codes; consumed.
 
   Returns:
-    `[N, H, W, C]` in [0, 1].
+    `[N, ...]`, as `decode` gives them.
 
   Raises:
     ValueError: as `infer` does.
   """
   return decode(
-      model, params, infer(model, params, images, group_ids, num_groups,
+      model, params, infer(model, params, x, group_ids, num_groups,
                            mask=mask, key=key))
 
 
@@ -87,8 +88,10 @@ def swap(
     factor: name of the factor to swap; by default the only grouped factor.
 
   Returns:
-    `[R, C, *image_shape]`, a grid of images. With content as the factor, each
-    row has one style and each column one content.
+    `[R, C, ...]`, a grid of observations. With content as the factor, each row
+    has one style and each column one content. Codes are kept as they are, also
+    where the encoder of style saw a content (`given`): in the model style does
+    not depend on content, so a code stands for the same style with any.
 
   Raises:
     ValueError: as `decode` does, or on an unknown factor.
@@ -116,19 +119,19 @@ def interpolate(
     *,
     factor: str | None = None,
 ) -> jax.Array:
-  """Interpolates linearly between two images' codes (paper fig. 5b).
+  """Interpolates linearly between two observations' codes (paper fig. 5b).
 
   Args:
     model: the model; static.
     params: the model's parameters.
-    start: `[D]` per factor, codes of the image at the top left.
-    stop: `[D]` per factor, codes of the image at the bottom right.
-    num_steps: number of images per side of the grid, at least 2.
+    start: `[D]` per factor, codes of the observation at the top left.
+    stop: `[D]` per factor, codes of the observation at the bottom right.
+    num_steps: number of observations per side of the grid, at least 2.
     factor: name of the factor that changes from left to right, by default the
       only grouped one; all others change from top to bottom.
 
   Returns:
-    `[num_steps, num_steps, H, W, C]`.
+    `[num_steps, num_steps, ...]`.
 
   Raises:
     ValueError: as `swap` does.
@@ -148,7 +151,7 @@ def generate(
     key: jax.Array,
     num_samples: int,
 ) -> jax.Array:
-  """Generates images of given groups in random styles (paper fig. 5a).
+  """Generates observations of given groups in random styles (paper fig. 5a).
 
   Args:
     model: the model; static.
@@ -156,10 +159,10 @@ def generate(
     codes: `[G, D]` for each factor to keep; all others are drawn from the
       prior. With an empty dict all factors are drawn.
     key: random key; consumed.
-    num_samples: number of images per group.
+    num_samples: number of observations per group.
 
   Returns:
-    `[G, num_samples, H, W, C]`, or `[1, num_samples, ...]` without codes.
+    `[G, num_samples, ...]`, or `[1, num_samples, ...]` without codes.
 
   Raises:
     ValueError: on unknown factors, or codes of the wrong shape.
@@ -180,6 +183,4 @@ def generate(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(model, params, codes):
-  # Means of Normal likelihoods may leave the range of images.
-  return jnp.clip(
-      model.likelihood.mean(model.decode(params, codes)), 0.0, 1.0)
+  return model.likelihood.mean(model.decode(params, codes))

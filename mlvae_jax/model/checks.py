@@ -1,8 +1,8 @@
-"""Checks of images and codes."""
+"""Checks of observations and codes."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,38 +13,53 @@ from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.model.factors import Factor
 
 
-def to_float(images: jax.Array, image_shape: tuple[int, int, int],
-             mask: jax.Array | None = None) -> jax.Array:
-  """Checks images, and converts them to float.
+def as_array(x: Any) -> np.ndarray | jax.Array:
+  """An array of observations; lists and sparse matrices become one.
+
+  A list of images, `[N, H, W, C]` of whole numbers up to 255, is uint8 pixels.
+  """
+  if hasattr(x, 'toarray'):  # A sparse matrix of SciPy.
+    x = x.toarray()
+  if not isinstance(x, (list, tuple)):
+    return x if isinstance(x, (np.ndarray, jax.Array)) else np.asarray(x)
+  if any(map(is_traced, jax.tree.leaves(x))):
+    return jnp.asarray(x)
+  x = np.asarray(x)
+  if x.ndim == 4 and x.dtype.kind in 'iu' and x.size and (
+      0 <= x.min() <= x.max() <= 255):
+    return x.astype(np.uint8)
+  return x
+
+
+def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
+               mask: jax.Array | None = None) -> jax.Array:
+  """Checks the shape of observations.
 
   Args:
-    images: `[N, H, W, C]`, uint8 or float in [0, 1].
-    image_shape: (H, W, C).
+    x: `[N, ...]`, an array or a list.
+    observation_shape: `(...)`.
     mask: optional `[N]` bool; False drops a row, whatever it holds.
 
   Returns:
-    `[N, H, W, C]` float32 (or float64) in [0, 1]; rows that are dropped are 0.
+    The observations as an array; rows that are dropped are 0.
 
   Raises:
-    ValueError: on a wrong shape, dtype or (where concrete) range.
+    ValueError: on a wrong shape, or a dtype that is not of numbers.
   """
-  images = jnp.asarray(images)
-  if images.ndim != 4 or images.shape[1:] != image_shape:
+  x = as_array(x)
+  if isinstance(x, np.ndarray) and x.dtype.kind not in 'biuf':
+    raise ValueError(f'expected observations that are numbers, got {x.dtype}')
+  x = jnp.asarray(x)
+  if x.shape[1:] != observation_shape or not x.ndim:
     raise ValueError(
-        f'expected images of [N, {", ".join(map(str, image_shape))}], '
-        f'got {list(images.shape)}')
-  if mask is not None:
-    mask = check_mask(mask, images.shape[0])
-    # Before the range is checked: a row that is dropped may hold NaN.
-    images = jnp.where(mask[:, None, None, None], images, 0)
-  if images.dtype == jnp.uint8:
-    return images.astype(jnp.float32) * np.float32(1.0 / 255.0)
-  if not jnp.issubdtype(images.dtype, jnp.floating):
-    raise ValueError(
-        f'expected uint8 images, or float in [0, 1], got {images.dtype}')
-  if not is_traced(images) and images.size:
-    _check_range(images)
-  return at_least_float32(images)
+        f'expected observations of [N, {", ".join(map(str, observation_shape))}'
+        f'], got {list(x.shape)}')
+  if mask is None:
+    return x
+  # Before values are checked: a row that is dropped may hold NaN.
+  mask = jnp.asarray(check_mask(mask, x.shape[0]))
+  return jnp.where(mask.reshape(-1, *(1 for _ in x.shape[1:])), x,
+                   jnp.zeros((), x.dtype))
 
 
 def check_codes(
@@ -89,17 +104,3 @@ def check_codes(
         + ', '.join(f'{name} {list(code.shape)}'
                     for name, code in codes.items()))
   return codes
-
-
-def _check_range(images: jax.Array) -> None:
-  """Raises a ValueError where float images are not in [0, 1]."""
-  # Inside a `jit` the images may be a constant, whose minimum would be traced.
-  with jax.ensure_compile_time_eval():
-    low, high = float(images.min()), float(images.max())
-  if math.isnan(low):  # Comparisons with NaN are False and would pass below.
-    raise ValueError(
-        'expected float images in [0, 1], got NaN; mask these rows')
-  if low < 0.0 or high > 1.0:
-    raise ValueError(
-        'expected float images in [0, 1], got values from '
-        f'{low:g} to {high:g}; divide by 255, or pass uint8')

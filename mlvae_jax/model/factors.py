@@ -18,11 +18,15 @@ class Factor:
     dim: size D of its code.
     grouping: name of the grouping whose groups share one code each, or None
       where every observation has its own.
+    given: names of earlier factors whose codes the encoder of this one also
+      sees: q(s | x, c) instead of q(s | x). Given x the true posterior of style
+      depends on content, so this bound is tighter.
   """
 
   name: str
   dim: int
   grouping: str | None = None
+  given: tuple[str, ...] = ()
 
   def __post_init__(self):
     if not self.name.isidentifier():
@@ -31,6 +35,11 @@ class Factor:
     if self.dim < 1:
       raise ValueError(
           f'factor {self.name!r} needs dim >= 1, got {self.dim}')
+    if isinstance(self.given, str):
+      raise ValueError(
+          f'factor {self.name!r}: expected given as a tuple of names, got '
+          f'{self.given!r}')
+    object.__setattr__(self, 'given', tuple(self.given))  # It is frozen.
 
 
 class Batch(NamedTuple):
@@ -43,8 +52,8 @@ class Batch(NamedTuple):
     rows: `[N]` int32, position of the row in the whole (global) minibatch. It
       determines the row's noise, so that noise does not depend on how the
       minibatch is laid out over devices.
-    evidence: optional `[N]` bool, whether the posterior of a row's group is
-      made of the row; by default of all rows.
+    evidence: optional, per grouped factor `[N]` bool, whether the posterior of
+      a row's group is made of the row; by default of all rows.
     weights: optional `[N]`, the number of rows that a row represents in the
       likelihood (and in the KL of ungrouped factors); by default 1.
     kl_share: optional, per grouped factor `[N]`, the share of its group's KL
@@ -57,7 +66,7 @@ class Batch(NamedTuple):
   group_ids: dict[str, jax.Array]
   mask: jax.Array
   rows: jax.Array
-  evidence: jax.Array | None = None
+  evidence: dict[str, jax.Array] | None = None
   weights: jax.Array | None = None
   kl_share: dict[str, jax.Array] | None = None
 
@@ -88,10 +97,10 @@ def vae(dim: int) -> tuple[Factor]:
 
 
 def parse_factors(text: str) -> tuple[Factor, ...]:
-  """Parses `name:dim[:grouping]`, comma-separated.
+  """Parses `name:dim[:grouping][|given...]`, comma-separated.
 
   Args:
-    text: factors, for example `content:10:identity,style:10`.
+    text: factors, for example `content:10:identity,style:10|content`.
 
   Returns:
     The factors, in the order given.
@@ -102,19 +111,31 @@ def parse_factors(text: str) -> tuple[Factor, ...]:
   """
   factors = []
   for item in text.split(','):
-    parts = item.strip().split(':')
+    own, *given = item.strip().split('|')
+    parts = own.split(':')
     if len(parts) not in (2, 3) or not (
-        parts[1].isdigit() and all(parts)):
+        parts[1].isdigit() and all((*parts, *given))):
       raise ValueError(
-          f'expected factors as NAME:DIM[:GROUPING],..., got {item.strip()!r}')
-    factors.append(Factor(parts[0], int(parts[1]), *parts[2:]))
+          'expected factors as NAME:DIM[:GROUPING][|GIVEN],..., got '
+          f'{item.strip()!r}')
+    factors.append(Factor(
+        parts[0], int(parts[1]), *parts[2:], given=tuple(given)))
   check_factors(tuple(factors))
   return tuple(factors)
 
 
 def check_factors(factors: tuple[Factor, ...]) -> None:
-  """Raises a ValueError where there are no factors, or two share a name."""
+  """Raises a ValueError where factors do not fit each other.
+
+  Their names are distinct, there is at least one, and each is given only
+  factors that come before it.
+  """
   names = [factor.name for factor in factors]
   if not names or len(set(names)) != len(names):
     raise ValueError(
         f'expected factors of distinct names, at least one, got {names}')
+  for i, factor in enumerate(factors):
+    if not set(factor.given) <= set(names[:i]):
+      raise ValueError(
+          f'factor {factor.name!r} can be given only factors that come before '
+          f'it, {names[:i]}, got {list(factor.given)}')

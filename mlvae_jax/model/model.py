@@ -1,12 +1,14 @@
 """The model: its factors, and the pure functions between images and codes.
 
 A `Model` is static and hashable; parameters are a plain dict with the keys
-'encoder' (phi) and 'decoder' (theta). So every function below works under
-`jit`, `vmap`, `grad` and `pmap`, with the model closed over or static.
+'encoder' (phi) and 'decoder' (theta), and 'shared' where the likelihood has
+parameters that all rows share. So every function below works under `jit`,
+`vmap`, `grad` and `pmap`, with the model closed over or static.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -21,9 +23,14 @@ from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.grouping.product import Product
 from mlvae_jax.model import checks, registry
 from mlvae_jax.model import factors as factors_lib
+from mlvae_jax.model.encoder import Encoded, Encoder
 from mlvae_jax.model.factors import Factor
-from mlvae_jax.model.likelihoods import LIKELIHOODS, LearnedGaussian, Likelihood
-from mlvae_jax.model.networks import MLP, NETWORKS, Network
+from mlvae_jax.model.likelihoods.gaussian import LearnedGaussian
+from mlvae_jax.model.likelihoods.likelihood import Likelihood
+from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
+from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.model.networks.network import Network
+from mlvae_jax.model.networks.registry import NETWORKS
 
 DTYPES = ('float32', 'bfloat16')
 Params = dict[str, Any]
@@ -35,34 +42,43 @@ class Model:
 
   Attributes:
     factors: the latent factors; the joined code z has them in this order.
-    image_shape: (height, width, channels).
+    observation_shape: shape of one observation: (height, width, channels) of
+      an image, (D,) of a vector.
     likelihood: the likelihood p(x | z).
     network: architecture of encoder and decoder.
     group_posterior: rule for combining members' posteriors. With `Free`
       the model has no encoder: posteriors are parameters in training, and
-      found by optimisation for new images.
+      found by optimisation for new observations.
     dtype: type that the networks compute in, one of `DTYPES`. Parameters,
       outputs of the networks, evidence and losses are float32 in any case.
   """
 
   factors: tuple[Factor, ...]
-  image_shape: tuple[int, int, int]
+  observation_shape: tuple[int, ...]
   likelihood: Likelihood = LearnedGaussian()
   network: Network = MLP()
   group_posterior: GroupPosterior = Product()
   dtype: str = 'float32'
 
   def __post_init__(self):
+    for name in ('factors', 'observation_shape'):  # Lists could not be hashed.
+      object.__setattr__(self, name, tuple(getattr(self, name)))
     factors_lib.check_factors(self.factors)
-    if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+    if not self.observation_shape or min(self.observation_shape) < 1:
       raise ValueError(
-          'expected image_shape (height, width, channels), got '
-          f'{self.image_shape}')
+          'expected observation_shape of at least one axis, such as (height, '
+          'width, channels) or (D,), with sizes of at least 1, got '
+          f'{self.observation_shape}')
     if not isinstance(self.group_posterior, GroupPosterior):
       kinds = ', '.join(f'{kind.__name__}()'
                         for kind in GROUP_POSTERIORS.values())
       raise ValueError(f'expected group_posterior of {kinds}, got '
                        f'{self.group_posterior!r}')
+    given = [f.name for f in self.factors if f.given]
+    if given and not self.has_encoder:
+      raise ValueError(
+          f'{", ".join(given)} given other factors need an encoder; free '
+          'posteriors (SVI) are of each row alone: leave given out')
     if self.dtype not in DTYPES:
       raise ValueError(f'expected dtype of {DTYPES}, got {self.dtype!r}')
     _ = self._decoder  # A ValueError where the network does not fit the shape.
@@ -118,63 +134,114 @@ class Model:
   def init(self, key: jax.Array) -> Params:
     """Draws initial parameters {'encoder': phi, 'decoder': theta}.
 
-    Without an encoder there is only theta. `key` is consumed.
+    Without an encoder there is no phi; 'shared' is there where the likelihood
+    has parameters that all rows share. `key` is consumed.
     """
     # Split alike for every model: one without an encoder has the same decoder.
     encoder_key, decoder_key = jax.random.split(key)
-    x = jnp.zeros((1, *self.image_shape))
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
     params = {'decoder': self._decoder.init(decoder_key, z)['params']}
     if self.has_encoder:
-      params['encoder'] = self._encoder.init(encoder_key, x)['params']
+      x = self._encoder_input(jnp.zeros(
+          (1, *self.observation_shape), self.likelihood.dtype))
+      codes = {f.name: jnp.zeros((1, self._given_dim(f)))
+               for f in self.factors if f.given}
+      params['encoder'] = self._encoder.init(encoder_key, x, codes)['params']
+    shared = self.likelihood.shared(self.observation_shape)
+    if shared is not None:
+      params['shared'] = shared
     return params
 
-  def encode(self, params: Params, images: jax.Array) -> dict[str, Normal]:
-    """Encodes each image alone: q(z_f | x_i) for every factor f.
+  def encode(self, params: Params, x: jax.Array) -> dict[str, Normal]:
+    """Encodes each observation alone: q(z_f | x_i) for every factor f.
+
+    A factor that is given others is that of their means, q(s | x_i, E c).
 
     Args:
       params: parameters as `init` gives them.
-      images: `[N, H, W, C]`, uint8 or float in [0, 1].
+      x: `[N, ...]`, with values that the likelihood can have.
 
     Returns:
       Normal of `[N, D_f]` per factor name.
 
     Raises:
-      ValueError: on a wrong shape, dtype or (where concrete) range, or where
+      ValueError: on a wrong shape, dtype or (where concrete) values, or where
         the model has no encoder.
+    """
+    encoded, found = self.encode_rows(params, self.prepare(x)), {}
+    for factor in self.factors:
+      found[factor.name] = self.posterior(
+          params, factor, encoded, {g: found[g].mean for g in factor.given})
+    return found
+
+  def encode_rows(self, params: Params, x: jax.Array) -> Encoded:
+    """What the encoder gives of prepared rows `[N, ...]`.
+
+    Args:
+      params: as `init` gives them.
+      x: as `prepare` gives them.
+
+    Returns:
+      Features and heads, of which `posterior` makes posteriors.
+
+    Raises:
+      ValueError: where the model has no encoder.
     """
     if not self.has_encoder:
       raise ValueError(
           'the model has no encoder; infer its posteriors, as '
           'mlvae_jax.posteriors does')
-    x = self.to_float(images)
-    # One linear layer gives all heads: mean and logvar of the first factor,
-    # then of the next. Checkpoints rely on this order.
-    heads = self._apply(self._encoder, params['encoder'], x)
-    posteriors, start = {}, 0
-    for factor in self.factors:
-      mean, logvar = jnp.split(
-          heads[:, start:start + 2 * factor.dim], 2, axis=-1)
-      posteriors[factor.name] = Normal(mean, logvar)
-      start += 2 * factor.dim
-    return posteriors
+    return Encoded(*self._apply(
+        self._encoder, params['encoder'], self._encoder_input(x),
+        method='encode'))
+
+  def posterior(self, params: Params, factor: Factor, encoded: Encoded,
+                codes: Mapping[str, jax.Array]) -> Normal:
+    """A factor's posterior of each row alone: q(z_f | x_i, given codes).
+
+    Args:
+      params: parameters as `init` gives them.
+      factor: one of the model's.
+      encoded: features and heads, as `encode_rows` gives them.
+      codes: `[N, D]` of each factor that this one is given.
+
+    Returns:
+      Normal of `[N, D_f]`.
+    """
+    if factor.given:
+      heads = self._apply(
+          self._encoder, params['encoder'], encoded.features,
+          jnp.concatenate([codes[name] for name in factor.given], axis=-1),
+          method=lambda encoder, *args: encoder.head(factor.name, *args))
+    else:
+      # One linear layer gives all heads: mean and logvar of the first factor,
+      # then of the next. Checkpoints rely on this order.
+      before = self.factors[:self.factors.index(factor)]
+      start = 2 * sum(f.dim for f in before if not f.given)
+      heads = encoded.heads[:, start:start + 2 * factor.dim]
+    return Normal(*jnp.split(heads, 2, axis=-1))
 
   def decode(self, params: Params, codes: dict[str, jax.Array]) -> jax.Array:
     """Decodes codes into the parameters of the likelihood.
 
     Args:
-      params: parameters as `init` gives them; only the decoder's are used.
+      params: parameters as `init` gives them; the encoder's are not used.
       codes: `[N, D_f]` per factor name.
 
     Returns:
-      Logits `[N, num_outputs, H, W, C]`, see `likelihoods`.
+      Logits `[N, P, ...]`, see `likelihoods.likelihood`.
 
     Raises:
       ValueError: on other factors, or codes of another shape.
     """
     codes = self.check_codes(codes, leading=('N',))
     z = jnp.concatenate([codes[f.name] for f in self.factors], axis=-1)
-    return self._apply(self._decoder, params['decoder'], z)
+    logits = self._apply(self._decoder, params['decoder'], z)
+    if 'shared' not in params:
+      return logits
+    shared = params['shared']
+    return jnp.concatenate([logits, jnp.broadcast_to(
+        shared, (len(logits), len(shared), *self.observation_shape))], axis=1)
 
   def check_codes(self, codes: dict[str, jax.Array], *,
                   leading: tuple[str, ...] | None = None, some: bool = False
@@ -182,16 +249,27 @@ class Model:
     """Applies `checks.check_codes` with the model's factors."""
     return checks.check_codes(self.factors, codes, leading=leading, some=some)
 
-  def to_float(self, images: jax.Array, mask: jax.Array | None = None
-               ) -> jax.Array:
-    """Applies `checks.to_float` with the model's image shape."""
-    return checks.to_float(images, self.image_shape, mask)
+  def prepare(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Checks observations, and gives them the type that they compute in.
+
+    Args:
+      x: `[N, ...]`, with values that the likelihood is of.
+      mask: optional `[N]` bool; False drops a row, whatever it holds.
+
+    Returns:
+      `[N, ...]`, as `likelihood.prepare` gives it; dropped rows are 0.
+
+    Raises:
+      ValueError: on a wrong shape, dtype or (where concrete) values.
+    """
+    return self.likelihood.prepare(
+        checks.check_rows(x, self.observation_shape, mask))
 
   def to_dict(self) -> dict[str, Any]:
     """The model as plain JSON, which `from_dict` reads."""
     return {
         'factors': [dataclasses.asdict(f) for f in self.factors],
-        'image_shape': list(self.image_shape),
+        'observation_shape': list(self.observation_shape),
         'likelihood': registry.to_dict(self.likelihood, LIKELIHOODS),
         'network': registry.to_dict(self.network, NETWORKS),
         'group_posterior': registry.to_dict(
@@ -215,29 +293,51 @@ class Model:
     """
     return Model(
         tuple(Factor(**f) for f in config['factors']),
-        tuple(config['image_shape']),
+        tuple(config['observation_shape'] if 'observation_shape' in config
+              else config['image_shape']),
         registry.from_dict(config['likelihood'], LIKELIHOODS),
         registry.from_dict(config['network'], NETWORKS),
         _group_posterior(config),
         config.get('dtype', 'float32'))
 
-  def _apply(self, network: nn.Module, params: Any, x: jax.Array) -> jax.Array:
-    """Runs a network in `dtype`; its output has the type of x again."""
+  def _apply(self, network: nn.Module, params: Any, *inputs: jax.Array,
+             method: Any = None) -> Any:
+    """Runs a network in `dtype`; its outputs are at least float32 again."""
     if self.dtype == 'float32':  # Nothing is cast, so float64 stays float64.
-      return network.apply({'params': params}, x)
+      return network.apply({'params': params}, *inputs, method=method)
+
+    def lower(value):  # Tokens stay integers.
+      is_float = jnp.issubdtype(value.dtype, jnp.floating)
+      return value.astype(self.dtype) if is_float else value
+
     # Parameters stay float32: an update may be too small for bfloat16.
-    params, low = jax.tree.map(
-        lambda value: value.astype(self.dtype), (params, x))
-    return network.apply({'params': params}, low).astype(x.dtype)
+    found = network.apply(
+        {'params': jax.tree.map(lower, params)}, *map(lower, inputs),
+        method=method)
+    dtype = jnp.promote_types(jnp.float32, inputs[0].dtype)
+    return jax.tree.map(lambda value: value.astype(dtype), found)
+
+  def _encoder_input(self, x: jax.Array) -> jax.Array:
+    """What the encoder sees of prepared rows."""
+    if self.network.takes_tokens:
+      return x
+    return self.likelihood.encoder_input(x)
+
+  def _given_dim(self, factor: Factor) -> int:
+    """Size of the codes that a factor is given, joined."""
+    return sum(self.factor(name).dim for name in factor.given)
 
   @property
   def _encoder(self):
-    return self.network.encoder(2 * sum(f.dim for f in self.factors))
+    return Encoder(
+        self.network.encoder(),
+        2 * sum(f.dim for f in self.factors if not f.given),
+        tuple((f.name, 2 * f.dim) for f in self.factors if f.given))
 
   @property
   def _decoder(self):
     return self.network.decoder(
-        self.likelihood.num_outputs, self.image_shape)
+        self.likelihood.num_outputs, self.observation_shape)
 
 
 def _group_posterior(config: dict[str, Any]) -> GroupPosterior:

@@ -18,7 +18,7 @@ class Drawn(NamedTuple):
   """A batch with one code of every factor for every row.
 
   Attributes:
-    batch: the rows; x is float in [0, 1], and 0 for padding.
+    batch: the rows; x is as `Model.prepare` gives it, 0 for padding.
     weights: `[N]`, the number of rows that a row represents in the likelihood;
       0 for padding.
     encoded: posteriors that the encoder gives, Normal of `[N, D]` per factor,
@@ -80,18 +80,23 @@ def draw_codes(
   posterior.check_sample_per(sample_per)
   _check_free(model, batch, free)
   mask = batch.mask
-  # Padding may hold any pixels, even NaN; zeros keep it out of gradients too.
-  x = model.to_float(jnp.where(mask[:, None, None, None], batch.x, 0))
-  weights = mask.astype(x.dtype) if batch.weights is None else jnp.where(
+  # Padding may hold any values, even NaN; zeros keep it out of gradients too.
+  x = model.prepare(batch.x, mask)
+  dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+  weights = mask.astype(dtype) if batch.weights is None else jnp.where(
       mask, batch.weights, 0.0)
-  encoded = dict(model.encode(params, x) if free is None else free)
-  q, codes, kl, group_share = dict(encoded), {}, {}, weights
+  rows = None if free is not None else model.encode_rows(params, x)
+  encoded, q, codes, kl, group_share = {}, {}, {}, {}, weights
   # A key per factor by its position, so that a factor's noise does not depend
   # on whether others are grouped.
   keys = {factor.name: factor_key for factor, factor_key in zip(
       model.factors, jax.random.split(key, len(model.factors)))}
   for factor in model.factors:
     name = factor.name
+    # A factor that is given others is encoded with the codes drawn of them.
+    encoded[name] = free[name] if rows is None else model.posterior(
+        params, factor, rows, codes)
+    q[name] = encoded[name]
     # Free posteriors of groups are not those of rows: no row is padding.
     if factor.grouping is None or model.has_encoder:
       q[name] = q[name].masked(mask)
@@ -128,7 +133,8 @@ def _check_free(model: Model, batch: Batch, free: Mapping[str, Normal] | None
 
 def _members(batch: Batch, factor: Factor, q: Normal) -> posterior.Members:
   """The rows as members of a factor's groups."""
-  evidence = batch.mask if batch.evidence is None else batch.evidence
+  evidence = (batch.mask if batch.evidence is None
+              else batch.evidence[factor.name])
   return posterior.Members(
       q, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
       None if batch.kl_share is None else batch.kl_share[factor.name])

@@ -44,9 +44,9 @@ def make_evaluate(
     The function.
   """
 
-  def run(params, key, start, images, index, pixels):
+  def run(params, key, start, x, index, gathered):
     def step(number, inputs):
-      batch = local_batch(model, images, *inputs)
+      batch = local_batch(model, x, *inputs)
       # By the number of the step, so that chunks may be of any length.
       step_key, free = jax.random.fold_in(key, number), None
       if not model.has_encoder:
@@ -58,7 +58,7 @@ def make_evaluate(
           axis_name=DEVICES)
       return number + 1, jax.lax.psum(sum_terms(terms), DEVICES)
 
-    _, sums = jax.lax.scan(step, start, (index, pixels))
+    _, sums = jax.lax.scan(step, start, (index, gathered))
     return jax.tree.map(lambda value: jnp.sum(value, axis=0), sums)
 
   # After the psum all devices have the same sums: out_axes=None takes one's.

@@ -47,16 +47,16 @@ def make_chunk(
     The function.
   """
 
-  def run(state, images, index, pixels):
+  def run(state, x, index, gathered):
     def step(state, inputs):
-      batch = local_batch(model, images, *inputs)
+      batch = local_batch(model, x, *inputs)
       table_rows = None
       if state.tables is not None:
         table_rows = _table_rows(model, inputs[0])
       return train_step(
           model, config, num_groups, state, batch, DEVICES, table_rows)
 
-    return jax.lax.scan(step, state, (index, pixels))
+    return jax.lax.scan(step, state, (index, gathered))
 
   # `train_step` sums gradients over the devices, so the new state is the same
   # on all of them, and out_axes=None takes one without stacking copies.

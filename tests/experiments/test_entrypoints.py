@@ -113,7 +113,7 @@ def test_library_is_called_from_a_script_elsewhere(tiny, tmp_path):
   script.write_text(f'''
 import jax, mlvae_jax, numpy as np
 model, params = mlvae_jax.load({str(tiny[0] / "run")!r})
-images = np.random.default_rng(0).random((6, *model.image_shape))
+images = np.random.default_rng(0).random((6, *model.observation_shape))
 images = images.astype(np.float32)
 ids = np.array([1, 0, 1, 2, 0, 1])
 def encode(images, ids):

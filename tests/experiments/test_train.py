@@ -20,8 +20,8 @@ from experiments.runs.reading import check_vae
 from experiments.runs.workdir import open_workdir
 import mlvae_jax
 from mlvae_jax.data.augment import Augment
-from mlvae_jax.data.grouped import GroupedImages
-from mlvae_jax.model.networks import Conv
+from mlvae_jax.data.grouped import GroupedData
+from mlvae_jax.model.networks.conv import Conv
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training import loading
 
@@ -35,7 +35,7 @@ def _data(num_groups=3, per_group=20):
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(num_groups), per_group)
   images = rng.integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
-  return splits.split_images(GroupedImages.from_labels(
+  return splits.split_images(GroupedData.from_labels(
       images, labels, [f'g{i}' for i in range(num_groups)]))
 
 
@@ -269,8 +269,8 @@ def test_flags_of_networks_penalties_and_augmentation():
 @pytest.mark.parametrize('model', ['mlvae', 'vae'])
 def test_every_preset_makes_a_model_and_its_settings(name, model):
   config = train.config_from_flags(_flags(dataset=name, model=model))
-  image_shape = (config.image_size, config.image_size, 3)
-  found = library.make_model(config, image_shape)
+  observation_shape = (config.image_size, config.image_size, 3)
+  found = library.make_model(config, observation_shape)
   settings = library.make_train_config(config, found)
   assert bool(found.grouped) == (model == 'mlvae')
   if model == 'vae':
@@ -433,6 +433,6 @@ def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
   for factor, dim in (('shape', 3), ('colour', 2)):
     labels = data.test.labels_of(factor)
     q = mlvae_jax.encode_group(
-        model, params, data.test.images, labels.ids, len(labels.names),
+        model, params, data.test.x, labels.ids, len(labels.names),
         factor=factor)
     assert q.mean.shape == (10, dim) and np.all(np.isfinite(q.logvar))

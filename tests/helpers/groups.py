@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 
 
 def sorted_groups(sizes, grouping='group'):
   """A data set whose rows are sorted by groups of these sizes."""
   sizes = np.asarray(sizes, int)
-  return GroupedImages(
+  return GroupedData(
       _pixels(sizes.sum()), np.concatenate([[0], np.cumsum(sizes)]),
       ('',) * len(sizes), grouping)
 
@@ -16,7 +16,7 @@ def sorted_groups(sizes, grouping='group'):
 def labelled_rows(labels):
   """A data set whose rows are in no order, with groupings of these ids."""
   num_rows = len(next(iter(labels.values())))
-  return GroupedImages(
+  return GroupedData(
       _pixels(num_rows), [0, num_rows], ('all',), 'all', {
           name: Labels(ids, ('',) * (max(ids) + 1))
           for name, ids in labels.items()})

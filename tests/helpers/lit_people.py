@@ -6,11 +6,11 @@ import numpy as np
 
 from experiments.datasets.splits import split_images
 from experiments.evaluation.encoding import Encoded
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 
 MODEL = Model(parse_factors('who:2:who,light:2:light,style:2'), (4, 4, 1),
                network=MLP((8,)))
@@ -22,7 +22,7 @@ def images_of(who, light, names=None, lights=LIGHTS):
   who, light = np.asarray(who), np.asarray(light)
   pixels = np.zeros((len(who), 4, 4, 1), np.uint8)
   pixels[:, 0, 0, 0], pixels[:, 3, 3, 0] = 40 * who, 100 * (light + 1)
-  return GroupedImages.from_labels(
+  return GroupedData.from_labels(
       pixels, who, names or [f'p{i}' for i in range(who.max() + 1)], 'who',
       {'light': Labels(light, lights)})
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlvae_jax.model.factors import Batch, ml_vae
-from mlvae_jax.model.likelihoods import LearnedGaussian
+from mlvae_jax.model.likelihoods.gaussian import LearnedGaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.draws import draw_codes
 from mlvae_jax.objective.elbo import elbo_of_codes
 from mlvae_jax.objective.penalties.registry import penalty_terms

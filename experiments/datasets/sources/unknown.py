@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 # Empty cells as spreadsheets, databases and Python write them, in lower case.
 _SPELLINGS = frozenset(
     {'nan', 'na', 'n/a', '#n/a', '<na>', 'null', 'none', '-', '?'})
 
 
-def warnings(data: GroupedImages) -> Iterator[str]:
+def warnings(data: GroupedData) -> Iterator[str]:
   """Warnings about names of groups that look like empty cells.
 
   Args:

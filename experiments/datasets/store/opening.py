@@ -14,14 +14,14 @@ from experiments.datasets.sources import detect, unknown
 from experiments.datasets.sources.records import Source, readable
 from experiments.datasets.store import packed, packing
 from experiments.datasets.store.settings import StoreSettings, store_path
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 
 def open_or_prepare(
     data_dir: str | None, *, store_dir: str | None = None,
     on_bad_image: str = 'skip', grouping: str = 'group',
     show_notes: bool = True, **settings: Any,
-) -> GroupedImages:
+) -> GroupedData:
   """The packed store of a source; prepares it if there is none.
 
   Args:

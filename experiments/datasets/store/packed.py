@@ -30,7 +30,7 @@ import numpy as np
 
 from experiments.cli import UserError, write_atomically
 from experiments.datasets.sources.records import digest
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.ids import offsets_of
 
 FORMAT = 2  # Stores of another format are prepared again.
@@ -69,7 +69,7 @@ def existing_manifest(path: str) -> dict[str, Any]:
   return manifest
 
 
-def open_store(path: str, grouping: str = 'group') -> GroupedImages:
+def open_store(path: str, grouping: str = 'group') -> GroupedData:
   """Opens a store; its images stay on disk, mapped into memory.
 
   The small files are checked against the manifest, but of the images only the
@@ -101,7 +101,7 @@ def open_store(path: str, grouping: str = 'group') -> GroupedImages:
         name: Labels(np.load(os.path.join(path, _LABELS.format(name))),
                      _read_names(path, _LABEL_NAMES.format(name)))
         for name in others}
-    return GroupedImages(images, offsets, names, grouping, others, row_names)
+    return GroupedData(images, offsets, names, grouping, others, row_names)
   except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
     raise _damaged(path, error) from error
 

@@ -54,7 +54,7 @@ def recognition_rows(context: Context) -> dict[str, Rows]:
   if context.data.shares_groups or not len(context.scored):
     return {}
   groups = label_sets.first_groups(context.scored)
-  codes = _codes(context, groups.images)
+  codes = _codes(context, groups.x)
   return {'verification': verification_rows(codes, groups.offsets),
           'few_shot': few_shot_rows(codes, groups.offsets)}
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.evaluation.context import Context
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown, offsets_of, rank_within_group
 from mlvae_jax.grouping.normal import Normal, kl_divergence
 from mlvae_jax.model.model import Model, Params
@@ -68,7 +68,7 @@ def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
     found.append({
         'strategy': strategy, 'split': split, 'images': len(rows),
         'set_size': 1 if strategy == 1 else SET_SIZE,
-        **_likelihoods(model, params, images.images, rows, posteriors, kl)})
+        **_likelihoods(model, params, images.x, rows, posteriors, kl)})
   return {'strategies': found}
 
 
@@ -92,7 +92,7 @@ def split_into_sets(ids: np.ndarray, size: int, seed: int) -> np.ndarray:
   return sets
 
 
-def _choose_rows(test: GroupedImages) -> np.ndarray:
+def _choose_rows(test: GroupedData) -> np.ndarray:
   """All rows, or those of some sets of the first grouping."""
   if len(test) <= _MAX_IMAGES:
     return np.arange(len(test))
@@ -139,9 +139,11 @@ def _batches(images: np.ndarray, rows: np.ndarray,
 @functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(model, params, images, codes):
   """Sums over images: log likelihood, and squared error per pixel."""
-  x = model.to_float(images)
+  x = model.prepare(images)
   logits = model.decode(params, codes)
-  # Clipped, since a Gaussian's mean may leave the range of pixels.
-  error = jnp.square(jnp.clip(model.likelihood.mean(logits), 0.0, 1.0) - x)
+  found = model.likelihood.mean(logits)
+  if images.dtype == jnp.uint8:  # Pixels; a Gaussian may leave their range.
+    found = jnp.clip(found, 0.0, 1.0)
+  error = jnp.square(found - x)
   return (jnp.sum(model.likelihood.log_prob(logits, x)),
           jnp.sum(error) / error[0].size)

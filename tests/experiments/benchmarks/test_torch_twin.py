@@ -12,9 +12,11 @@ from mlvae_jax.grouping import posterior
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.model.factors import Batch, Factor, ml_vae
-from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP, Conv
+from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
@@ -54,7 +56,7 @@ def _params(model):
 
 def _images(model):
   return np.random.default_rng(0).integers(
-      0, 256, (len(_IDS), *model.image_shape), np.uint8)
+      0, 256, (len(_IDS), *model.observation_shape), np.uint8)
 
 
 def _tensor(torch_twin, value):
@@ -74,14 +76,14 @@ def test_the_twin_encodes_and_decodes_the_same(torch_twin, name):
   model, params = _MODELS[name], _params(_MODELS[name])
   images = _images(model)
   twin = torch_twin.Twin(model, params)
-  x = torch_twin.to_float(_tensor(torch_twin, images))
+  x = torch_twin.prepare(_tensor(torch_twin, images))
 
   @jax.jit
   def ours(params, images):
     q = model.encode(params, images)
     logits = model.decode(params, {key: q[key].mean for key in q})
     return q, logits, model.likelihood.log_prob(
-        logits, model.to_float(images))
+        logits, model.prepare(images))
 
   expected, logits, log_prob = ours(params, images)
   found = twin.encode(x)
@@ -98,7 +100,7 @@ def test_the_twin_encodes_and_decodes_the_same(torch_twin, name):
 def test_the_twin_computes_in_bfloat16_as_well(torch_twin, name):
   params = _params(_MODELS[name])
   model = dataclasses.replace(_MODELS[name], dtype='bfloat16')
-  x = torch_twin.to_float(_tensor(torch_twin, _images(model)))
+  x = torch_twin.prepare(_tensor(torch_twin, _images(model)))
   twins = [torch_twin.Twin(m, params) for m in (_MODELS[name], model)]
   exact, low = (
       twin.decode({key: mean for key, (mean, _) in twin.encode(x).items()}
@@ -137,7 +139,7 @@ def test_the_twin_has_the_same_elbo_and_gradient(
   expected, gradient = jax.jit(jax.value_and_grad(elbo))(params)
   twin = torch_twin.Twin(model, params)
   found = twin.elbo(
-      torch_twin.to_float(_tensor(torch_twin, images)),
+      torch_twin.prepare(_tensor(torch_twin, images)),
       _tensor(torch_twin, _IDS).long(), _NUM_GROUPS,
       torch_twin.torch.zeros_like)
   _assert_close(found, expected)
@@ -159,7 +161,7 @@ def test_the_twin_trains_the_same(torch_twin, monkeypatch):
   config = TrainConfig(learning_rate=1e-2)
   state = init_state(model, config)
   twin = torch_twin.Twin(model, state.params)
-  trainer = torch_twin.Trainer(twin, data.images, feed.stream, 1e-2)
+  trainer = torch_twin.Trainer(twin, data.x, feed.stream, 1e-2)
   chunk = make_chunk(model, config, feed.num_groups)
   *_, (_, metrics) = train(
       state, feed, chunk, num_steps=4, chunk_steps=2)

@@ -107,7 +107,7 @@ def test_it_holds_what_the_packed_store_holds(tmp_path, make, top_k):
   found = _packed(tmp_path, tmp_path / 'tfds')
   assert found.names == expected.names
   np.testing.assert_array_equal(found.offsets, expected.offsets)
-  np.testing.assert_array_equal(found.images, expected.images)
+  np.testing.assert_array_equal(found.x, expected.x)
 
 
 def test_records_of_a_folder(tmp_path):

@@ -14,7 +14,7 @@ from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets import splits
 from experiments.datasets.sources import images
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from tests.helpers import ROOT
 
 _SHARED = ROOT.parent / 'shared' / 'data'
@@ -41,8 +41,8 @@ def test_mnist5k_has_its_digits():
   assert [len(s) for s in (data.train, data.validation, data.test)] == [
       4000, 500, 500]
   assert np.all(np.diff(data.test.offsets) == 50)
-  assert data.train.images.shape == (4000, 28, 28, 1)
-  assert data.train.images.max() == 255
+  assert data.train.x.shape == (4000, 28, 28, 1)
+  assert data.train.x.max() == 255
 
 
 def test_mnist_is_split_as_in_the_paper():
@@ -92,7 +92,7 @@ def test_folder_splits_the_images_of_each_group(tmp_path):
       sizes[name].append(int(size))
   assert [sum(counts) for counts in sizes.values()] == [20, 40]
   assert all(max(counts) == counts[0] for counts in sizes.values())
-  assert data.train.images.shape == (
+  assert data.train.x.shape == (
       sum(counts[0] for counts in sizes.values()), 8, 8, 1)
 
 
@@ -109,20 +109,20 @@ def test_splits_are_always_the_same(tmp_path):
   root = _write_groups(tmp_path, [20, 20])
   first = datasets.load(_config(data_dir=root, seed=1))
   again = datasets.load(_config(data_dir=root, seed=2))
-  np.testing.assert_array_equal(first.test.images, again.test.images)
+  np.testing.assert_array_equal(first.test.x, again.test.x)
 
 
 def test_split_images_puts_each_image_into_one_split():
   labels = np.repeat([0, 1, 2], [1, 15, 40])
   pixels = np.arange(56, dtype=np.uint8).reshape(56, 1, 1, 1)
-  data = splits.split_images(GroupedImages.from_labels(
+  data = splits.split_images(GroupedData.from_labels(
       pixels, labels, 'abc', 'letter'))
-  parts = [s.images.ravel().tolist()
+  parts = [s.x.ravel().tolist()
            for s in (data.train, data.validation, data.test)]
   assert sorted(sum(parts, [])) == list(range(56))
   for split in (data.train, data.validation, data.test):
     np.testing.assert_array_equal(
-        split.labels, labels[split.images.ravel()])
+        split.labels, labels[split.x.ravel()])
   assert np.diff(data.test.offsets).tolist() == [0, 1, 4]
 
 
@@ -130,7 +130,7 @@ def test_one_colour_image_makes_all_rgb(tmp_path):
   root = _write_groups(tmp_path, [20])
   Image.new('RGB', (9, 5), (200, 10, 20)).save(
       tmp_path / 'group 0' / 'colour.jpg')
-  assert datasets.load(_config(data_dir=root)).train.images.shape[1:] == (
+  assert datasets.load(_config(data_dir=root)).train.x.shape[1:] == (
       8, 8, 3)
 
 

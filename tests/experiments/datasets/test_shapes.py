@@ -227,7 +227,7 @@ def test_labels_say_what_the_images_show():
   data = load(_config(image_size=32)).test
   rows = np.arange(0, len(data), 3)
   rgb = np.array([drawing.COLOURS[v] for v in _values(data, 'colour')[rows]])
-  images = 255.0 - data.images[rows]
+  images = 255.0 - data.x[rows]
   area, centre = _moments(images.sum(-1) / (255.0 - rgb).sum(1)[:, None, None])
   sizes, places = (
       [table[v] for v in _values(data, name)[rows]]
@@ -245,13 +245,13 @@ def test_data_do_not_change_with_the_seed_and_splits_not_with_the_factors():
   first, again, other = (
       load(_config(**changes)) for changes in (
           {'seed': 1}, {'seed': 2}, {'factors': 'c:4:colour,s:4:shape,z:8'}))
-  np.testing.assert_array_equal(first.test.images, again.test.images)
-  np.testing.assert_array_equal(first.train.images, again.train.images)
+  np.testing.assert_array_equal(first.test.x, again.test.x)
+  np.testing.assert_array_equal(first.train.x, again.train.x)
   assert other.grouping == 'colour'
   assert other.train.groupings == (
       'colour', 'shape', 'size', 'position', 'rotation')
   for split in ('train', 'validation', 'test'):
-    pixels = [sorted(image.tobytes() for image in getattr(d, split).images)
+    pixels = [sorted(image.tobytes() for image in getattr(d, split).x)
               for d in (first, other)]
     assert pixels[0] == pixels[1]
 
@@ -309,7 +309,7 @@ def test_preset_makes_a_model_and_so_does_a_vae():
     config = _config(**changes)
     data = load(config)
     assert data.grouping == 'shape'
-    assert make_model(config, data).image_shape == (8, 8, 3)
+    assert make_model(config, data).observation_shape == (8, 8, 3)
 
 
 # Mistakes.

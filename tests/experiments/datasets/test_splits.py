@@ -16,7 +16,7 @@ from experiments.datasets.store import packed
 from experiments.runs.build import make_model
 from experiments.runs.reading import load_data
 from experiments.runs.workdir import open_workdir
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from tests.helpers.made_up import write_folder
 
 
@@ -24,7 +24,7 @@ def _named(names, groups=7):
   """An image per name, whose pixels are its number."""
   number = np.arange(len(names), dtype=np.int64)
   pixels = np.stack([number // 256, number % 256], axis=1).astype(np.uint8)
-  return GroupedImages.from_labels(
+  return GroupedData.from_labels(
       pixels.reshape(-1, 1, 2, 1), number % groups, tuple('abcdefg'[:groups]),
       row_names=np.array([name.encode() for name in names]))
 
@@ -69,7 +69,7 @@ def test_larger_shares_only_add_to_the_test_split():
 def test_a_group_keeps_its_split_when_others_come_and_go():
   def split(names):
     names = [names[i] for i in packed.group_order(names)]
-    found = splits.split_groups(GroupedImages(
+    found = splits.split_groups(GroupedData(
         np.zeros((len(names), 1, 1, 1), np.uint8), np.arange(len(names) + 1),
         tuple(names)))
     return [set(part.names)
@@ -84,7 +84,7 @@ def test_a_group_keeps_its_split_when_others_come_and_go():
 def test_groups_in_another_order_are_refused():
   names = tuple(f'm.{i}' for i in range(50))
   with pytest.raises(ValueError, match='order of a packed store'):
-    splits.split_groups(GroupedImages(
+    splits.split_groups(GroupedData(
         np.zeros((50, 1, 1, 1), np.uint8), np.arange(51), names))
 
 
@@ -136,10 +136,10 @@ def test_the_same_data_are_taken_wherever_they_are(run, tmp_path):
   shutil.rmtree(tmp_path / 'stores')
   moved = dataclasses.replace(run, data_dir=str(tmp_path / 'moved'))
   again = _open(tmp_path / 'run', moved)
-  np.testing.assert_array_equal(first.test.images, again.test.images)
+  np.testing.assert_array_equal(first.test.x, again.test.x)
   found = load_data(
       str(tmp_path / 'run'), data_dir=str(tmp_path / 'moved'))
-  np.testing.assert_array_equal(first.test.images, found.test.images)
+  np.testing.assert_array_equal(first.test.x, found.test.x)
 
 
 def test_notes_are_printed_where_their_flags_are(run, tmp_path, capsys):

@@ -374,7 +374,7 @@ def test_float_images_keep_their_brightness(tmp_path):
         root / f'{name}.tif')
   data = _prepare(root)
   assert {name.decode(): int(image.mean()) for name, image in zip(
-      data.row_names, data.images)} == {
+      data.row_names, data.x)} == {
           'a/1.tif': 51, 'a/2.tif': 153, 'b/1.tif': 255}
   assert '--black and --white' in _bad(root)['b/2.tif']
   assert len(_prepare(root, white=2.0)) == 4
@@ -387,8 +387,8 @@ def test_one_bright_pixel_does_not_change_16_bit_images(tmp_path):
     pixels = np.full((64, 64), 200, np.uint16)
     pixels[0, 0] = top
     Image.fromarray(pixels).save(root / 'a' / f'{top}.png')
-  assert np.ptp(_prepare(root).images.reshape(2, -1).mean(1)) < 0.1
-  found = _prepare(root, white=256.0).images
+  assert np.ptp(_prepare(root).x.reshape(2, -1).mean(1)) < 0.1
+  found = _prepare(root, white=256.0).x
   assert abs(found.mean() - 200 / 256 * 255) < 1
 
 
@@ -508,8 +508,8 @@ def test_a_store_is_of_one_way_to_resize(tmp_path):
   root = tmp_path / 'x'
   (root / 'a').mkdir(parents=True)
   Image.new('L', (8, 4), 255).save(root / 'a' / '1.png')
-  assert _prepare(root).images.min() == 255
-  padded = _prepare(root, resize='pad').images[0]
+  assert _prepare(root).x.min() == 255
+  padded = _prepare(root, resize='pad').x[0]
   assert (padded[2:6] == 255).all() and not padded[:2].any()
   np.testing.assert_array_equal(
-      _prepare(root).images[0], read_image(str(root / 'a' / '1.png'), 8))
+      _prepare(root).x[0], read_image(str(root / 'a' / '1.png'), 8))

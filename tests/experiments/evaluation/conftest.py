@@ -30,7 +30,7 @@ def hand_made(params):
   """Codes that are as they should be, the labels, and the images."""
   # As many people as lights: one shape of probe, to compile little.
   data = split_images(random_images(people=2), (0.2, 0.2))
-  images = {name: getattr(data, name).images for name in label_sets.SPLITS}
+  images = {name: getattr(data, name).x for name in label_sets.SPLITS}
   return types.SimpleNamespace(
       codes={'trained': HandMade(data),
              'untrained': Encoded(MODEL, params, images)},

@@ -13,7 +13,7 @@ from tests.helpers.lit_people import MODEL, random_images
 
 
 def test_rows_are_encoded_as_if_all_were(params):
-  images = random_images().images
+  images = random_images().x
   rows = np.array([3, 5, 40, 199])
   whole, some = encode_rows(MODEL, params, images), encode_rows(
       MODEL, params, images, rows)
@@ -26,7 +26,7 @@ def test_rows_are_encoded_as_if_all_were(params):
 
 
 def test_sets_accumulate_the_evidence_of_their_images(params):
-  images = random_images().images
+  images = random_images().x
   encoded = Encoded(MODEL, params, {'test': images})
   rows = np.array([[0, 7], [7, 9], [3, 0]])
   codes = probing.code_features(encoded, 'light', 'mean')('test', rows)
@@ -38,8 +38,8 @@ def test_sets_accumulate_the_evidence_of_their_images(params):
 
 def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
   model = dataclasses.replace(MODEL, group_posterior=mlvae_jax.Free())
-  images = {'train': random_images().images[:3],
-            'test': random_images().images[3:6]}
+  images = {'train': random_images().x[:3],
+            'test': random_images().x[3:6]}
   encoded = Encoded(model, model.init(jax.random.key(0)), images)
   asked = []
 

@@ -17,7 +17,7 @@ from experiments.evaluation.section import Results
 from experiments.runs import loop
 from experiments.runs.build import make_model
 from experiments.runs.workdir import open_workdir
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(4,),
@@ -32,7 +32,7 @@ def _images(*sizes, first=0, light=None):
       0, 256, (len(labels), 4, 4, 1), np.uint8)
   others = {} if light is None else {
       'light': Labels(np.asarray(light), tuple('abcdefgh'))}
-  return GroupedImages.from_labels(
+  return GroupedData.from_labels(
       images, labels, [f'g{first + i}' for i in range(len(sizes))], 'group',
       others)
 

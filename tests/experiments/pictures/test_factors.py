@@ -14,7 +14,7 @@ from experiments.datasets.splits import Splits
 from experiments.pictures import generalisation, groups, shown, swaps
 from experiments.pictures.subject import Subject, groups_of, variants
 import mlvae_jax
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.model.factors import parse_factors
 from tests.helpers import pictures
 
@@ -26,7 +26,7 @@ _STRATEGY_1 = ('', '_strategy_1')
 
 def _images(who, lamp, others=('lamp',), seed=0):
   rng = np.random.default_rng(seed)
-  return GroupedImages.from_labels(
+  return GroupedData.from_labels(
       rng.integers(0, 256, (len(who), 4, 4, 1), np.uint8),
       np.array(who, int), _WHO, 'who',
       {name: Labels(np.array(lamp, int), _LAMP) for name in others})
@@ -43,7 +43,7 @@ def _subject(factors=_FACTORS, data=None, **fields):
   data = data or _splits()
   model = library.make_model(
       dataclasses.replace(_CONFIG, factors=factors),
-      data.train.images.shape[1:])
+      data.train.x.shape[1:])
   values = {'model': model, 'params': pictures.init(model), 'data': data,
             'factor': model.grouped[0].name if model.grouped else None}
   return Subject(**values | fields)
@@ -101,10 +101,10 @@ def test_each_code_has_the_evidence_of_its_own_grouping(factor, seen):
   before = shown.infer_codes(subject, row)[factor]
   test, changed = subject.images, set()
   for i in range(len(test)):
-    pixels = test.images.copy()
+    pixels = test.x.copy()
     pixels[i] = 255 - pixels[i]
     other = subject._replace(data=_splits(
-        test=dataclasses.replace(test, images=pixels)))
+        test=dataclasses.replace(test, x=pixels)))
     if not np.allclose(
         before, shown.infer_codes(other, row)[factor], atol=1e-6):
       changed.add(i)
@@ -123,7 +123,7 @@ def test_strategy_1_takes_each_image_alone():
   subject = _subject(strategy=1)
   rows = np.array([0, 7, 21])
   expected = mlvae_jax.infer(
-      subject.model, subject.params, subject.images.images[rows])
+      subject.model, subject.params, subject.images.x[rows])
   for name, codes in shown.infer_codes(subject, rows).items():
     np.testing.assert_allclose(codes, expected[name], rtol=1e-5, atol=1e-6)
 
@@ -182,12 +182,12 @@ def test_what_can_be_swapped(factors, expected):
 
 
 def test_unseen_combinations_are_found_by_name():
-  train = GroupedImages.from_labels(
+  train = GroupedData.from_labels(
       np.zeros((5, 4, 4, 1), np.uint8), np.array([0, 0, 1, 2, 1]),
       ('triangle', 'star', 'ring'), 'shape',
       {'colour': Labels(np.array([0, 1, 0, -1, 2]), ('red', 'blue', 'pink'))})
   # Numbers differ from training's; green and ring's colours are unknown there.
-  test = GroupedImages.from_labels(
+  test = GroupedData.from_labels(
       np.zeros((7, 4, 4, 1), np.uint8), np.array([0, 0, 0, 1, 1, 2, 3]),
       ('star', 'triangle', 'ring', 'moon'), 'shape',
       {'colour': Labels(np.array([0, 1, 2, 0, -1, 0, 0]),
@@ -212,11 +212,11 @@ def test_a_combination_is_composed_of_training_images():
     used = evidence[name][0]
     assert (ids[used] == group).all() and len(used) == (ids == group).sum()
     expected = mlvae_jax.encode_group(
-        subject.model, subject.params, train.images[used],
+        subject.model, subject.params, train.x[used],
         np.zeros(len(used), np.int32), 1, factor=name).mean
     np.testing.assert_allclose(codes[name][:1], expected, rtol=1e-4, atol=1e-6)
   alone = mlvae_jax.infer(
-      subject.model, subject.params, subject.images.images[rows])
+      subject.model, subject.params, subject.images.x[rows])
   np.testing.assert_allclose(codes['how'], alone['how'], rtol=1e-4, atol=1e-6)
 
 

@@ -20,7 +20,7 @@ from experiments.runs import loop
 from experiments.runs.build import make_model
 from experiments.runs.workdir import open_workdir
 import mlvae_jax
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from tests.helpers import pictures
 from tests.helpers.recognition_rows import PROBES, recognition
 
@@ -36,7 +36,7 @@ _PICTURES = {'reconstruction'} | _SWAPPED | {
 def _data(sizes, shape=(4, 4, 1), names=None):
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(len(sizes)), sizes)
-  images = GroupedImages.from_labels(
+  images = GroupedData.from_labels(
       rng.integers(0, 256, (len(labels), *shape), np.uint8), labels,
       names or [f'g{i}' for i in range(len(sizes))])
   return Splits(images, images, images, True)
@@ -215,10 +215,10 @@ def test_codes_have_the_evidence_of_ten_others(strategy, count):
   test, seen = subject.images, []
   rows = np.array([35, 42])
   for changed in range(len(test)):
-    dark = test.images.copy()
+    dark = test.x.copy()
     dark[changed] = 255 - dark[changed]
     other = subject._replace(data=dataclasses.replace(
-        subject.data, test=dataclasses.replace(test, images=dark)))
+        subject.data, test=dataclasses.replace(test, x=dark)))
     first, second = (
         shown.infer_codes(s, rows, jax.random.key(1))['who'][0]
         for s in (subject, other))
@@ -232,7 +232,7 @@ def test_members_are_the_furthest_two_and_the_nearest_two():
   members = shown.choose_members(subject, [0, 2])
   rows = subject.groups.rows(0)
   assert sorted(rows) == list(range(30))
-  images = subject.images.images[rows]
+  images = subject.images.x[rows]
   alone = mlvae_jax.infer(subject.model, subject.params, images)['who']
   group = mlvae_jax.encode_group(
       subject.model, subject.params, images, np.zeros(30, np.int32), 1)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 
 _RNG = np.random.default_rng(0)
 SIZES = [3, 9, 1, 14, 8, 5]
-DATA = GroupedImages(
+DATA = GroupedData(
     _RNG.integers(0, 256, (40, 4, 4, 1), np.uint8),
     np.concatenate([[0], np.cumsum(SIZES)]), tuple('abcdef'))
 MODEL = Model(ml_vae(3, 2), (4, 4, 1), network=MLP((4,)))
@@ -25,8 +25,8 @@ BOUNDS = [(1, 3), (3, 6), (6, 7)]
 
 def _mapped(folder):
   """DATA, mapped into memory."""
-  np.save(folder / 'images.npy', DATA.images)
-  return GroupedImages(
+  np.save(folder / 'images.npy', DATA.x)
+  return GroupedData(
       np.load(folder / 'images.npy', mmap_mode='r'), DATA.offsets, DATA.names)
 
 
@@ -68,7 +68,7 @@ def test_chunks_are_those_that_are_asked_for_alone(
     _assert_same(
         jax.device_get(chunk), jax.device_get(feed.chunk(start, stop)))
     index, pixels = _images_of(chunk)
-    _assert_same(pixels, DATA.images[index.rows])
+    _assert_same(pixels, DATA.x[index.rows])
     num_devices = jax.local_device_count()
     expected = feed.stream.batches(start, stop)
     for value, whole in zip(*map(_per_row, (index, expected)), strict=True):
@@ -183,10 +183,10 @@ def test_a_process_reads_the_rows_of_its_own_devices_alone(ours_first):
   devices = [*local, _Elsewhere(), _Elsewhere()]
   if not ours_first:
     devices = devices[::-1]
-  recorded = _Recorded(DATA.images)
+  recorded = _Recorded(DATA.x)
   stream = IndexStream(
       DATA, ('group',), groups_per_batch=4, max_group_size=4, row_multiple=4)
-  feed = Feed(MODEL, dataclasses.replace(DATA, images=recorded), stream,
+  feed = Feed(MODEL, dataclasses.replace(DATA, x=recorded), stream,
               on_device=False, devices=devices)
   _, index, pixels = feed.chunk(0, 5)
   whole = stream.batches(0, 5).rows
@@ -196,4 +196,4 @@ def test_a_process_reads_the_rows_of_its_own_devices_alone(ours_first):
   assert sorted(found.ravel()) == sorted(expected.ravel())
   read, = recorded.read
   np.testing.assert_array_equal(read, index.rows)
-  np.testing.assert_array_equal(pixels, DATA.images[read])
+  np.testing.assert_array_equal(pixels, DATA.x[read])

@@ -9,7 +9,7 @@ import pytest
 from experiments.config import library, presets
 from experiments.datasets.splits import Splits
 from experiments.runs.build import make_feed, make_model
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.training import evaluation
@@ -130,7 +130,7 @@ def test_batches_are_functions_of_seed_and_step():
 @pytest.mark.parametrize('posterior', ['product', 'mixture'])
 def test_training_is_the_same_on_any_number_of_devices(posterior):
   """Several groupings through the feed and the pmapped steps."""
-  data = GroupedImages.from_labels(
+  data = GroupedData.from_labels(
       _RNG.integers(0, 256, (180, 4, 4, 1), np.uint8), _WHO,
       tuple(map(str, range(30))), 'who',
       {'lamp': Labels(_LAMP, tuple(map(str, range(60))))})
@@ -154,7 +154,7 @@ def test_training_is_the_same_on_any_number_of_devices(posterior):
       index = jax.tree.map(
           lambda v: v.swapaxes(0, 1).reshape(-1), jax.device_get(index))
       batch = Batch(
-          data.images[index.rows],
+          data.x[index.rows],
           {f.name: index.group_ids[f.grouping] for f in model.grouped},
           index.mask, np.arange(len(index.rows)))
       state, found = take(state, batch)
@@ -170,7 +170,7 @@ def test_training_is_the_same_on_any_number_of_devices(posterior):
 
 
 def test_unknown_groupings_are_named():
-  data = GroupedImages.from_labels(
+  data = GroupedData.from_labels(
       np.zeros((4, 4, 4, 1), np.uint8), np.array([0, 0, 1, 1]), 'ab', 'who',
       {'lamp': Labels(np.array([0, 1, 0, -1]), ('on', 'off'))})
   config = dataclasses.replace(

@@ -14,9 +14,9 @@ import pytest
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.normal import Normal, kl_divergence
 from mlvae_jax.model.factors import Batch, ml_vae
-from mlvae_jax.model.likelihoods import Gaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from tests.helpers.groups import labelled_rows, sorted_groups
 
@@ -91,7 +91,9 @@ def _estimates(**settings):
   def one(key, index):
     batch = Batch(
         images[index.rows], {'content': index.group_ids['group']}, index.mask,
-        jnp.arange(stream.rows_per_batch), index.evidence, index.weights)
+        jnp.arange(stream.rows_per_batch),
+        {'content': index.evidence['group']} if index.evidence else None,
+        index.weights)
     sums = sum_terms(elbo_terms(_MODEL, params, key, batch, {'content': 1}))
     return sums.elbo(), sums.num_rows
 
@@ -126,7 +128,7 @@ def test_whole_groups_are_whole_either_way():
   stream = _stream([3, 2], groups_per_batch=2, max_group_size=4,
                    visit='groups', subsampling='unbiased')
   batch = stream.batch(0)
-  assert batch.evidence[batch.mask].all()
+  assert batch.evidence['group'][batch.mask].all()
   np.testing.assert_array_equal(batch.weights[batch.mask], 1)
   assert sorted(batch.rows[batch.mask]) == [0, 1, 2, 3, 4]
 
@@ -140,12 +142,12 @@ def test_halves_are_independent_and_weighted():
     for slot, group in enumerate(batch.groups['group']):
       here = batch.mask & (batch.group_ids['group'] == slot)
       size = (10, 7)[group]
-      assert batch.evidence[here].sum() == 3
+      assert batch.evidence['group'][here].sum() == 3
       np.testing.assert_allclose(batch.weights[here].sum(), size)
       assert np.all((batch.rows[here] < 10) == (group == 0))
       assert len(set(batch.rows[here])) == here.sum()
-      overlap += (batch.evidence & (batch.weights > 0))[here].sum()
-    assert not batch.evidence[~batch.mask].any()
+      overlap += (batch.evidence['group'] & (batch.weights > 0))[here].sum()
+    assert not batch.evidence['group'][~batch.mask].any()
   assert 30 < overlap < 120  # Expected 50 (3 * 2 / 10 + 3 * 2 / 7) = 73.
 
 
@@ -180,7 +182,7 @@ def test_groups_may_have_their_rows_anywhere():
     real = ids[batch.rows[here]]
     for group, size in ((0, 5), (1, 6), (-1, 1)):
       assert batch.weights[here][real == group].sum() == size
-      assert batch.evidence[here][real == group].sum() == min(size, 2)
+      assert batch.evidence['group'][here][real == group].sum() == min(size, 2)
     assert len(set(batch.rows[here])) == here.sum()
 
 

@@ -14,14 +14,14 @@ from experiments.runs import loop
 from experiments.runs.build import make_feed, make_model
 from experiments.runs.workdir import open_workdir
 import mlvae_jax
-from mlvae_jax.data.grouped import GroupedImages, Labels
+from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch, ml_vae
-from mlvae_jax.model.likelihoods import Gaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.training import checkpoint
 from mlvae_jax.training.loop import make_chunk
@@ -144,7 +144,7 @@ _CONFIG = dataclasses.replace(
 def _data(others=None, size=20):
   rng = np.random.default_rng(0)
   labels = np.repeat(np.arange(3), size)
-  return splits.split_images(GroupedImages.from_labels(
+  return splits.split_images(GroupedData.from_labels(
       rng.integers(0, 256, (3 * size, 4, 4, 1), np.uint8), labels, 'abc',
       others=others))
 

@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlvae_jax.model.likelihoods import (
-    LIKELIHOODS,
-    Bernoulli,
-    Gaussian,
-    LearnedGaussian,
-)
+from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
 
 ALL = [Bernoulli(), Gaussian(0.3), LearnedGaussian()]
 

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 from mlvae_jax.model.factors import ml_vae
-from mlvae_jax.model.likelihoods import Gaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import (
-    ACTIVATIONS,
-    MLP,
-    Conv,
-    Downsample,
-    Upsample,
-)
+from mlvae_jax.model.networks.conv import Conv, Downsample, Upsample
+from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.model.networks.network import ACTIVATIONS
 
 
 def _shapes(params):

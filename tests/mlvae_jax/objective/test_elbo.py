@@ -11,9 +11,10 @@ import pytest
 from mlvae_jax.grouping.posterior import row_noise
 from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.model.factors import Batch, Factor, ml_vae, vae
-from mlvae_jax.model.likelihoods import Bernoulli, Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms, warm_up
 from mlvae_jax.objective.penalties.registry import Penalty
 from tests.helpers.small_models import (

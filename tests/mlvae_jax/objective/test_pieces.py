@@ -15,9 +15,9 @@ import pytest
 
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import Batch, Factor
-from mlvae_jax.model.likelihoods import Gaussian
+from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from tests.helpers.groups import labelled_rows
 

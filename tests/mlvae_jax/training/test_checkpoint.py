@@ -12,11 +12,11 @@ import pytest
 
 import mlvae_jax
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.training import checkpoint, loading
 from mlvae_jax.training.loop import make_chunk, train
 from mlvae_jax.training.step import TrainConfig, init_state
@@ -103,7 +103,7 @@ def test_a_state_may_change_once_it_is_being_saved(tmp_path):
 
 
 def test_a_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
-  data = GroupedImages(
+  data = GroupedData(
       np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8),
       np.array([0, 4, 5, 14, 24]), tuple('abcd'))
   stream = IndexStream(

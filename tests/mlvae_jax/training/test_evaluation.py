@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mlvae_jax.data.feed import Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.model.factors import Batch, vae
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
 from mlvae_jax.training import evaluation
 from tests.helpers import small_models
@@ -20,7 +20,7 @@ from tests.helpers import small_models
 MODEL = small_models.MODEL
 PARAMS = small_models.init_params(MODEL)
 SIZES = [3, 9, 1, 14, 8, 5]
-DATA = GroupedImages(
+DATA = GroupedData(
     np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8),
     np.concatenate([[0], np.cumsum(SIZES)]), tuple('abcdef'))
 
@@ -48,7 +48,7 @@ def test_evaluation_sees_every_image_once(model, on_device):
   feed = _feed(model, on_device, max_group_size=None, groups_per_batch=2)
   found = evaluation.evaluate_elbo(model, params, feed)
   everything = Batch(
-      DATA.images, {f.name: DATA.labels for f in model.grouped},
+      DATA.x, {f.name: DATA.labels for f in model.grouped},
       np.ones(len(DATA), bool), np.arange(len(DATA)))
   num_groups = {f.name: 6 for f in model.grouped}
   sums = jax.jit(lambda params: sum_terms(elbo_terms(

@@ -21,14 +21,15 @@ import pytest
 import mlvae_jax
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.feed import DEVICES, Feed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch, ml_vae
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP, Conv
+from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import ElboTerms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.loop import DivergedError, make_chunk, train
@@ -51,7 +52,7 @@ def _data():
   images = np.random.default_rng(0).integers(
       0, 256, (sum(SIZES), 8, 8, 1), dtype=np.uint8)
   offsets = np.concatenate([[0], np.cumsum(SIZES)])
-  return GroupedImages(images, offsets, tuple('abcdef'))
+  return GroupedData(images, offsets, tuple('abcdef'))
 
 
 def _stream(**arguments):
@@ -107,7 +108,7 @@ _PADDED = _stream(row_multiple=32)
 def _batch(index):
   """A step's batch, as one device sees it."""
   return Batch(
-      _data().images[index.rows], {'content': index.group_ids['group']},
+      _data().x[index.rows], {'content': index.group_ids['group']},
       index.mask, np.arange(len(index.rows)))
 
 
@@ -431,9 +432,9 @@ def test_only_the_first_chunk_compiles(compilations):
 @pytest.mark.parametrize('row', [7, 30])
 def test_a_nan_stops_training_and_names_the_step(row):
   data = _data()
-  images = np.float32(data.images / 255.0)
+  images = np.float32(data.x / 255.0)
   images[row, 3, 3, 0] = np.nan
-  object.__setattr__(data, 'images', images)  # Which a store itself refuses.
+  object.__setattr__(data, 'x', images)  # Which a store itself refuses.
   feed = _feed(data)
   index = feed.stream.batches(0, feed.stream.steps_per_epoch)
   step = int(np.argmax(np.any((index.rows == row) & index.mask, axis=1)))

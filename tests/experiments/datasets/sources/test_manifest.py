@@ -57,7 +57,7 @@ def _rows(data, *groupings):
   columns = [data.labels_of(name) for name in groupings or data.groupings]
   return {image.tobytes(): tuple(
       names[ids[i]] if ids[i] >= 0 else None for ids, names in columns)
-          for i, image in enumerate(data.images)}
+          for i, image in enumerate(data.x)}
 
 
 def _pixels(i):
@@ -141,7 +141,7 @@ def test_one_grouping_is_as_good_as_a_folder_per_group(tmp_path):
   plain = _prepare(root, tmp_path / 's', grouping='person')
   assert data.groupings == plain.groupings == ('person',)
   assert data.names == plain.names
-  np.testing.assert_array_equal(data.images, plain.images)
+  np.testing.assert_array_equal(data.x, plain.x)
 
 
 def test_any_csv_and_images_of_any_extension_may_be_named(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from experiments.cli import UserError
 from experiments.datasets import splits
 from experiments.datasets.store import packed
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 _NAMES = ['Zoë', 'a b', '<script>', r'\xff', 'e']
 
@@ -45,7 +45,7 @@ def test_a_group_has_its_images_by_rank(tmp_path):
   for g, name in enumerate(data.names):
     mine = np.flatnonzero(labels == _NAMES.index(name))
     np.testing.assert_array_equal(
-        data.images[data.offsets[g]:data.offsets[g + 1]],
+        data.x[data.offsets[g]:data.offsets[g + 1]],
         rows[mine[np.argsort(ranks[mine])]])
     assert data.row_names[data.offsets[g]:data.offsets[g + 1]].tolist() == (
         row_names[mine[np.argsort(ranks[mine])]].tolist())
@@ -86,12 +86,12 @@ def test_groups_without_images_are_left_out(tmp_path):
 def test_one_image_of_one_group_is_a_store(tmp_path):
   _write(tmp_path / 'store', ['only'], channels=1)
   data = packed.open_store(str(tmp_path / 'store'))
-  assert data.images.shape == (1, 4, 4, 1) and data.num_groups == 1
+  assert data.x.shape == (1, 4, 4, 1) and data.num_groups == 1
 
 
 def test_images_are_mapped_and_cannot_be_changed(tmp_path):
   _write(tmp_path / 'store')
-  images = packed.open_store(str(tmp_path / 'store')).images
+  images = packed.open_store(str(tmp_path / 'store')).x
   assert isinstance(images, np.memmap)
   with pytest.raises(ValueError, match='read-only'):
     images[0] = 0
@@ -218,7 +218,7 @@ def test_a_large_store_opens_at_once(tmp_path):
   print(f'opened in {seconds:.3f} s, {num_bytes / 1e6:.1f} MB')
   assert seconds < 5 and num_bytes < 20e6  # Offsets, and names twice.
   assert len(data) == num_images and data.num_groups == num_groups
-  assert data.slice_groups(99_999, 100_000).images.max() == 0
+  assert data.slice_groups(99_999, 100_000).x.max() == 0
 
 
 # Splits by group.
@@ -228,7 +228,7 @@ def _groups(num_groups):
   """One tiny image a group, in the order of a store."""
   names = [f'm.{i}' for i in range(num_groups)]
   names = tuple(names[i] for i in packed.group_order(names))
-  return GroupedImages(np.zeros((num_groups, 1, 1, 1), np.uint8),
+  return GroupedData(np.zeros((num_groups, 1, 1, 1), np.uint8),
                        np.arange(num_groups + 1), names)
 
 
@@ -244,7 +244,7 @@ def test_the_papers_identities_are_split_as_in_the_paper():
   assert sum((part.names for part in parts), ()) == data.names
   assert len(set(data.names)) == 98_880
   for part in parts:
-    assert np.shares_memory(part.images, data.images)
+    assert np.shares_memory(part.x, data.x)
   assert not found.shares_groups
 
 
@@ -253,7 +253,7 @@ def test_slices_of_a_store_are_views_of_its_file(tmp_path):
   data = packed.open_store(str(tmp_path / 'store'))
   found = splits.split_groups(data)
   for part in (found.train, found.validation, found.test):
-    assert np.shares_memory(part.images, data.images)
+    assert np.shares_memory(part.x, data.x)
     assert part.offsets[0] == 0 and part.offsets[-1] == len(part)
 
 

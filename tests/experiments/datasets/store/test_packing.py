@@ -43,7 +43,7 @@ def _prepare(data_dir, store_dir, image_size=8, **settings):
 
 def _groups(data):
   """The images of each group by name."""
-  return {name: data.images[data.offsets[i]:data.offsets[i + 1]]
+  return {name: data.x[data.offsets[i]:data.offsets[i + 1]]
           for i, name in enumerate(data.names)}
 
 
@@ -67,16 +67,16 @@ def test_a_folder_and_a_tsv_give_the_same_pixels(tmp_path):
   tsv = _prepare(write_tsv(tmp_path / 'x.tsv', SIZES), tmp_path / 's')
   assert folder.names == tsv.names and set(tsv.names) == set(SIZES)
   np.testing.assert_array_equal(folder.offsets, tsv.offsets)
-  np.testing.assert_array_equal(folder.images, tsv.images)
+  np.testing.assert_array_equal(folder.x, tsv.x)
 
 
 @pytest.mark.parametrize('mode, channels', [('L', 1), ('RGB', 3)])
 def test_all_grey_images_have_one_channel(tmp_path, mode, channels):
   data = _prepare(write_folder(tmp_path / 'x', {'a': 1}, mode), tmp_path / 's',
                   image_size=7)
-  assert data.images.shape == (1, 7, 7, channels)
+  assert data.x.shape == (1, 7, 7, channels)
   np.testing.assert_array_equal(
-      data.images[0], read_image(str(tmp_path / 'x' / 'a' / '000.jpg'), 7))
+      data.x[0], read_image(str(tmp_path / 'x' / 'a' / '000.jpg'), 7))
 
 
 def test_one_colour_image_makes_all_rgb(tmp_path):
@@ -90,7 +90,7 @@ def test_one_colour_image_makes_all_rgb(tmp_path):
 def test_a_colour_image_that_is_not_kept_does_not_count(tmp_path):
   path = tmp_path / 'x.tsv'
   path.write_bytes(line('m', 5, jpeg(0)) + line('m', 1, jpeg(1, 'L')))
-  assert _prepare(path, tmp_path / 's', top_k=1).images.shape == (1, 8, 8, 1)
+  assert _prepare(path, tmp_path / 's', top_k=1).x.shape == (1, 8, 8, 1)
 
 
 @pytest.mark.parametrize('top_k', [0, 1, 3, 100])
@@ -117,7 +117,7 @@ def test_a_bad_image_takes_no_place_among_the_best(tmp_path):
       line('m', 0, b'bad'), line('m', 2, jpeg(2)), line('m', 1, jpeg(1)),
       line('m', 3, jpeg(3))]))
   data = _prepare(path, tmp_path / 's', top_k=2)
-  np.testing.assert_array_equal(data.images, _pixels([jpeg(1), jpeg(2)]))
+  np.testing.assert_array_equal(data.x, _pixels([jpeg(1), jpeg(2)]))
 
 
 def test_ranks_of_a_folder_mean_nothing(tmp_path):
@@ -135,7 +135,7 @@ def _names(data):
 def test_rows_keep_their_names_in_a_folder(tmp_path):
   root = write_folder(tmp_path / 'x', SIZES)
   data = _prepare(root, tmp_path / 's')
-  for name, image in zip(_names(data), data.images, strict=True):
+  for name, image in zip(_names(data), data.x, strict=True):
     np.testing.assert_array_equal(image, read_image(str(root / name), 8))
   assert [name.split('/')[0] for name in _names(data)] == [
       data.names[label] for label in data.labels]
@@ -393,7 +393,7 @@ def test_a_full_disk_is_one_error_and_the_same_call_goes_on(
       decoded.append(image) or read_image(image, pixels)))
   data = _prepare(path, tmp_path / 's')
   assert len(decoded) == {'add': 10, 'sort': 0}.get(what, 30)
-  np.testing.assert_array_equal(data.images, whole.images)
+  np.testing.assert_array_equal(data.x, whole.x)
   assert data.names == whole.names
 
 
@@ -427,7 +427,7 @@ def test_an_unchanged_source_is_not_read_again(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(packing, 'prepare', None)
   capsys.readouterr()
   again = _prepare(root, tmp_path / 's')
-  np.testing.assert_array_equal(first.images, again.images)
+  np.testing.assert_array_equal(first.x, again.x)
   out = capsys.readouterr().out
   assert 'data: a folder per group, 3 of them' in out
   assert 'packed store: 6 images of 3 groups' in out
@@ -436,14 +436,14 @@ def test_an_unchanged_source_is_not_read_again(tmp_path, monkeypatch, capsys):
 def test_a_changed_source_is_prepared_again(tmp_path):
   root = write_folder(tmp_path / 'x', SIZES)
   first = _prepare(root, tmp_path / 's')
-  images = np.array(first.images)
+  images = np.array(first.x)
   (root / 'Zoë' / 'new.jpg').write_bytes(jpeg(7))
   os.utime(root / 'Zoë', (1, 1))  # Clocks may tick slower than this test runs.
   data = _prepare(root, tmp_path / 's')
   assert (len(first), len(data)) == (6, 7)
   np.testing.assert_array_equal(
       _groups(data)['Zoë'][1], read_image(jpeg(7), 8))
-  np.testing.assert_array_equal(first.images, images)  # Still open.
+  np.testing.assert_array_equal(first.x, images)  # Still open.
   assert sorted(_contents(tmp_path / 's')) == _FILES
 
 
@@ -476,7 +476,7 @@ def test_without_its_source_a_store_is_used(tmp_path, capsys):
   root.rename(tmp_path / 'gone')
   capsys.readouterr()
   again = _prepare(root, tmp_path / 's')
-  np.testing.assert_array_equal(first.images, again.images)
+  np.testing.assert_array_equal(first.x, again.x)
   out = capsys.readouterr().out
   assert f'{root} does not exist; using its packed store' in out
   assert 'packed store: 6 images of 3 groups in ' in out

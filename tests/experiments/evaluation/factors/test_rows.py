@@ -10,7 +10,7 @@ from experiments.evaluation.codes import by_code
 from experiments.evaluation.context import Context
 from experiments.evaluation.disentanglement.rows import disentanglement_rows
 from experiments.evaluation.factors import rows as factors
-from mlvae_jax.data.grouped import GroupedImages
+from mlvae_jax.data.grouped import GroupedData
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def test_rows_of_the_matrix_have_the_plain_form(factor_rows):
 
 
 def test_one_grouping_has_no_matrix():
-  data = split_images(GroupedImages.from_labels(
+  data = split_images(GroupedData.from_labels(
       np.zeros((20, 4, 4, 1), np.uint8), np.arange(20) % 2, ['a', 'b']))
   context = Context({}, data)
   assert context.all_labels is None

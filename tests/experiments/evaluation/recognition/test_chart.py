@@ -8,7 +8,7 @@ from experiments.evaluation.recognition.chart import draw_recognition
 from experiments.pictures import sheets
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from tests.helpers import pictures
 from tests.helpers.recognition_rows import PROBES, recognition
 

@@ -12,7 +12,7 @@ import mlvae_jax
 from mlvae_jax.grouping.normal import kl_divergence
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.model.model import Model
-from mlvae_jax.model.networks import MLP
+from mlvae_jax.model.networks.mlp import MLP
 from tests.helpers.lit_people import MODEL, images_of, random_images
 
 
@@ -37,17 +37,17 @@ def test_strategies_by_hand(params):
   one, two = _rows(MODEL, params, test)
   assert (one['strategy'], two['strategy']) == (1, 2)
   assert one['images'] == two['images'] == 60
-  encoded = encode_rows(MODEL, params, test.images)
+  encoded = encode_rows(MODEL, params, test.x)
   for name, q in encoded.items():
     assert one['kl'][name] == pytest.approx(
         float(kl_divergence(q).mean()), rel=1e-4)
   logits = MODEL.decode(params, {n: q.mean for n, q in encoded.items()})
-  log_lik = MODEL.likelihood.log_prob(logits, MODEL.to_float(test.images))
+  log_lik = MODEL.likelihood.log_prob(logits, MODEL.prepare(test.x))
   assert one['log_lik_of_means'] == pytest.approx(
       float(log_lik.mean()), rel=1e-4)
   ids = strategies.split_into_sets(test.labels_of('light').ids, 11, 0)
   group = mlvae_jax.encode_group(
-      MODEL, params, test.images, ids, ids.max() + 1, factor='light')
+      MODEL, params, test.x, ids, ids.max() + 1, factor='light')
   assert two['kl']['light'] == pytest.approx(
       float(kl_divergence(group).sum()) / 60, rel=1e-4)
   assert two['kl']['style'] == one['kl']['style']

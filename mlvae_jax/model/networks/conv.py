@@ -1,9 +1,4 @@
-"""Encoder and decoder networks (flax.linen modules).
-
-A network is described by a small frozen dataclass, `MLP` or `Conv`, which can
-be written to JSON and builds the two linen modules. The names of layers are
-keys of the parameters: a checkpoint fits only as long as they stay.
-"""
+"""Convolutional networks, for images."""
 
 from __future__ import annotations
 
@@ -16,77 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from mlvae_jax.model.convolution import downsample, upsample
-
-ACTIVATIONS = {
-    'tanh': nn.tanh,
-    'relu': nn.relu,
-    'gelu': nn.gelu,
-    'silu': nn.silu,
-    'softplus': nn.softplus,
-}
+from mlvae_jax.model.networks.network import (
+    ACTIVATIONS,
+    Network,
+    check_layers,
+    flatten,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class MLP:
-  """Fully connected networks; with the defaults the paper's for MNIST.
-
-  Attributes:
-    hidden_sizes: number of units of each hidden layer of the encoder; the
-      decoder has them in reverse order.
-    activation: name of the activation function, in `ACTIVATIONS`.
-  """
-
-  hidden_sizes: tuple[int, ...] = (500,)
-  activation: str = 'tanh'
-
-  def __post_init__(self):
-    _check(self.activation, 'hidden sizes', self.hidden_sizes)
-
-  def encoder(self, num_outputs: int) -> nn.Module:
-    """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
-    return MLPEncoder(
-        self.hidden_sizes, ACTIVATIONS[self.activation], num_outputs)
-
-  def decoder(self, num_outputs: int, image_shape: tuple[int, ...]
-              ) -> nn.Module:
-    """Module from codes `[N, D]` to `[N, num_outputs, H, W, C]`."""
-    return MLPDecoder(
-        self.hidden_sizes[::-1], ACTIVATIONS[self.activation],
-        (num_outputs, *image_shape))
-
-
-class MLPEncoder(nn.Module):
-  """Hidden layers, then one linear layer for all the heads."""
-
-  hidden_sizes: tuple[int, ...]
-  activation: Callable[[jax.Array], jax.Array]
-  num_outputs: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = _flatten(x)
-    for i, size in enumerate(self.hidden_sizes):
-      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return nn.Dense(self.num_outputs, name='heads')(x)
-
-
-class MLPDecoder(nn.Module):
-  """Hidden layers, then one linear layer for all outputs of all pixels."""
-
-  hidden_sizes: tuple[int, ...]
-  activation: Callable[[jax.Array], jax.Array]
-  output_shape: tuple[int, ...]
-
-  @nn.compact
-  def __call__(self, z: jax.Array) -> jax.Array:
-    for i, size in enumerate(self.hidden_sizes):
-      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
-    z = nn.Dense(math.prod(self.output_shape), name='pixels')(z)
-    return z.reshape(z.shape[0], *self.output_shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv:
+class Conv(Network):
   """Convolutional networks for images of 64x64, or any multiples of 16.
 
   The encoder halves the image with a 4x4 convolution of stride 2 per entry of
@@ -110,8 +44,8 @@ class Conv:
   norm_groups: int = 0
 
   def __post_init__(self):
-    _check(self.activation, 'channels and hidden sizes',
-           (*self.channels, *self.hidden_sizes))
+    check_layers(self.activation, 'channels and hidden sizes',
+                 (*self.channels, *self.hidden_sizes))
     if not self.channels:
       raise ValueError('expected channels of at least one convolution, got []')
     if self.norm_groups < 0 or self.norm_groups and any(
@@ -120,37 +54,41 @@ class Conv:
           f'expected norm_groups that divide the channels '
           f'{list(self.channels)}, got {self.norm_groups}')
 
-  def encoder(self, num_outputs: int) -> nn.Module:
-    """Module from images `[N, H, W, C]` to `[N, num_outputs]`."""
+  def encoder(self) -> nn.Module:
+    """Module from images `[N, H, W, C]` to features, the last layer's."""
     return ConvEncoder(
         self.channels, self.hidden_sizes, ACTIVATIONS[self.activation],
-        self.norm_groups, num_outputs)
+        self.norm_groups)
 
-  def decoder(self, num_outputs: int, image_shape: tuple[int, ...]
+  def decoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:
     """Module from codes `[N, D]` to `[N, num_outputs, H, W, C]`."""
-    self._check_image(image_shape)
+    self._check_image(observation_shape)
     return ConvDecoder(
         self.channels[::-1], self.hidden_sizes[::-1],
         ACTIVATIONS[self.activation], self.norm_groups,
-        (num_outputs, *image_shape))
+        (num_outputs, *observation_shape))
 
-  def _check_image(self, image_shape: tuple[int, ...]) -> None:
+  def _check_image(self, observation_shape: tuple[int, ...]) -> None:
+    if len(observation_shape) != 3:
+      raise ValueError(
+          'Conv is for images, expected observation_shape (height, width, '
+          f'channels), got {observation_shape}; use MLP for other shapes')
     multiple = 2 ** len(self.channels)
-    if any(size % multiple for size in image_shape[:2]):
+    if any(size % multiple for size in observation_shape[:2]):
       raise ValueError(
           f'{len(self.channels)} convolutions of stride 2 need images whose '
-          f'sides are multiples of {multiple}, got {list(image_shape[:2])}')
+          f'sides are multiples of {multiple}, got '
+          f'{list(observation_shape[:2])}')
 
 
 class ConvEncoder(nn.Module):
-  """Convolutions of stride 2, a hidden layer, a linear layer for all heads."""
+  """Convolutions of stride 2, then hidden layers."""
 
   channels: tuple[int, ...]
   hidden_sizes: tuple[int, ...]
   activation: Callable[[jax.Array], jax.Array]
   norm_groups: int
-  num_outputs: int
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -158,10 +96,10 @@ class ConvEncoder(nn.Module):
     for i, features in enumerate(self.channels):
       x = Downsample(features, name=f'down_{i}')(x)
       x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
-    x = _flatten(x)
+    x = flatten(x)
     for i, size in enumerate(self.hidden_sizes):
       x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return nn.Dense(self.num_outputs, name='heads')(x)
+    return x
 
 
 class ConvDecoder(nn.Module):
@@ -222,27 +160,7 @@ class Upsample(_Resample):
   convolve = staticmethod(upsample)
 
 
-Network = MLP | Conv
-
-NETWORKS = {'mlp': MLP, 'conv': Conv}
-
-
-def _flatten(x: jax.Array) -> jax.Array:
-  """Images `[N, H, W, C]` as `[N, H * W * C]`."""
-  # The size is spelt out: reshape cannot infer a -1 where N is 0.
-  return x.reshape(x.shape[0], math.prod(x.shape[1:]))
-
-
 def _group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
   if not num_groups:
     return lambda x: x
   return nn.GroupNorm(num_groups, name=name)
-
-
-def _check(activation: str, what: str, sizes: tuple[int, ...]) -> None:
-  if activation not in ACTIVATIONS:
-    raise ValueError(
-        f'unknown activation {activation!r}, expected one of '
-        + ', '.join(ACTIVATIONS))
-  if any(size < 1 for size in sizes):
-    raise ValueError(f'expected {what} >= 1, got {list(sizes)}')

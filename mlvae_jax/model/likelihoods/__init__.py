@@ -1,0 +1,1 @@
+"""Likelihoods p(x | z): what observations are, and how a decoder gives them."""

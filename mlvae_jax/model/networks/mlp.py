@@ -1,0 +1,74 @@
+"""Fully connected networks, for observations of any shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import math
+
+from flax import linen as nn
+import jax
+
+from mlvae_jax.model.networks.network import (
+    ACTIVATIONS,
+    Network,
+    check_layers,
+    flatten,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP(Network):
+  """Fully connected networks; with the defaults the paper's for MNIST.
+
+  Attributes:
+    hidden_sizes: number of units of each hidden layer of the encoder; the
+      decoder has them in reverse order.
+    activation: name of the activation function, in `ACTIVATIONS`.
+  """
+
+  hidden_sizes: tuple[int, ...] = (500,)
+  activation: str = 'tanh'
+
+  def __post_init__(self):
+    check_layers(self.activation, 'hidden sizes', self.hidden_sizes)
+
+  def encoder(self) -> nn.Module:
+    """Module from rows `[N, ...]` to features, those of the last layer."""
+    return MLPEncoder(self.hidden_sizes, ACTIVATIONS[self.activation])
+
+  def decoder(self, num_outputs: int, observation_shape: tuple[int, ...]
+              ) -> nn.Module:
+    """Module from codes `[N, D]` to `[N, num_outputs, ...]`."""
+    return MLPDecoder(
+        self.hidden_sizes[::-1], ACTIVATIONS[self.activation],
+        (num_outputs, *observation_shape))
+
+
+class MLPEncoder(nn.Module):
+  """Flattens observations; then hidden layers."""
+
+  hidden_sizes: tuple[int, ...]
+  activation: Callable[[jax.Array], jax.Array]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = flatten(x)
+    for i, size in enumerate(self.hidden_sizes):
+      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
+    return x
+
+
+class MLPDecoder(nn.Module):
+  """Hidden layers, then one linear layer for all outputs of all elements."""
+
+  hidden_sizes: tuple[int, ...]
+  activation: Callable[[jax.Array], jax.Array]
+  output_shape: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, z: jax.Array) -> jax.Array:
+    for i, size in enumerate(self.hidden_sizes):
+      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
+    z = nn.Dense(math.prod(self.output_shape), name='pixels')(z)
+    return z.reshape(z.shape[0], *self.output_shape)
