@@ -88,9 +88,9 @@ class Config:
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))
   factors: str = setting(
       'content:10:digit,style:10', 'Latent factors as '
-      'NAME:DIM[:GROUPING][|GIVEN],...; in style:10|content the encoder of style '
-      'also sees the code of content. --model=vae merges them into one factor '
-      'with the sum of their dimensions.', MODEL)
+      'NAME:DIM[:GROUPING][|GIVEN],...; in style:10|content the encoder of '
+      'style also sees the code of content. --model=vae merges them into one '
+      'factor with the sum of their dimensions.', MODEL)
   likelihood: str = setting(
       'learned_gaussian', 'Likelihood of a pixel given the codes, p(x | z).',
       MODEL, choices=tuple(LIKELIHOODS))
@@ -134,8 +134,9 @@ class Config:
       choices=SUBSAMPLING)
   evidence: str = setting(
       'all', 'Images of a batch that a group\'s posterior is made of in '
-      'training: all, or a random number from one to all, which makes the code '
-      'of a single image as good as that of its group.', BATCHES, choices=EVIDENCE)
+      'training: all, or a random number from one to all, which makes the '
+      'code of a single image as good as that of its group.', BATCHES,
+      choices=EVIDENCE)
   # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '

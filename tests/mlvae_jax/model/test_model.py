@@ -208,9 +208,9 @@ def test_the_factor_is_named_where_the_model_has_several_grouped():
 
 
 @pytest.mark.parametrize('images, ids, match', [
-    (IMAGES[:, :, :, 0], IDS, r'observations of \[N, 8, 8, 1\], got \[12, 8, 8\]'),
-    (IMAGES[:, :4], IDS, r'observations of \[N, 8, 8, 1\], got \[12, 4, 8, 1\]'),
-    (IMAGES.astype(np.int32), IDS, 'expected floats, or uint8 pixels, got int32'),
+    (IMAGES[:, :, :, 0], IDS, r'of \[N, 8, 8, 1\], got \[12, 8, 8\]'),
+    (IMAGES[:, :4], IDS, r'of \[N, 8, 8, 1\], got \[12, 4, 8, 1\]'),
+    (IMAGES.astype(np.int32), IDS, 'floats, or uint8 pixels, got int32'),
     (np.float32(IMAGES), IDS, 'a scale of about 1, got values from 0 to'),
     (IMAGES, IDS[:5], r'group_ids of \[12\] integers.*got int32 of \[5\]'),
     (IMAGES, np.float32(IDS), 'integers.*got float32'),
