@@ -120,10 +120,10 @@ def _flag_values() -> tuple[
     cli.bad_flag(f'expected --only as a list of {", ".join(PARTS)}')
   if not values.dtypes or not set(values.dtypes) <= set(DTYPES):
     cli.bad_flag(f'expected --dtypes as a list of {", ".join(DTYPES)}')
-  if not all(text.isdecimal() and int(text) for text in values.x):
+  if not all(text.isdecimal() and int(text) for text in values.images):
     cli.bad_flag('expected --images as a list of numbers from 1, got '
-                 f'{",".join(values.x)}')
+                 f'{",".join(values.images)}')
   if values.json and not os.path.isdir(os.path.dirname(values.json) or '.'):
     raise cli.UserError(f'no folder for --json={values.json}; create it first')
-  sizes = [int(text) for text in values.x] or [None]
+  sizes = [int(text) for text in values.images] or [None]
   return values.only, values.json, sizes, values.dtypes
