@@ -122,6 +122,6 @@ def _check_same_run(workdir: str, config: Config, model: Model
         'choose another --workdir, or the same settings to resume it')
   if Model.from_dict(old['model']) != model:
     raise UserError(
-        f'{workdir} holds a run of another model, for observations of '
+        f'{workdir} holds a run of another model, for observations of shape '
         f'{list(Model.from_dict(old["model"]).observation_shape)}; choose '
         'another --workdir')

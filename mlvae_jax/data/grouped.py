@@ -10,7 +10,7 @@ import numpy as np
 
 from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.data.reordered import take_rows
-from mlvae_jax.model.checks import as_array
+from mlvae_jax.model.checks import as_array, is_real
 
 
 class Labels(NamedTuple):
@@ -202,7 +202,7 @@ def number_labels(labels: Any) -> Labels:
 def _check_observations(x: np.ndarray) -> None:
   dtype = getattr(x, 'dtype', None)
   shape = list(getattr(x, 'shape', ()))
-  if len(shape) < 2 or dtype is None or dtype.kind not in 'biuf':
+  if len(shape) < 2 or dtype is None or not is_real(dtype):
     raise ValueError(
         'expected observations of [N, ...], numbers, got '
         f'{type(x).__name__ if dtype is None else dtype} of {shape}'

@@ -31,6 +31,12 @@ def as_array(x: Any) -> np.ndarray | jax.Array:
   return x
 
 
+def is_real(dtype: Any) -> bool:
+  """Whether a type is one of real numbers or booleans, bfloat16 included."""
+  return dtype == bool or any(
+      jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating))
+
+
 def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
                mask: jax.Array | None = None) -> jax.Array:
   """Checks the shape of observations.
@@ -47,7 +53,7 @@ def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
     ValueError: on a wrong shape, or a dtype that is not of numbers.
   """
   x = as_array(x)
-  if isinstance(x, np.ndarray) and x.dtype.kind not in 'biuf':
+  if isinstance(x, np.ndarray) and not is_real(x.dtype):
     raise ValueError(f'expected observations that are numbers, got {x.dtype}')
   x = jnp.asarray(x)
   if x.shape[1:] != observation_shape or not x.ndim:

@@ -210,7 +210,7 @@ def test_workdir_of_other_images_is_refused(tmp_path):
   _train(tmp_path, steps=2)
   model = library.make_model(_CONFIG, (5, 5, 1))
   with pytest.raises(
-      UserError, match=r'another model, for images of shape \[4, 4'):
+      UserError, match=r'another model, for observations of shape \[4, 4'):
     with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
       pass
 

@@ -182,7 +182,8 @@ def test_groups_may_have_their_rows_anywhere():
     real = ids[batch.rows[here]]
     for group, size in ((0, 5), (1, 6), (-1, 1)):
       assert batch.weights[here][real == group].sum() == size
-      assert batch.evidence['group'][here][real == group].sum() == min(size, 2)
+      evidence = batch.evidence['light'][here]
+      assert evidence[real == group].sum() == min(size, 2)
     assert len(set(batch.rows[here])) == here.sum()
 
 

@@ -92,10 +92,15 @@ def test_generate_from_the_prior_alone():
   assert made.shape == (1, 3, 4, 4, 1)
 
 
-def test_images_stay_in_range():
+def test_what_is_decoded_is_the_mean_of_the_likelihood():
   codes = {'content': jnp.full((2, 3), 100.0), 'style': jnp.ones((2, 2))}
-  images = mlvae_jax.decode(_MODEL, _PARAMS, codes)
-  assert images.min() >= 0 and images.max() <= 1
+  logits = _MODEL.decode(_PARAMS, codes)
+  found = mlvae_jax.decode(_MODEL, _PARAMS, codes)
+  np.testing.assert_allclose(found, logits[:, 0], rtol=1e-6)
+  bernoulli = dataclasses.replace(_MODEL, likelihood=mlvae_jax.Bernoulli())
+  params = jax.jit(bernoulli.init)(jax.random.key(0))
+  found = mlvae_jax.decode(bernoulli, params, codes)
+  assert found.min() >= 0 and found.max() <= 1
 
 
 _CONTENT, _STYLE = np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32)

@@ -8,17 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlvae_jax.model.encoder import Encoder
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.conv import Conv, Downsample, Upsample
 from mlvae_jax.model.networks.mlp import MLP
-from mlvae_jax.model.networks.network import ACTIVATIONS
+from mlvae_jax.model.networks.network import ACTIVATIONS, Network
 
 
 def _shapes(params):
   """Kernel shape of every layer."""
   return {name: layer['kernel'].shape for name, layer in params.items()}
+
+
+class _Heads(nn.Module):
+  """The heads of a network's encoder, as a model has them."""
+
+  network: Network
+  num_outputs: int
+
+  @nn.compact
+  def __call__(self, x):
+    encoder = Encoder(self.network.encoder(), self.num_outputs)
+    nn.share_scope(self, encoder)
+    return encoder.encode(x).heads
 
 
 def _random(tree, seed=0):
@@ -32,7 +46,7 @@ def test_encoder_and_decoder_mirror_each_other():
   network = MLP(hidden_sizes=(16, 8))
   key = jax.random.key(0)
   encoder = jax.eval_shape(
-      network.encoder(6).init, key, jnp.zeros((1, 4, 3, 2)))
+      _Heads(network, 6).init, key, jnp.zeros((1, 4, 3, 2)))
   decoder = jax.eval_shape(
       network.decoder(2, (4, 3, 2)).init, key, jnp.zeros((1, 5)))
   assert _shapes(encoder['params']) == {
@@ -53,7 +67,7 @@ def test_without_hidden_layers_the_networks_are_linear():
 
 @pytest.mark.parametrize('name', list(ACTIVATIONS))
 def test_the_encoder_computes_the_formula(name):
-  module = MLP(hidden_sizes=(8,), activation=name).encoder(6)
+  module = _Heads(MLP(hidden_sizes=(8,), activation=name), 6)
   x = np.random.default_rng(0).random((5, 4, 3, 2), np.float32)
   params = jax.jit(module.init)(jax.random.key(1), x)
   layers = params['params']
@@ -87,7 +101,7 @@ def test_convolutions_halve_the_image_and_double_it_again():
   network = Conv((3, 5, 4, 6), (8, 7))
   key = jax.random.key(0)
   heads, encoder = jax.eval_shape(
-      network.encoder(10).init_with_output, key, jnp.zeros((2, 32, 48, 3)))
+      _Heads(network, 10).init_with_output, key, jnp.zeros((2, 32, 48, 3)))
   logits, decoder = jax.eval_shape(
       network.decoder(2, (32, 48, 3)).init_with_output, key,
       jnp.zeros((2, 9)))
@@ -134,7 +148,7 @@ def test_the_convolutional_decoder_puts_the_numbers_of_a_pixel_first():
 def codec(request):
   """Functions of encoder and decoder, which images and codes go through."""
   network = Conv((4, 6), (5,), norm_groups=request.param)
-  modules = network.encoder(3), network.decoder(2, (4, 8, 1))
+  modules = _Heads(network, 3), network.decoder(2, (4, 8, 1))
   result = []
   for i, (module, shape) in enumerate(zip(modules, ((4, 8, 1), (3,)))):
     inputs = np.random.default_rng(i).random((4, *shape), np.float32)
@@ -168,7 +182,7 @@ def test_every_convolution_but_the_last_has_its_group_norm():
   network = Conv((4, 6), (5,), norm_groups=2)
   key = jax.random.key(0)
   encoder = jax.eval_shape(
-      network.encoder(3).init, key, jnp.zeros((1, 4, 8, 1)))['params']
+      _Heads(network, 3).init, key, jnp.zeros((1, 4, 8, 1)))['params']
   decoder = jax.eval_shape(
       network.decoder(2, (4, 8, 1)).init, key, jnp.zeros((1, 3)))['params']
   for params, sizes in ((encoder, (4, 6)), (decoder, (6, 4))):
