@@ -135,7 +135,9 @@ def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
 def _make_model(config: Config, data: Splits) -> Model:
   """The model for the data; exits with 2 when --factors does not fit them."""
   with cli.checked_flags():
-    return make_model(config, data)
+    model = make_model(config, data)
+    library.make_train_config(config, model)  # Augmentation is of images.
+    return model
 
 
 def _warn(config: Config, model: Model, data: Splits,

@@ -21,7 +21,10 @@ from mlvae_jax.inference.latents import (
 )
 from mlvae_jax.model.factors import Batch, Factor, ml_vae, parse_factors, vae
 from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.likelihoods.categorical import Categorical
+from mlvae_jax.model.likelihoods.counts import NegativeBinomial, Poisson
 from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
+from mlvae_jax.model.likelihoods.laplace import Laplace
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.conv import Conv
 from mlvae_jax.model.networks.mlp import MLP
@@ -32,6 +35,7 @@ from mlvae_jax.training.loading import load
 __all__ = [
     'Batch',
     'Bernoulli',
+    'Categorical',
     'Conv',
     'Evidence',
     'Factor',
@@ -39,12 +43,15 @@ __all__ = [
     'Gaussian',
     'GroupedData',
     'IndexStream',
+    'Laplace',
     'LearnedGaussian',
     'MLP',
     'Mixture',
     'Model',
+    'NegativeBinomial',
     'Normal',
     'Penalty',
+    'Poisson',
     'Product',
     'decode',
     'elbo_terms',

@@ -9,7 +9,9 @@ from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.model import factors as factors_lib
+from mlvae_jax.model.likelihoods.categorical import Categorical
 from mlvae_jax.model.likelihoods.gaussian import Gaussian
+from mlvae_jax.model.likelihoods.laplace import Laplace
 from mlvae_jax.model.likelihoods.likelihood import Likelihood
 from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
 from mlvae_jax.model.model import Model
@@ -85,12 +87,14 @@ def make_train_config(config: Config, model: Model) -> TrainConfig:
   Raises:
     ValueError: on weights that cannot be parsed, or unknown names.
   """
+  augment = parse_augment(config.augment)
+  augment.check(model.observation_shape)
   return TrainConfig(
       learning_rate=config.learning_rate, seed=config.seed,
       kl_weights=parse_weights('kl_weights', config.kl_weights, model),
       kl_warmup_steps=config.kl_warmup_steps, sample_per=config.sample_per,
       penalties=parse_penalties('penalties', config.penalties, model),
-      augment=parse_augment(config.augment),
+      augment=augment,
       table_learning_rate=config.table_learning_rate,
       num_steps=config.steps, decay_fraction=config.decay_fraction)
 
@@ -111,4 +115,12 @@ def _network(config: Config) -> Network:
 def _likelihood(config: Config) -> Likelihood:
   if config.likelihood == 'gaussian':
     return Gaussian(config.sigma)
+  if config.likelihood == 'laplace':
+    return Laplace(config.sigma)
+  if config.likelihood == 'categorical':
+    if not config.num_categories:
+      raise ValueError(
+          '--likelihood=categorical needs --num_categories, the number of '
+          'different tokens; pixels of 8 bits have 256')
+    return Categorical(config.num_categories)
   return LIKELIHOODS[config.likelihood]()

@@ -92,10 +92,14 @@ class Config:
       'style also sees the code of content. --model=vae merges them into one '
       'factor with the sum of their dimensions.', MODEL)
   likelihood: str = setting(
-      'learned_gaussian', 'Likelihood of a pixel given the codes, p(x | z).',
-      MODEL, choices=tuple(LIKELIHOODS))
+      'learned_gaussian', 'Likelihood of an element, such as a pixel, given '
+      'the codes, p(x | z).', MODEL, choices=tuple(LIKELIHOODS))
   sigma: float = setting(
-      0.15, 'Standard deviation of --likelihood=gaussian.', MODEL, lower=1e-3)
+      0.15, 'Standard deviation of --likelihood=gaussian, or scale (mean '
+      'absolute deviation) of laplace.', MODEL, lower=1e-3)
+  num_categories: int = setting(
+      0, 'Number of different tokens, for --likelihood=categorical, which '
+      'requires it.', MODEL, lower=0)
   network: str = setting(
       'mlp', 'Architecture of encoder and decoder.', MODEL,
       choices=tuple(NETWORKS))

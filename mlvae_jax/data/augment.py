@@ -29,6 +29,13 @@ class Augment:
     if self.shift < 0:
       raise ValueError(f'expected a shift >= 0, got {self.shift}')
 
+  def check(self, observation_shape: tuple[int, ...]) -> None:
+    """Raises a ValueError where observations of this shape have no changes."""
+    if (self.flip or self.shift) and len(observation_shape) != 3:
+      raise ValueError(
+          'flips and shifts are of images, (height, width, channels), got '
+          f'observations of {tuple(observation_shape)}; leave augment out')
+
   def __call__(self, key: jax.Array, x: jax.Array, rows: jax.Array
                ) -> jax.Array:
     """Augments images.
@@ -41,7 +48,11 @@ class Augment:
 
     Returns:
       Images of the shape and dtype of x.
+
+    Raises:
+      ValueError: where there are changes and x are not images.
     """
+    self.check(x.shape[1:])
     # Split even where only one is used: turning shifts on changes no flip.
     flip_key, shift_key = jax.random.split(key)
     if self.flip:

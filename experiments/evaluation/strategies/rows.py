@@ -138,12 +138,15 @@ def _batches(images: np.ndarray, rows: np.ndarray,
 
 @functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(model, params, images, codes):
-  """Sums over images: log likelihood, and squared error per pixel."""
+  """Sums over images: log likelihood, and squared error per pixel.
+
+  Of tokens the error is that of their probabilities (Brier score).
+  """
   x = model.prepare(images)
   logits = model.decode(params, codes)
   found = model.likelihood.mean(logits)
-  if images.dtype == jnp.uint8:  # Pixels; a Gaussian may leave their range.
-    found = jnp.clip(found, 0.0, 1.0)
-  error = jnp.square(found - x)
+  if images.dtype == jnp.uint8 and model.likelihood.takes_pixels:
+    found = jnp.clip(found, 0.0, 1.0)  # A Gaussian may leave their range.
+  error = jnp.square(found - model.likelihood.as_mean(x))
   return (jnp.sum(model.likelihood.log_prob(logits, x)),
           jnp.sum(error) / error[0].size)

@@ -88,7 +88,10 @@ class LearnedGaussian(_Gaussian):
   in the first author's code.
   """
 
-  num_outputs = 2
+  @property
+  def num_outputs(self) -> int:
+    """Mean and log-variance."""
+    return 2
 
   def _normal(self, logits: jax.Array) -> Normal:
     # The bound keeps the variance from collapsing: elements that are the same

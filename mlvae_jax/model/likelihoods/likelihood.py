@@ -28,12 +28,17 @@ class Likelihood:
   Each is a frozen dataclass, named in `registry.LIKELIHOODS`.
 
   Attributes:
-    num_outputs: how many numbers the decoder gives per element.
     dtype: of prepared observations, as a rule.
+    takes_pixels: whether uint8 are pixels, on the scale from 0 to 255.
   """
 
-  num_outputs: ClassVar[int] = 1
   dtype: ClassVar[str] = 'float32'
+  takes_pixels: ClassVar[bool] = True
+
+  @property
+  def num_outputs(self) -> int:
+    """How many numbers the decoder gives per element."""
+    return 1
 
   def prepare(self, x: jax.Array) -> jax.Array:
     """Checks observations, and gives them the type that `log_prob` takes.
@@ -63,8 +68,24 @@ class Likelihood:
     return None
 
   def mean(self, logits: jax.Array) -> jax.Array:
-    """Expected observation `[N, ...]`."""
+    """Expected observation `[N, ...]`; of categories their probabilities."""
     raise NotImplementedError
+
+  def as_mean(self, x: jax.Array) -> jax.Array:
+    """Prepared observations in the shape and on the scale of `mean`.
+
+    It is what `mean` would be if it were right: errors of a reconstruction are
+    differences from it, and a picture of both has one scale.
+    """
+    return x
+
+  def shown(self, mean: jax.Array) -> jax.Array:
+    """An output of `mean` as an observation that people can look at.
+
+    Figures and tables show this, not the mean: of tokens the most probable
+    ones, of all else the mean itself.
+    """
+    return mean
 
   def sample(self, key: jax.Array, logits: jax.Array) -> jax.Array:
     """Draws an observation of every row, `[N, ...]`; `key` is consumed."""
