@@ -18,6 +18,8 @@ if os.environ['JAX_PLATFORMS'] != 'cpu':
   # References are float64: the ten bits that a GPU multiplies float32 with by
   # default are too few to compare with them.
   os.environ.setdefault('JAX_DEFAULT_MATMUL_PRECISION', 'highest')
+  # A GPU adds up groups in any order; tests compare bits.
+  os.environ['XLA_FLAGS'] += ' --xla_gpu_deterministic_ops=true'
 
 _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 

@@ -33,8 +33,8 @@ def as_array(x: Any) -> np.ndarray | jax.Array:
 
 def is_real(dtype: Any) -> bool:
   """Whether a type is one of real numbers or booleans, bfloat16 included."""
-  return dtype == bool or any(
-      jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.floating))
+  return any(jnp.issubdtype(dtype, kind)
+             for kind in (jnp.bool_, jnp.integer, jnp.floating))
 
 
 def check_rows(x: jax.Array, observation_shape: tuple[int, ...],

@@ -96,7 +96,7 @@ def test_what_is_decoded_is_the_mean_of_the_likelihood():
   codes = {'content': jnp.full((2, 3), 100.0), 'style': jnp.ones((2, 2))}
   logits = _MODEL.decode(_PARAMS, codes)
   found = mlvae_jax.decode(_MODEL, _PARAMS, codes)
-  np.testing.assert_allclose(found, logits[:, 0], rtol=1e-6)
+  np.testing.assert_allclose(found, logits[:, 0], rtol=1e-4, atol=1e-4)
   bernoulli = dataclasses.replace(_MODEL, likelihood=mlvae_jax.Bernoulli())
   params = jax.jit(bernoulli.init)(jax.random.key(0))
   found = mlvae_jax.decode(bernoulli, params, codes)

@@ -473,7 +473,9 @@ def test_bfloat16_computes_nearly_the_same(network):
   np.testing.assert_allclose(value, expected, rtol=0.02)
   assert not np.array_equal(outputs[1], exact[1])  # It is no float32.
   for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(exact_grads)):
-    assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
+    # 0.05 on a CPU; a GPU accumulates in another order.
+    limit = 0.05 if jax.default_backend() == 'cpu' else 0.1
+    assert np.linalg.norm(a - b) < limit * np.linalg.norm(b)
 
 
 def test_dtype_is_known_and_in_the_json_form():
