@@ -35,6 +35,9 @@ def draw_pictures(name: str, subject: Subject
     Names of files, which start with `name`, and drawings; none if the model
     or the data do not allow any.
   """
+  model = subject.model
+  if not model.likelihood.takes_pixels or len(model.observation_shape) != 3:
+    return
   file, function = PICTURES[name]
   module = importlib.import_module(f'{__package__}.{file}')
   yield from getattr(module, function)(subject)

@@ -55,7 +55,7 @@ def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
   x = as_array(x)
   if isinstance(x, np.ndarray) and not is_real(x.dtype):
     raise ValueError(f'expected observations that are numbers, got {x.dtype}')
-  x = jnp.asarray(x)
+  x = jnp.asarray(_fitting(x))
   if x.shape[1:] != observation_shape or not x.ndim:
     raise ValueError(
         f'expected observations of [N, {", ".join(map(str, observation_shape))}'
@@ -66,6 +66,16 @@ def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
   mask = jnp.asarray(check_mask(mask, x.shape[0]))
   return jnp.where(mask.reshape(-1, *(1 for _ in x.shape[1:])), x,
                    jnp.zeros((), x.dtype))
+
+
+def _fitting(x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+  """Observations without integers that would wrap around in int32."""
+  if not isinstance(x, np.ndarray) or x.dtype.kind not in 'iu' or (
+      x.dtype.itemsize < 8 or not x.size):
+    return x
+  limits = np.iinfo(np.int32)
+  fits = limits.min <= x.min() and x.max() <= limits.max
+  return x if fits else x.astype(np.float32)
 
 
 def check_codes(

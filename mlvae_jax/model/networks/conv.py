@@ -92,6 +92,8 @@ class ConvEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    # Of tokens, what the likelihood gives has one more axis, the categories.
+    x = x.reshape(*x.shape[:3], math.prod(x.shape[3:]))
     x = 2.0 * x - 1.0  # Centred: initial kernels assume inputs around 0.
     for i, features in enumerate(self.channels):
       x = Downsample(features, name=f'down_{i}')(x)

@@ -146,3 +146,13 @@ def test_other_text_is_refused(text):
 def test_negative_shifts_are_refused():
   with pytest.raises(ValueError, match='expected a shift >= 0, got -1'):
     Augment(shift=-1)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('shape', [(6,), (6, 2)])
+def test_what_is_not_an_image_is_refused(kind, shape):
+  rows = np.arange(4)
+  x = np.zeros((4, *shape), np.int32)
+  with pytest.raises(ValueError, match='of images, .*; leave augment out'):
+    KINDS[kind](KEY, x, rows)
+  assert Augment()(KEY, x, rows) is x

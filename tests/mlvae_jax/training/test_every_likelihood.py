@@ -15,8 +15,10 @@ from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.model.factors import Batch, ml_vae
+from mlvae_jax.model.likelihoods.categorical import Categorical
 from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.model import Model
+from mlvae_jax.model.networks.conv import Conv
 from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.training.evaluation import evaluate_elbo
@@ -65,8 +67,7 @@ def test_it_trains(name, posterior):
     elbos.append(float(metrics.sums.elbo()))
   assert np.all(np.isfinite(elbos)) and np.isfinite(metrics.grad_norm)
   assert np.mean(elbos[-10:]) > np.mean(elbos[:10])
-  for before, after in zip(*map(jax.tree.leaves, (start, state))):
-    assert np.all(np.isfinite(after))
+  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
   moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), start.params,
                        state.params)
   assert all(jax.tree.leaves(moved)), moved
@@ -124,6 +125,25 @@ def test_it_survives_json(name):
   model = _model(name)
   again = Model.from_dict(json.loads(json.dumps(model.to_dict())))
   assert again == model and hash(again) == hash(model)
+
+
+@pytest.mark.parametrize('dtype', [np.int64, np.uint64])
+def test_large_integers_do_not_wrap_around(dtype):
+  x = np.full((1, SIZE), 2 ** 32 + 1, dtype)
+  np.testing.assert_allclose(_model('poisson').prepare(x), 2.0 ** 32)
+  with pytest.raises(ValueError, match='expected integers, got float32'):
+    _model('categorical').prepare(x)
+
+
+def test_images_of_tokens_go_through_convolutions():
+  model = Model(ml_vae(3, 2), (8, 8, 2), Categorical(5), Conv((4,), (8,)))
+  params = model.init(jax.random.key(0))
+  x = np.random.default_rng(0).integers(-1, 5, (3, 8, 8, 2))
+  assert mlvae_jax.reconstruct(model, params, x).shape == (3, 8, 8, 2, 5)
+  found = elbo_terms(model, params, KEY, Batch(
+      x, {'content': np.zeros(3, np.int32)}, np.ones(3, bool), np.arange(3)),
+      {'content': 1})
+  assert np.all(np.isfinite(found.log_lik))
 
 
 @pytest.mark.parametrize('on_device', [True, False])
