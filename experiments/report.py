@@ -30,7 +30,7 @@ from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.pictures.registry import PICTURES
 from experiments.runs.log import read_metrics
 from experiments.runs.reading import read_run
-from experiments.runs.workdir import require_workdir
+from experiments.runs.workdir import SCALE_FILE, require_workdir
 import mlvae_jax
 from mlvae_jax.model.model import Model
 
@@ -116,14 +116,23 @@ def _intro(workdir: str, config: Config, model: Model) -> str:
   factors = ', '.join(
       f'{f.name} ({f.dim} dimensions, one code per {f.grouping or "image"})'
       for f in model.factors)
-  height, width, channels = model.observation_shape
-  colour = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels}-channel')
   source = f' from {config.data_dir}' if config.data_dir else ''
   return (
-      f'<p class="soft">{height}×{width} {colour} images{web.escape(source)}. '
+      f'<p class="soft">{_kind(config, model)}{web.escape(source)}. '
       f'Factors: {web.escape(factors)}. Likelihood: '
       f'{web.escape(config.likelihood)}. '
       f'Run: <code>{web.escape(workdir)}</code></p>')
+
+
+def _kind(config: Config, model: Model) -> str:
+  """The kind of observations, as '28×28 grey images'."""
+  *sizes, channels = shape = model.observation_shape
+  if config.dataset != 'arrays' or (len(shape) == 3 and channels in (1, 3)):
+    colour = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels}-channel')
+    return f'{"×".join(map(str, sizes))} {colour} images'
+  what = 'Vectors' if len(shape) == 1 else 'Arrays'
+  standardised = ', standardised' if config.standardise else ''
+  return f'{what} of {"×".join(map(str, shape))} numbers{standardised}'
 
 
 def _warnings(evaluation: Evaluation) -> str:
@@ -177,8 +186,12 @@ def _pictures(workdir: str, figures: dict[str, str]) -> str:
   names = sorted(set(figures) - {*CHARTS, 'curves'}, key=lambda name: (
       order.get(name.partition('_')[0], len(order)),
       name.endswith('_strategy_1'), name))
-  return '\n'.join(figures[name] for name in names) or web.missing(
-      'No pictures of this run have been drawn', 'figures', workdir)
+  no_images = (
+      '<p>Swap grids and the other pictures are drawn of images only.</p>'
+      if {'map', 'profiles'} & set(names) else None)
+  return web.lines(no_images, *(figures[name] for name in names)) or (
+      web.missing(
+          'No pictures of this run have been drawn', 'figures', workdir))
 
 
 def _bad_images(workdir: str) -> str:
@@ -214,12 +227,19 @@ def _usage(workdir: str, model: Model) -> str:
   """How to load and use the model from Python."""
   factor = (f', factor={model.grouped[0].name!r}' if len(model.grouped) > 1
             else '')
+  x = 'images' if len(model.observation_shape) == 3 else 'x'
   encode = (
-      f'q = mlvae_jax.encode_group(\n    model, params, images, group_ids, '
+      f'q = mlvae_jax.encode_group(\n    model, params, {x}, group_ids, '
       f'num_groups{factor})' if model.grouped else
-      'q = mlvae_jax.posteriors(model, params, images)')
+      f'q = mlvae_jax.posteriors(model, params, {x})')
+  scale = os.path.join(os.path.abspath(workdir), SCALE_FILE)
+  if os.path.exists(scale):  # The model knows only standardised rows.
+    encode = (f'scale = numpy.load({scale!r})\n'
+              f'{x} = ({x} - scale["mean"]) / scale["std"]\n{encode}')
   code = ('import mlvae_jax\nmodel, params = mlvae_jax.load('
           f'{os.path.abspath(workdir)!r})\n{encode}')
+  if os.path.exists(scale):
+    code = f'import numpy\n{code}'
   return f'<pre>{web.escape(code)}</pre>'
 
 

@@ -4,6 +4,7 @@
   python -m experiments.train --dataset=mnist --data_dir=~/tensorflow_datasets
   python -m experiments.train --dataset=celeb --data_dir=FACES    # by identity
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
+  python -m experiments.train --dataset=arrays --data_dir=FILE.npz
   python -m experiments.train --dataset=shapes     # drawn; see --hold_out
 
 The preset of the data set gives every setting; flags override it. Running the
@@ -33,9 +34,9 @@ from experiments.datasets import folder
 from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning
 from experiments.runs import loop, processes
-from experiments.runs.build import make_model, make_stream
+from experiments.runs.build import check_values, make_model, make_stream
 from experiments.runs.reading import check_vae
-from experiments.runs.workdir import open_workdir
+from experiments.runs.workdir import open_workdir, write_scale
 from mlvae_jax.model.model import Model
 
 _FLAGS = {
@@ -75,6 +76,7 @@ def main() -> None:
     bad_images = folder.bad_images(config)
     if bad_images and processes.is_first():
       shutil.copy(bad_images, os.path.join(workdir, 'bad_images.jsonl'))
+    processes.on_first(lambda: write_scale(workdir, data.scale))
     loop.train(workdir, config, model, data,
                max_to_keep=values['max_to_keep'])
     # The others may exit now; the lock is held until the report is written.
@@ -111,9 +113,12 @@ def config_from_flags(values: dict[str, Any]) -> Config:
       raise ValueError('give --steps or --epochs, not both')
     # Finds bad values before the data are read. Their channels are not known
     # yet, and do not matter here.
+    known = config
+    if config.dataset == 'arrays':  # Nor is their shape.
+      known = dataclasses.replace(config, network='mlp', augment='')
     model = library.make_model(
-        config, (config.image_size, config.image_size, 1))
-    library.make_train_config(config, model)
+        known, (config.image_size, config.image_size, 1))
+    library.make_train_config(known, model)
     datasets.check(config)
   return config
 
@@ -124,6 +129,7 @@ def _load(config: Config, values: dict[str, Any]) -> tuple[Splits, Model]:
   model = processes.together(lambda: _make_model(config, data))
   processes.together(
       lambda: meaning.check_trainable(config, model, data.train))
+  processes.together(lambda: check_values(config, model, data))
   if values['vae_workdir']:  # Fail now, not after training.
     processes.on_first(
         lambda: check_vae(values['vae_workdir'], model.observation_shape))

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from experiments.config.presets import PRESETS
-from experiments.config.settings import SETTINGS, Config
+from experiments.config.settings import REAL_LIKELIHOODS, SETTINGS, Config
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +39,8 @@ def make_config(values: Mapping[str, Any]) -> Config:
     # The preset's penalties need groups, and an encoder. Given penalties stay,
     # and are then reported as unfit.
     given = {'penalties': ''} | given
+  if given.get('likelihood', preset.likelihood) not in REAL_LIKELIHOODS:
+    given = {'standardise': False} | given  # Counts and tokens stay as such.
   # A VAE has no groups, so its batch size is one setting; otherwise it is
   # another way to give groups_per_batch.
   if 'batch_size' in given and given.get('model', preset.model) != 'vae':

@@ -40,6 +40,9 @@ PRESETS = {
         groups_per_batch=32, max_group_size=8, visit='groups', batch_size=256,
         penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
+    'arrays': Config(
+        dataset='arrays', factors='content:8:label,style:8', standardise=True,
+        hidden_sizes=(128,), steps=2000, decay_fraction=0.5),
     'shapes': Config(
         # One combination per shape and per colour: the model trains on each
         # of them with the other nine.

@@ -28,6 +28,10 @@ DATA, SPLITS, MODEL, OPTIMISATION, BATCHES, OBJECTIVE, RUN = (
     'Data', 'Splits', 'Model', 'Optimisation', 'Batches', 'Objective', 'Run')
 
 
+# Likelihoods of real numbers, for which data may be standardised.
+REAL_LIKELIHOODS = ('gaussian', 'learned_gaussian', 'laplace')
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Everything that determines a run, as config.json holds it."""
@@ -67,6 +71,10 @@ class Config:
   celeb_top_k: int = setting(
       0, 'Number of top-ranked images to keep per identity of a TSV file; 0 '
       'keeps all.', DATA, lower=0)
+  standardise: bool = setting(
+      False, 'Whether to standardise each element of the observations of '
+      '--dataset=arrays, by its mean and standard deviation over the training '
+      'rows. uint8, which are pixels, stay as they are.', DATA)
   on_bad_image: str = setting(
       'skip', 'Response to images that cannot be used: skip continues without '
       'them, fail stops at the first.', DATA, choices=('skip', 'fail'))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,18 @@ SPLIT_SEED = 1705
 FRACTIONS = {'image': (0.1, 0.1), 'group': (0.25, 0.25)}
 
 
+class Scale(NamedTuple):
+  """What standardising has subtracted from rows, and divided them by.
+
+  Attributes:
+    mean: `[...]` float32.
+    std: `[...]` float32, 1 for elements that do not vary.
+  """
+
+  mean: np.ndarray
+  std: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Splits:
   """A data set.
@@ -34,6 +46,8 @@ class Splits:
     content: record by which a run recognises its data: num_images,
       num_groups, and digests of `names` (of images and groups) and of
       `pixels`.
+    scale: mean and standard deviation of the training rows, if all rows are
+      standardised.
   """
 
   train: GroupedData
@@ -41,6 +55,12 @@ class Splits:
   test: GroupedData
   shares_groups: bool
   content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  scale: Scale | None = None
+
+  @property
+  def parts(self) -> tuple[GroupedData, GroupedData, GroupedData]:
+    """Training, validation and test."""
+    return self.train, self.validation, self.test
 
   @property
   def grouping(self) -> str:

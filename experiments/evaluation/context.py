@@ -59,7 +59,7 @@ class Context:
   # `cached_property` stores the value past the frozen dataclass's setters.
   @functools.cached_property
   def images(self) -> dict[str, np.ndarray]:
-    """Images `[N, H, W, C]` uint8 by split."""
+    """Observations `[N, ...]` by split."""
     return {name: getattr(self.data, name).x
             for name in label_sets.SPLITS}
 

@@ -1,8 +1,8 @@
 """Codes of many images for the evaluation, alone or accumulated in sets.
 
 The evaluation gets all posteriors from `Encoded`. A model without an encoder
-(SVI) infers them by optimisation. Pixels, the control of every code, are here
-as well.
+(SVI) infers them by optimisation. Observations as vectors, the control of
+every code, are here as well.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
   parts = []
   for start in range(0, count, _ENCODE_ROWS):
     which = slice(start, start + _ENCODE_ROWS)
-    parts.append(jax.device_get(encode(
-        params, images[which if rows is None else rows[which]])))
+    parts.append(jax.device_get(encode(params, np.asarray(
+        images[which if rows is None else rows[which]]))))
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
@@ -171,20 +171,47 @@ def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
   return Normal(*map(np.concatenate, zip(*parts)))
 
 
-def mean_pixels(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-  """Mean image of each set of rows `[M, k]`, in the form of `pixels`."""
+def control_name(x: np.ndarray) -> str:
+  """The name of observations where they serve as a code."""
+  return 'pixels' if is_pixels(x) else 'observations'
+
+
+def mean_vectors(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  """Mean of each set of rows `[M, k]`, in the form of `vectors`."""
   # One member at a time: [M, k] images at once could exceed the memory.
-  total = np.zeros((len(rows), *images.shape[1:]), np.float32)
+  total = np.zeros((len(rows), *x.shape[1:]), np.float32)
   for column in rows.T:
-    total += images[column]
-  return pixels(total / rows.shape[1])
+    total += x[column]
+  mean = total / rows.shape[1]
+  return _pixels(mean) if is_pixels(x) else _flatten(mean)
 
 
-def pixels(images: np.ndarray) -> np.ndarray:
-  """Pixels `[N, D]` in [0, 1], averaged in blocks to 32x32 or a little more.
+def vectors(x: np.ndarray) -> np.ndarray:
+  """Observations as vectors `[N, D]`.
 
-  For recognition these are as good as larger images, and cost less.
+  Pixels are in [0, 1], averaged in blocks to 32x32 or a little more: for
+  recognition these are as good as larger images, and cost less. Other
+  observations are flattened.
+
+  Args:
+    x: observations `[N, ...]`; may be a file mapped into memory.
+
+  Returns:
+    Float32 vectors.
   """
+  return _pixels(np.asarray(x)) if is_pixels(x) else _flatten(x)
+
+
+def is_pixels(x: np.ndarray) -> bool:
+  """Whether observations are images `[N, H, W, C]` uint8."""
+  return x.ndim == 4 and x.dtype == np.uint8
+
+
+def _flatten(x: np.ndarray) -> np.ndarray:
+  return np.asarray(x, np.float32).reshape(len(x), -1)
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
   num, height, width, channels = images.shape
   # The largest blocks that divide a side and leave at least 32 of them.
   down, right = (

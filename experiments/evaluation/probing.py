@@ -14,7 +14,11 @@ import numpy as np
 import tqdm
 
 from experiments.evaluation.codes import untrained
-from experiments.evaluation.encoding import Encoded, mean_pixels
+from experiments.evaluation.encoding import (
+    Encoded,
+    control_name,
+    mean_vectors,
+)
 from experiments.evaluation.label_sets import LabelSet
 from mlvae_jax.measures import probes
 from mlvae_jax.measures.probes import Examples
@@ -60,15 +64,15 @@ def factor_codes(codes: Mapping[str, Encoded], factor: str,
 def control_codes(codes: Mapping[str, Encoded],
                   images: Mapping[str, np.ndarray], ks: tuple[int, ...]
                   ) -> Iterator[Code]:
-  """The codes of a VAE, if there is one, and pixels."""
+  """The codes of a VAE, if there is one, and the observations."""
   if 'vae' in codes:
     for factor in codes['vae'].factors:
       for source in SOURCES:
         yield Code('vae', source,
                    code_features(codes['vae'], factor.name, source), ks)
   yield Code(
-      'pixels', 'mean',
-      lambda split, rows: mean_pixels(images[split], rows), ks)
+      control_name(images['train']), 'mean',
+      lambda split, rows: mean_vectors(images[split], rows), ks)
 
 
 def code_features(encoded: Encoded, factor: str, source: str) -> Features:

@@ -1,4 +1,4 @@
-"""The pictures that are made of test images, in the order of the report."""
+"""The pictures that are made of test rows, in the order of the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # By name: the file in this folder, and the function in it that draws. As text,
 # so that the names can be listed without importing matplotlib.
-PICTURES = {
+_OF_IMAGES = {
     'swap': ('swaps', 'swaps'),
     'generation': ('groups', 'generations'),
     'interpolation': ('swaps', 'interpolations'),
@@ -20,6 +20,11 @@ PICTURES = {
     'generalisation': ('generalisation', 'generalisations'),
     'samples': ('groups', 'samples'),
 }
+_OF_OTHERS = {
+    'profiles': ('vectors', 'profiles'),
+    'map': ('vectors', 'maps'),
+}
+PICTURES = _OF_IMAGES | _OF_OTHERS
 
 
 def draw_pictures(name: str, subject: Subject
@@ -35,8 +40,7 @@ def draw_pictures(name: str, subject: Subject
     Names of files, which start with `name`, and drawings; none if the model
     or the data do not allow any.
   """
-  model = subject.model
-  if not model.likelihood.takes_pixels or len(model.observation_shape) != 3:
+  if (name in _OF_IMAGES) != subject.shows_images:
     return
   file, function = PICTURES[name]
   module = importlib.import_module(f'{__package__}.{file}')

@@ -15,6 +15,7 @@ from mlvae_jax.model.model import Model, Params
 SEED = 0  # Selects the images shown, and the codes that are sampled.
 NUM_EVIDENCE = 10  # Other images of the group, as in the paper.
 NUM_SETS = 10  # Maximum number of images or groups in a figure.
+_NUM_LOOKED_AT = 256  # Rows whose values tell images from other arrays.
 MAX_MEMBERS = 100  # The code of a group hardly changes beyond this many images.
 
 
@@ -76,6 +77,18 @@ class Subject(NamedTuple):
   def images(self) -> GroupedData:
     """The test images."""
     return self.data.test
+
+  @property
+  def shows_images(self) -> bool:
+    """Whether the test rows are grey or RGB images, in uint8 or in [0, 1]."""
+    x = self.images.x
+    if x.ndim != 4 or x.shape[-1] not in (1, 3) or (
+        not self.model.likelihood.takes_pixels):
+      return False
+    if x.dtype == np.uint8:
+      return True
+    first = np.asarray(x[:_NUM_LOOKED_AT])
+    return x.dtype.kind in 'bf' and bool(((first >= 0) & (first <= 1)).all())
 
   @property
   def grouping(self) -> str:

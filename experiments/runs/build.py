@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from experiments.cli import UserError
 from experiments.config import library
@@ -18,6 +19,7 @@ from mlvae_jax.model.model import Model
 # Splits of up to this many bytes are kept on the devices; of larger ones the
 # host gathers each batch.
 _MAX_DEVICE_BYTES = 2 << 30
+_CHECKED_ROWS = 4096
 
 
 def make_model(config: Config, data: Splits) -> Model:
@@ -42,6 +44,31 @@ def make_model(config: Config, data: Splits) -> Model:
           f'{config.dataset} is grouped by {", ".join(known)}; give --factors '
           f'as NAME:DIM:{known[0]},...')
   return model
+
+
+def check_values(config: Config, model: Model, data: Splits) -> None:
+  """Checks that the likelihood can have the values of a data set.
+
+  In training they are traced, and no likelihood could check them there.
+
+  Args:
+    config: configuration of the run.
+    model: model of the run.
+    data: data set of the run.
+
+  Raises:
+    UserError: when it cannot; it names the remedy.
+  """
+  for part in data.parts:
+    if part.x.dtype == np.uint8 and model.likelihood.takes_pixels:
+      continue  # Any are.
+    for start in range(0, len(part), _CHECKED_ROWS):
+      try:
+        model.prepare(np.asarray(part.x[start:start + _CHECKED_ROWS]))
+      except ValueError as error:
+        raise UserError(
+            f'{config.data_dir or config.dataset}: {error}; see --likelihood '
+            'and --standardise') from error
 
 
 def make_stream(model: Model, images: GroupedData, config: Config,

@@ -10,13 +10,17 @@ import os
 import socket
 from typing import Any
 
+import numpy as np
+
 from experiments import cli
 from experiments.cli import UserError
 from experiments.config.settings import Config, from_json, to_json
+from experiments.datasets.splits import Scale
 from experiments.runs.reading import DATA, check_data
 from mlvae_jax.model.model import Model
 from mlvae_jax.training import loading, run_files
 
+SCALE_FILE = 'scale.npz'  # Mean and standard deviation of what is standardised.
 # Settings that may differ when a run resumes.
 _FREE_TO_CHANGE = (
     'steps', 'data_dir', 'store_dir', 'on_bad_image', 'chunk_steps',
@@ -85,6 +89,21 @@ def _locked(workdir: str) -> Iterator[None]:
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
     file.flush()
     yield
+
+
+def write_scale(workdir: str, scale: Scale | None) -> None:
+  """Writes the mean and standard deviation of standardised data.
+
+  Args:
+    workdir: folder of the run.
+    scale: mean and standard deviation; None if nothing is standardised.
+  """
+  if scale is None:
+    return
+  path = os.path.join(workdir, SCALE_FILE)
+  with open(f'{path}.partial', 'wb') as file:
+    np.savez(file, **scale._asdict())
+  os.replace(f'{path}.partial', path)
 
 
 def require_workdir(workdir: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlvae_jax.data.ids import offsets_of
-from mlvae_jax.data.reordered import take_rows
+from mlvae_jax.data.reordered import Reordered, take_rows
 from mlvae_jax.model.checks import as_array, is_real
 
 
@@ -91,7 +91,8 @@ class GroupedData:
     Raises:
       ValueError: on wrong shapes or dtypes, or labels out of range.
     """
-    x = as_array(x)
+    if not isinstance(x, Reordered):  # Which would be read into memory.
+      x = as_array(x)
     _check_observations(x)
     others = dict(others or {})
     if isinstance(labels, Mapping):

@@ -40,7 +40,7 @@ def label_accuracy(codes: Mapping[str, Encoded],
 
   Args:
     codes: posteriors of 'trained', 'untrained' and perhaps 'vae'.
-    images: images by split, for the control of pixels.
+    images: images by split, for the control of observations.
     groupings: labels to predict.
     num_steps: number of optimisation steps of each probe.
 

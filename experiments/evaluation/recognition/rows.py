@@ -20,7 +20,7 @@ import tqdm
 from experiments.evaluation import label_sets
 from experiments.evaluation.codes import untrained
 from experiments.evaluation.context import Context
-from experiments.evaluation.encoding import pixels
+from experiments.evaluation.encoding import control_name, vectors
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.few_shot import few_shot
 from mlvae_jax.measures.verification import (
@@ -71,9 +71,9 @@ def _codes(context: Context, images: np.ndarray) -> Codes:
             for name, q in found.get('untrained', {}).items()}
   if 'vae' in found:
     codes['vae'] = next(iter(found['vae'].values()))  # Its only factor.
-  flat = pixels(images)
+  flat = vectors(images)
   # Centred, or the cosine of any two images would be close to 1.
-  return codes | {'pixels': flat - flat.mean(axis=0)}
+  return codes | {control_name(images): flat - flat.mean(axis=0)}
 
 
 def verification_rows(codes: Codes, offsets: np.ndarray) -> Rows:
