@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # By name: the file in this folder, and the function in it that draws. As text,
 # so that the names can be listed without importing matplotlib.
-_OF_IMAGES = {
+OF_IMAGES = {
     'swap': ('swaps', 'swaps'),
     'generation': ('groups', 'generations'),
     'interpolation': ('swaps', 'interpolations'),
@@ -20,11 +20,11 @@ _OF_IMAGES = {
     'generalisation': ('generalisation', 'generalisations'),
     'samples': ('groups', 'samples'),
 }
-_OF_OTHERS = {
+OF_OTHERS = {
     'profiles': ('vectors', 'profiles'),
     'map': ('vectors', 'maps'),
 }
-PICTURES = _OF_IMAGES | _OF_OTHERS
+PICTURES = OF_IMAGES | OF_OTHERS
 
 
 def draw_pictures(name: str, subject: Subject
@@ -40,7 +40,7 @@ def draw_pictures(name: str, subject: Subject
     Names of files, which start with `name`, and drawings; none if the model
     or the data do not allow any.
   """
-  if (name in _OF_IMAGES) != subject.shows_images:
+  if (name in OF_IMAGES) != subject.shows_images:
     return
   file, function = PICTURES[name]
   module = importlib.import_module(f'{__package__}.{file}')

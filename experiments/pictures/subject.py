@@ -81,10 +81,11 @@ class Subject(NamedTuple):
   @property
   def shows_images(self) -> bool:
     """Whether the test rows are grey or RGB images, in uint8 or in [0, 1]."""
-    x = self.images.x
-    if x.ndim != 4 or x.shape[-1] not in (1, 3) or (
+    shape = self.model.observation_shape
+    if len(shape) != 3 or shape[-1] not in (1, 3) or (
         not self.model.likelihood.takes_pixels):
       return False
+    x = self.images.x
     if x.dtype == np.uint8:
       return True
     first = np.asarray(x[:_NUM_LOOKED_AT])
