@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import math
 import os
 import sys
 import types
@@ -18,6 +19,7 @@ from typing import Any, NewType
 from absl import flags
 
 Path = NewType('Path', str)  # A file or folder; see `expand_path`.
+_MAX_INT = 2 ** 31 - 1  # JAX counts in 32 bits.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,16 @@ def settings_of(cls: type) -> dict[str, Setting]:
       for field in dataclasses.fields(cls)}
 
 
+class _FiniteParser(flags.FloatParser):
+  """Floats without NaN and infinity, which pass through absl's bounds."""
+
+  def parse(self, argument: Any) -> float:
+    value = super().parse(argument)
+    if not math.isfinite(value):
+      raise ValueError('not a finite number')
+    return value
+
+
 def define(name: str, declared: Setting,
            flag_values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines an absl flag.
@@ -95,9 +107,10 @@ def define(name: str, declared: Setting,
   elif declared.type is bool:
     flags.DEFINE_bool(*what, declared.text, **where)
   elif declared.type is int:
+    bounds['upper_bound'] = declared.upper or _MAX_INT
     flags.DEFINE_integer(*what, declared.text, **bounds, **where)
   elif declared.type is float:
-    flags.DEFINE_float(*what, declared.text, **bounds, **where)
+    flags.DEFINE(_FiniteParser(**bounds), *what, declared.text, **where)
   elif declared.type is str:
     flags.DEFINE_string(*what, declared.text, **where)
   else:

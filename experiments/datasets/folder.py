@@ -142,6 +142,9 @@ def _check_scale(black: float | None, white: float | None) -> None:
         f'{given[0]} must be below {given[1]}, and both must be finite')
   if not is_finite:
     raise ValueError(f'{given[0]} must be finite')
+  if white is not None and black is None and white <= 0:
+    raise ValueError(f'{given[0]} must be above the value of black, 0; set '
+                     '--black as well')
 
 
 def _grouped(config: Config) -> list[Factor]:

@@ -53,14 +53,16 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:
-  """The records of metrics.jsonl; a torn last line is ignored."""
+  """The records of metrics.jsonl, without lines that are torn or damaged."""
   records = []
   path = os.path.join(workdir, 'metrics.jsonl')
   if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
+    with open(path, 'rb') as file:
       for line in file:
         try:
-          records.append(json.loads(line))
-        except json.JSONDecodeError:  # The run was killed while it wrote.
-          break
+          record = json.loads(line)
+        except ValueError:  # The run was killed while it wrote; or not UTF-8.
+          continue
+        if isinstance(record, dict) and isinstance(record.get('step'), int):
+          records.append(record)
   return records

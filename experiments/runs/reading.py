@@ -33,10 +33,25 @@ def read_run(workdir: str) -> tuple[Config, dict[str, Any]]:
   """
   try:
     values = run_files.read_config(workdir)
-    return from_json(values['config']), values
-  except (ValueError, KeyError, TypeError) as error:
+    config = from_json(values['config'])
+    Model.from_dict(values['model'])
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(
-        f'cannot read the configuration of {workdir}: {error}') from error
+        f'cannot read the configuration of {workdir}: {error}; restore '
+        f'{run_files.CONFIG_FILE}, or train in another --workdir') from error
+  if DATA in values and not _is_content(values[DATA]):
+    raise UserError(
+        f'the record of the data in {run_files.CONFIG_FILE} of {workdir} is '
+        'damaged; restore it, or train in another --workdir')
+  return config, values
+
+
+def _is_content(recorded: Any) -> bool:
+  """Whether it is what `Splits.content` gives."""
+  return isinstance(recorded, dict) and {
+      'num_images', 'num_groups', 'names'} <= set(recorded) and all(
+          isinstance(recorded[name], int)
+          for name in ('num_images', 'num_groups'))
 
 
 def load_model(workdir: str, step: int | str = 'latest'
@@ -78,7 +93,7 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
   Args:
     workdir: folder of the run.
     data_changed: 'refuse'; or 'accept' to take data other than those recorded,
-      and to record them.
+      and to record them, which an SVI run cannot do.
     **moved: new values of data_dir and store_dir; None keeps those of the run.
 
   Returns:
@@ -93,7 +108,7 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
       dataclasses.replace(
           config, **{name: path for name, path in moved.items() if path}),
       show_notes=False)
-  if data_changed != 'accept':
+  if data_changed != 'accept' or config.model == 'svi':
     check_data(workdir, config, data.content)
   elif values.get(DATA) != data.content:
     cli.write_atomically(
@@ -126,6 +141,10 @@ def check_data(workdir: str, config: Config,
   else:
     what = (f'the data of {workdir} have changed since it was trained: '
             + _difference(old, content))
+  if config.model == 'svi':
+    raise UserError(
+        f'{what}; restore the data, or train in another --workdir: a posterior '
+        'of every image is part of the run')
   raise UserError(
       f'{what}; restore the data, train in another --workdir, or accept the '
       'data as they are now with --data_changed=accept')

@@ -14,9 +14,9 @@ import numpy as np
 
 from experiments import cli
 from experiments.cli import UserError
-from experiments.config.settings import Config, from_json, to_json
+from experiments.config.settings import Config, to_json
 from experiments.datasets.splits import Scale
-from experiments.runs.reading import DATA, check_data
+from experiments.runs.reading import DATA, check_data, read_run
 from mlvae_jax.model.model import Model
 from mlvae_jax.training import loading, run_files
 
@@ -60,7 +60,8 @@ def open_workdir(workdir: str, config: Config, model: Model,
             f'{workdir} already holds a run; choose another --workdir, or '
             'resume it with --resume')
       _check_same_run(workdir, config, model)
-      if content is not None and data_changed != 'accept':
+      if content is not None and (
+          data_changed != 'accept' or config.model == 'svi'):
         check_data(workdir, config, content)
       if config.steps < (loading.find_step(workdir, 'latest') or 0):
         yield  # Nothing is trained, so config.json stays true as it is.
@@ -120,13 +121,10 @@ def require_workdir(workdir: str | None) -> str:
 
 def _check_same_run(workdir: str, config: Config, model: Model
                     ) -> None:
-  try:
-    old = run_files.read_config(workdir)
-  except ValueError as error:
-    raise UserError(f'{error}; choose another --workdir') from error
+  old_config, old = read_run(workdir)
   # Both pass through `Config`: settings that an older version did not have get
   # their defaults, which are what it did.
-  before = to_json(from_json(old.get('config', {})))
+  before = to_json(old_config)
   now = to_json(config)
   changed = [name for name, value in now.items()
              if before[name] != value and name not in _FREE_TO_CHANGE]

@@ -81,6 +81,7 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
         raise BadImageError(
             f'{image.width}x{image.height} pixels, more than '
             f'{_MAX_PIXELS // 10**6} million')
+      _check_depth(image, pixels)
       # Large JPEGs are decoded at a smaller size, which is much faster; twice
       # the size leaves enough pixels for antialiasing.
       image.draft(None, (2 * pixels.size, 2 * pixels.size))
@@ -105,6 +106,18 @@ def is_image(path: str) -> bool:
       return True
   except Exception:  # Damaged files make PIL raise errors of any kind.
     return False
+
+
+def _check_depth(image: Image.Image, pixels: Pixels) -> None:
+  """Raises a BadImageError where a scale is given that PIL cannot apply."""
+  if pixels.black is None and pixels.white is None:
+    return
+  # PIL keeps 16 bits of a grey image, but only the upper 8 of colours.
+  raw_modes = {str(part) for tile in image.tile for part in tile[3:]}
+  if image.mode[0] not in 'IF' and ';16' in ' '.join(raw_modes):
+    raise BadImageError(
+        'has 16 bits per colour, of which the upper 8 are read, so --black and '
+        '--white do not apply to it; leave them out, or convert it to grey')
 
 
 def _to_square(image: Image.Image, pixels: Pixels) -> Image.Image:

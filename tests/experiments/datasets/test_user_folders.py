@@ -3,6 +3,8 @@
 import base64
 import dataclasses
 import json
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -12,7 +14,11 @@ from experiments import datasets
 from experiments.cli import UserError
 from experiments.config import presets
 from experiments.datasets.sources import detect, records
-from experiments.datasets.sources.images import read_image
+from experiments.datasets.sources.images import (
+    BadImageError,
+    Pixels,
+    read_image,
+)
 from experiments.datasets.store import opening
 from tests.helpers.made_up import jpeg, line, write_folder, write_tsv
 
@@ -390,6 +396,38 @@ def test_one_bright_pixel_does_not_change_16_bit_images(tmp_path):
   assert np.ptp(_prepare(root).x.reshape(2, -1).mean(1)) < 0.1
   found = _prepare(root, white=256.0).x
   assert abs(found.mean() - 200 / 256 * 255) < 1
+
+
+def _write_png_of_16_bits(path, colour_type, channels):
+  """A PNG of 16 bits per colour, which Pillow reads and cannot write."""
+  def chunk(kind, data):
+    return (struct.pack('>I', len(data)) + kind + data
+            + struct.pack('>I', zlib.crc32(kind + data)))
+
+  rows = b''.join(b'\0' + struct.pack('>H', 300) * 8 * channels
+                  for _ in range(8))
+  path.write_bytes(
+      b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack(
+          '>IIBBBBB', 8, 8, 16, colour_type, 0, 0, 0))
+      + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('colour_type, channels', [(2, 3), (4, 2), (6, 4)])
+def test_a_scale_is_not_ignored_where_colours_have_16_bits(
+    tmp_path, colour_type, channels):
+  path = tmp_path / '1.png'
+  _write_png_of_16_bits(path, colour_type, channels)
+  assert read_image(str(path), 8).max() <= 1  # 300 of 65,535.
+  for scale in ({'white': 600.0}, {'black': 0.0}):
+    with pytest.raises(BadImageError, match='16 bits per colour, of which'):
+      read_image(str(path), Pixels(8, **scale))
+
+
+@pytest.mark.parametrize('white', [0.0, -1.0])
+def test_white_is_above_black(white):
+  with pytest.raises(ValueError, match='above the value of black, 0'):
+    datasets.check(dataclasses.replace(
+        presets.PRESETS['folder'], data_dir='x', white=white))
 
 
 # Cells that say that nothing is known.
