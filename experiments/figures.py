@@ -33,10 +33,10 @@ from experiments.evaluation.results import read_evaluation
 from experiments.pictures.registry import PICTURES, draw_pictures
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.subject import Subject
-from experiments.runs.log import read_metrics
 from experiments.runs.reading import load_data, load_model, parse_step
 from experiments.runs.workdir import require_workdir
 from mlvae_jax.model.model import Model
+from mlvae_jax.training.history import read_metrics
 
 # The only chart made of the run's log; the others are made of its evaluation.
 _CURVES = 'curves'

@@ -28,11 +28,11 @@ from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.pictures.registry import PICTURES
-from experiments.runs.log import read_metrics
 from experiments.runs.reading import read_run
 from experiments.runs.workdir import SCALE_FILE, require_workdir
 import mlvae_jax
 from mlvae_jax.model.model import Model
+from mlvae_jax.training.history import read_metrics
 
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')

@@ -30,7 +30,9 @@ from mlvae_jax.model.networks.conv import Conv
 from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
+from mlvae_jax.training.fit import fit
 from mlvae_jax.training.loading import load
+from mlvae_jax.training.step import TrainConfig
 
 __all__ = [
     'Batch',
@@ -53,10 +55,12 @@ __all__ = [
     'Penalty',
     'Poisson',
     'Product',
+    'TrainConfig',
     'decode',
     'elbo_terms',
     'encode_group',
     'evidence',
+    'fit',
     'generate',
     'infer',
     'interpolate',

@@ -22,12 +22,11 @@ from experiments.config import options
 from experiments.config.flags import Path, Setting, define
 from experiments.config.settings import RUN
 from experiments.pictures.sheets import BLUE, RED, STYLE, Drawing, save
-from experiments.runs.log import read_metrics
 from experiments.runs.reading import (
-    check_data,
-    load_data,
-    load_model,
-    read_run,
+  check_data,
+  load_data,
+  load_model,
+  read_run,
 )
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.grouping.normal import Normal
@@ -35,6 +34,7 @@ from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from mlvae_jax.training.history import read_metrics
 
 _STEPS = (3, 10, 30, 100, 300, 1000)
 _NUM_IMAGES = 1000

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 
 import jax
-import numpy as np
 
 from experiments.cli import UserError
 from experiments.config import library
 from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
-from mlvae_jax.data.feed import Feed, all_devices
+from mlvae_jax.data import batches, content
+from mlvae_jax.data.feed import Feed
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
+from mlvae_jax.data.plan import Settings
 from mlvae_jax.model.model import Model
-
-# Splits of up to this many bytes are kept on the devices; of larger ones the
-# host gathers each batch.
-_MAX_DEVICE_BYTES = 2 << 30
-_CHECKED_ROWS = 4096
 
 
 def make_model(config: Config, data: Splits) -> Model:
@@ -60,15 +57,11 @@ def check_values(config: Config, model: Model, data: Splits) -> None:
     UserError: when it cannot; it names the remedy.
   """
   for part in data.parts:
-    if part.x.dtype == np.uint8 and model.likelihood.takes_pixels:
-      continue  # Any are.
-    for start in range(0, len(part), _CHECKED_ROWS):
-      try:
-        model.prepare(np.asarray(part.x[start:start + _CHECKED_ROWS]))
-      except ValueError as error:
-        raise UserError(
-            f'{config.data_dir or config.dataset}: {error}; see --likelihood '
-            'and --standardise') from error
+    try:
+      content.check_values(model, part, config.data_dir or config.dataset)
+    except ValueError as error:
+      raise UserError(
+          f'{error}; see --likelihood and --standardise') from error
 
 
 def make_stream(model: Model, images: GroupedData, config: Config,
@@ -91,35 +84,35 @@ def make_stream(model: Model, images: GroupedData, config: Config,
   Raises:
     UserError: when the settings do not fit the data.
   """
-  settings = {
-      'groups_per_batch': config.batch_size, 'seed': config.seed,
-      'row_multiple': num_devices or jax.device_count(), 'shuffle': shuffle}
-  if model.groupings:
-    settings |= {'groups_per_batch': config.groups_per_batch,
-                 'max_group_size': config.max_group_size}
-  # An evaluation visits every image, also those of groups too small to train
-  # on, and always in the paper's pieces, so that runs can be compared.
-  if model.groupings and shuffle:
-    settings |= {
-        'min_group_size': config.min_group_size, 'visit': config.visit,
-        'subsampling': config.subsampling, 'evidence': config.evidence,
-        'share_of_whole_group': not model.has_encoder}
-  try:
-    return IndexStream(images, model.groupings, **settings)
-  except ValueError as error:
-    raise UserError(f'{config.dataset}: {error}') from error
+  with _named(config):
+    return batches.make_stream(
+        model, images, _settings(model, config), shuffle=shuffle,
+        num_devices=num_devices)
 
 
 def make_feed(model: Model, images: GroupedData, config: Config,
               shuffle: bool = True,
               devices: Sequence[jax.Device] | None = None) -> Feed:
   """The feed of a split to devices; None means all devices."""
-  devices = devices or all_devices()
-  # With several processes, each reads its own rows only, so none of them has
-  # all images to put on its devices.
-  alone = len(devices) <= jax.local_device_count()
-  return Feed(
-      model, images,
-      make_stream(model, images, config, shuffle, len(devices)),
-      on_device=alone and images.x.nbytes <= _MAX_DEVICE_BYTES,
-      devices=devices)
+  with _named(config):
+    return batches.make_feed(
+        model, images, _settings(model, config), shuffle=shuffle,
+        devices=devices)
+
+
+def _settings(model: Model, config: Config) -> Settings:
+  """How batches are drawn in training."""
+  if not model.groupings:
+    return Settings(config.batch_size, seed=config.seed)
+  return Settings(
+      config.groups_per_batch, config.max_group_size, config.min_group_size,
+      config.visit, config.subsampling, config.evidence, seed=config.seed)
+
+
+@contextlib.contextmanager
+def _named(config: Config) -> Iterator[None]:
+  """Raises a ValueError as a UserError that names the data set."""
+  try:
+    yield
+  except ValueError as error:
+    raise UserError(f'{config.dataset}: {error}') from error

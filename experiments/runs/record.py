@@ -1,8 +1,7 @@
-"""The record that a run leaves in its workdir: the log, and checkpoints."""
+"""The record of a run of several processes, with TensorBoard events."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import Any
@@ -10,47 +9,27 @@ from typing import Any
 import tqdm
 
 from experiments.cli import UserError
-from experiments.config.settings import Config
 from experiments.runs import processes
-from experiments.runs.log import MetricsLog, read_metrics
-from mlvae_jax.data.feed import Feed
-from mlvae_jax.training import checkpoint, run_files
-from mlvae_jax.training.checkpoint import Checkpoints
+from experiments.runs.log import Events
+from mlvae_jax.training import record, run_files
 from mlvae_jax.training.step import TrainState
 
 
-class Record:
-  """The log and the checkpoints of a run.
+class Record(record.Record):
+  """The history and the checkpoints of a run, and its TensorBoard events.
 
   Only the first process writes; the other processes only wait.
-
-  Attributes:
-    has_validation: whether the log has a validation of the step at which the
-      run resumes.
   """
 
-  def __init__(self, workdir: str, config: Config, max_to_keep: int,
-               feed: Feed):
-    self._workdir, self._config = workdir, config
-    self._max_to_keep = max_to_keep
-    self._steps_per_epoch = feed.stream.steps_per_epoch
-    # These stay None in all processes but the first.
-    self._log, self._checkpoints = None, None
-    self._has_failed = False
-    self.has_validation = False
+  def __init__(self, workdir: str, num_steps: int, max_to_keep: int):
+    super().__init__(workdir, max_to_keep=max_to_keep)
+    self._num_steps = num_steps
+    self._events = None  # It stays None in all processes but the first.
 
-  def __enter__(self) -> Record:
-    return self
-
-  def __exit__(self, kind: type | None, *_) -> None:
-    if self._log is not None:
-      self._log.close()
-    if kind is None:
-      # Closing waits for the last checkpoint; if that fails, all processes end.
-      processes.on_first(lambda: self._checkpoints.close())
-    elif self._checkpoints is not None:
-      with contextlib.suppress(Exception):  # Of two errors, show the first.
-        self._checkpoints.close()
+  def __exit__(self, kind: type | None, *rest) -> None:
+    if self._events is not None:
+      self._events.close()
+    super().__exit__(kind, *rest)
 
   def resume(self, fresh: TrainState) -> TrainState:
     """The state of the newest checkpoint, or `fresh` if there is none."""
@@ -60,75 +39,51 @@ class Record:
       return fresh
     return processes.from_first(state)
 
-  def log(self, step: int, split: str, values: dict[str, Any]) -> None:
-    """Adds a record to metrics.jsonl."""
-    if self._log is not None:
-      self._log.write(step, split, values)
+  def has_validation(self, step: int) -> bool:
+    """Whether the history, which the first process has, has a validation."""
+    return bool(processes.any_process(super().has_validation(step)))
+
+  def log(self, record: dict[str, Any]) -> None:
+    """Adds a record to metrics.jsonl and the events."""
+    if processes.is_first():
+      super().log(record)
 
   def save(self, state: TrainState, elbo: float | None, *, last: bool
            ) -> None:
-    """Flushes the log, and starts to save a checkpoint.
-
-    After a failure it is tried once more: Orbax gives up when the clock jumps.
-
-    Args:
-      state: state to save.
-      elbo: ELBO of the validation images, if it was measured.
-      last: whether to wait until the checkpoint is on disk.
-    """
-    # First the log: a resumed run keeps the records up to its checkpoint.
-    if self._log is not None:
-      self._log.flush()
-    processes.on_first(lambda: self._save(state, elbo, last))
-
-  def _save(self, state: TrainState, elbo: float | None, last: bool) -> None:
-    try:
-      self._checkpoints.save(state, elbo)
-      if last:
-        self._checkpoints.wait()
-      self._has_failed = False
-    except checkpoint.SaveError as error:
-      # Checkpoints are written in the background, so the one before this may
-      # have failed. Two failures in a row are an error.
-      if self._has_failed:
-        raise
-      tqdm.tqdm.write(f'{error}; trying once more', file=sys.stderr)
-      self._has_failed = True
-      self._checkpoints.save(state, elbo)
-      if last:
-        self._checkpoints.wait()
+    """As the library's, in the first process."""
+    if self._events is not None:
+      self._events.flush()
+    save = super().save
+    processes.on_first(lambda: save(state, elbo, last=last))
 
   def kept(self) -> str:
     """A sentence that says from which checkpoint the run can resume."""
-    if self._checkpoints is None:
+    if not processes.is_first():
       return 'The checkpoints saved by process 0 are kept.'
-    step = self._checkpoints.latest_step
-    if step is None:
-      return 'There was no checkpoint yet.'
-    return f'The checkpoint of step {step} is kept.'
+    return super().kept()
 
   def _open(self, fresh: TrainState) -> TrainState:
-    self._checkpoints = Checkpoints(
-        self._workdir, max_to_keep=self._max_to_keep)
-    state = fresh
-    if self._checkpoints.latest_step is not None:
-      try:
-        state = self._checkpoints.restore(fresh)
-      except ValueError as error:
-        raise UserError(
-            f'{error}; choose another --workdir, or the settings of the run'
-        ) from error
+    try:
+      state = super().resume(fresh)
+    except ValueError as error:
+      raise UserError(
+          f'{error}; choose another --workdir, or the settings of the run'
+      ) from error
     step = int(state.step)
-    for damaged, why in self._checkpoints.damaged.items():
+    for damaged, why in self.damaged.items():
       print(f'the checkpoint of step {damaged} is damaged ({why}); it is set '
             f'aside in {os.path.join(self._workdir, run_files.DAMAGED_DIR)}')
-    if step > self._config.steps:
+    if step > self._num_steps:
       print(f'{self._workdir} has {step} steps already; nothing to train')
     elif step:
-      print(f'resuming {self._workdir} at step {step} of '
-            f'{self._config.steps}')
-    self._log = MetricsLog(self._workdir, step, self._steps_per_epoch)
-    self.has_validation = any(
-        line['step'] == step and line['split'] == 'validation'
-        for line in read_metrics(self._workdir))
+      print(f'resuming {self._workdir} at step {step} of {self._num_steps}')
+    self._events = Events(self._workdir, step)
+    self.callbacks.append(self._events)
     return state
+
+  def _close(self) -> None:
+    # If the last checkpoint cannot be written, all processes end.
+    processes.on_first(super()._close)
+
+  def _warn(self, message: str) -> None:
+    tqdm.tqdm.write(message, file=sys.stderr)

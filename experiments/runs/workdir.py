@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import fcntl
 import json
 import os
-import socket
 from typing import Any
 
 import numpy as np
@@ -74,21 +72,12 @@ def open_workdir(workdir: str, config: Config, model: Model,
 
 @contextlib.contextmanager
 def _locked(workdir: str) -> Iterator[None]:
-  """Holds a lock that the system releases when the process ends in any way."""
-  # 'a+', because 'w' would erase the name of the process that has the lock.
-  with open(os.path.join(workdir, 'lock'), 'a+', encoding='utf-8') as file:
+  """Holds the library's lock of a workdir."""
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise UserError(
-          f'{workdir} is in use by {file.read().strip() or "another run"}; '
-          'wait until it ends, or choose another --workdir') from None
-    except OSError:
-      pass  # Some network file systems have no locks.
-    file.truncate(0)
-    file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-    file.flush()
+      stack.enter_context(run_files.locked(workdir))
+    except ValueError as error:
+      raise UserError(f'{error} --workdir') from error
     yield
 
 

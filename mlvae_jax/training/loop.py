@@ -6,7 +6,7 @@ dispatching every step by itself would take longer than computing it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ class DivergedError(RuntimeError):
 
 
 def make_chunk(
-    model: Model, config: TrainConfig, num_groups: Mapping[str, int]
+    model: Model, config: TrainConfig, num_groups: Mapping[str, int],
+    devices: Sequence[jax.Device] | None = None
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds chunk(state, *feed.chunk(a, b)) -> (state, metrics `[b - a]`).
 
@@ -42,6 +43,7 @@ def make_chunk(
     model: the model; static.
     config: settings of the optimisation; static.
     num_groups: static number of groups per grouped factor.
+    devices: devices of the feed; all if None.
 
   Returns:
     The function.
@@ -62,7 +64,7 @@ def make_chunk(
   # on all of them, and out_axes=None takes one without stacking copies.
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
-      devices=all_devices(),
+      devices=devices or all_devices(),
       # With other processes pmap copies the state, and warns if it is donated.
       donate_argnums=() if jax.process_count() > 1 else 0)
 
@@ -74,7 +76,7 @@ def train(
     *,
     num_steps: int,
     chunk_steps: int,
-) -> Iterator[tuple[TrainState, Metrics]]:
+) -> Generator[tuple[TrainState, Metrics], None, None]:
   """Trains until `num_steps`; yields the state and metrics of each chunk.
 
   Chunks end at multiples of `chunk_steps`, wherever the run started. The
@@ -95,7 +97,7 @@ def train(
       yielded before are not affected.
   """
   start = int(state.step)
-  state = replicate(state)
+  state = replicate(state, feed.devices)
   bounds = chunk_bounds(start, num_steps, chunk_steps)
   for (first, _), inputs in zip(bounds, feed.chunks(bounds)):
     state, metrics = chunk(state, *inputs)

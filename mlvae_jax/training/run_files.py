@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
+import fcntl
 import json
 import operator
 import os
+import socket
 from typing import Any
 
 CONFIG_FILE = 'config.json'
@@ -38,6 +42,47 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   if not isinstance(config, dict) or 'model' not in config:
     raise ValueError(f'{path} is not the configuration of a run')
   return config
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file completely or not at all."""
+  # In the same folder, because only there a rename is atomic.
+  partial = f'{os.fspath(path)}.partial'
+  with open(partial, 'w', encoding='utf-8') as file:
+    file.write(text)
+  os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+  """Holds the lock of a workdir, so that no other run writes there.
+
+  The system releases it when the process ends in any way.
+
+  Args:
+    workdir: existing folder of the run.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    ValueError: where another run holds it.
+  """
+  # 'a+', because 'w' would erase the name of the process that has the lock.
+  with open(os.path.join(workdir, 'lock'), 'a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise ValueError(
+          f'{workdir} is in use by {file.read().strip() or "another run"}; '
+          'wait until it ends, or choose another') from None
+    except OSError:
+      pass  # Some network file systems have no locks.
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+    file.flush()
+    yield
 
 
 def expand_path(path: str | os.PathLike) -> str:

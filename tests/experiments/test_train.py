@@ -15,7 +15,6 @@ from experiments.config.settings import Config, from_json, to_json
 from experiments.datasets import splits
 from experiments.runs import loop
 from experiments.runs.build import make_model
-from experiments.runs.log import read_metrics
 from experiments.runs.reading import check_vae
 from experiments.runs.workdir import open_workdir
 import mlvae_jax
@@ -24,6 +23,7 @@ from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.model.networks.conv import Conv
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training import loading
+from mlvae_jax.training.history import read_metrics
 
 _CONFIG = dataclasses.replace(
     presets.PRESETS['folder'], factors='content:3:group,style:2',

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.runs import interrupts, log
-from mlvae_jax.training import loading
+from experiments.runs import interrupts
+from mlvae_jax.training import history, loading
 from tests.helpers import processes
 
 
@@ -29,7 +29,7 @@ def whole(images, tmp_path_factory):
 
 def _records(workdir):
   return [{k: v for k, v in record.items() if k != 'images_per_second'}
-          for record in log.read_metrics(str(workdir))]
+          for record in history.read_metrics(str(workdir))]
 
 
 def _assert_same(workdir, expected):
