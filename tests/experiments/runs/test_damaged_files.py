@@ -7,10 +7,10 @@ import pytest
 
 from experiments.cli import UserError
 from experiments.config.settings import to_json
-from experiments.runs.log import read_metrics
 from experiments.runs.reading import check_data, load_data, read_run
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
+from mlvae_jax.training.history import read_metrics
 from tests.experiments.test_train import _CONFIG
 
 _CONTENT = {'num_images': 3, 'num_groups': 2, 'names': 'x', 'pixels': 'y'}
