@@ -6,6 +6,7 @@
   python -m experiments.train --dataset=folder --data_dir=FOLDER_OF_FOLDERS
   python -m experiments.train --dataset=arrays --data_dir=FILE.npz
   python -m experiments.train --dataset=shapes     # drawn; see --hold_out
+  python -m experiments.train --dataset=fonts      # drawn; see --hold_out
 
 The preset of the data set gives every setting; flags override it. Running the
 same command again resumes the run in the workdir. With 10 + 10 dimensions on

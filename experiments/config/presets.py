@@ -40,6 +40,15 @@ PRESETS = {
         groups_per_batch=32, max_group_size=8, visit='groups', batch_size=256,
         penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
+    'fonts': Config(
+        dataset='fonts', image_size=32, hold_out='combinations',
+        factors='letter:16:letter,font:8:font,style:4',
+        likelihood='bernoulli', network='conv', channels=(32, 64, 128),
+        hidden_sizes=(256,), activation='silu', steps=1500,
+        groups_per_batch=12, max_group_size=8, batch_size=96, penalties=(
+            'contrast/all:100,leakage/all:1000,leakage/style:5000,'
+            'mean_leakage/style:5000'),
+        decay_fraction=0.75, chunk_steps=25, checkpoint_every=500),
     'arrays': Config(
         dataset='arrays', factors='content:8:label,style:8', standardise=True,
         hidden_sizes=(128,), steps=2000, decay_fraction=0.5),

@@ -89,8 +89,9 @@ class Config:
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)
   hold_out: str = setting(
-      '', 'Combinations of --dataset=shapes held out for testing: '
-      'VALUE+VALUE,..., such as triangle+purple,star; none if empty.', SPLITS)
+      '', 'What is held out for testing. Of --dataset=shapes combinations '
+      'VALUE+VALUE,..., such as triangle+purple,star; of --dataset=fonts '
+      'combinations, fonts or letters. Nothing if empty.', SPLITS)
   model: str = setting(
       'mlvae', 'Kind of model; svi has free posteriors in place of an '
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))

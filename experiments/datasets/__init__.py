@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 from experiments.cli import UserError
 from experiments.config.settings import Config
-from experiments.datasets import arrays, folder, mnist, mnist5k, shapes
+from experiments.datasets import (
+    arrays,
+    folder,
+    fonts,
+    mnist,
+    mnist5k,
+    shapes,
+)
 from experiments.datasets.splits import Splits
 
 
@@ -30,6 +37,7 @@ _DATA_SETS = {
     'mnist5k': _DataSet(mnist5k.load),
     'mnist': _DataSet(mnist.load),
     'shapes': _DataSet(shapes.load, shapes.check, shapes.SETTINGS),
+    'fonts': _DataSet(fonts.load, fonts.check, fonts.SETTINGS),
     'arrays': _DataSet(arrays.load, arrays.check, arrays.SETTINGS),
     **dict.fromkeys(
         folder.GROUPINGS, _DataSet(folder.load, folder.check, folder.SETTINGS)),
