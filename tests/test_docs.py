@@ -1,9 +1,13 @@
 """Code in the docs does what the text says."""
 
+import contextlib
 import re
+import sys
+import types
 
 import numpy as np
 
+import mlvae_jax
 from tests.helpers import ROOT
 
 
@@ -21,3 +25,29 @@ def test_counts_of_cells():
   for name in ('expected', 'observed', 'shown'):
     assert found[name].shape == (20, 50)
     np.testing.assert_allclose(found[name].sum(1), 10_000, rtol=1e-4)
+
+
+def test_training_on_arrays(tmp_path, monkeypatch):
+  logged = {'wandb': [], 'mlflow': []}
+
+  def log(tracker):
+    return lambda numbers, step: logged[tracker].append((step, numbers))
+
+  # The parts of the two trackers that the page uses.
+  run = types.SimpleNamespace(log=log('wandb'))
+  monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(
+      init=lambda project: contextlib.nullcontext(run)))
+  monkeypatch.setitem(sys.modules, 'mlflow', types.SimpleNamespace(
+      start_run=contextlib.nullcontext, log_metrics=log('mlflow')))
+  monkeypatch.chdir(tmp_path)
+  found = _run('models.md', 'Training on arrays')
+  assert found['q'].mean.shape == (4, 4)
+  elbos = [record['elbo_per_image'] for record in found['history']]
+  assert elbos[-1] > elbos[0]
+  assert mlvae_jax.load('runs/vectors', 'best')[0] == found['model']
+  for records in logged.values():
+    assert [step for step, _ in records] == [50, 100, 100]
+    assert {'train/elbo', 'train/kl/content'} <= set(records[0][1])
+    assert {'validation/elbo', 'validation/kl/style'} <= set(records[2][1])
+    assert all(isinstance(value, float) for _, numbers in records
+               for value in numbers.values())
