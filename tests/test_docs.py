@@ -51,3 +51,15 @@ def test_training_on_arrays(tmp_path, monkeypatch):
     assert {'validation/elbo', 'validation/kl/style'} <= set(records[2][1])
     assert all(isinstance(value, float) for _, numbers in records
                for value in numbers.values())
+
+
+def test_the_readme():
+  text = (ROOT / 'README.md').read_text(encoding='utf-8')
+  code = re.search(r'```python\n(.*?)```', text, re.S)[1]
+  code = '\n'.join(line for line in code.splitlines() if 'load(' not in line)
+  labels = np.repeat(['a', 'b', 'c'], 8)
+  x = np.random.default_rng(0).normal(size=(24, 5))
+  found = {'x': x, 'labels': labels}
+  exec(code.replace('steps=2000', 'steps=2'), found)
+  assert found['q'].mean.shape == (3, 10)
+  assert found['grid'].shape == (8, 8, 5)
