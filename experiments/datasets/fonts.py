@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 
-import matplotlib
 import numpy as np
 
 from experiments.cli import UserError
@@ -111,6 +110,8 @@ def find_fonts(folder: str | None = None) -> list[Font]:
   Raises:
     UserError: when there are fewer than two.
   """
+  import matplotlib  # Slow to import.
+
   own = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf')
   fonts = typefaces.find([own, folder] if folder else [own])
   if len(fonts) < 2:

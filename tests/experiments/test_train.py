@@ -337,7 +337,8 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
     ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 is too '
      'small for a group of --max_group_size=8 images; give a larger'),
-    ({'hold_out': ''}, '--hold_out is for --dataset=shapes, not mnist5k'),
+    ({'hold_out': ''},
+     '--hold_out is for --dataset=shapes or fonts, not mnist5k'),
     ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),
     ({'celeb_top_k': 3, 'dataset': 'shapes'}, '--celeb_top_k is for --dataset='
      'folder or celeb'),
