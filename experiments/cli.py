@@ -17,6 +17,15 @@ from absl import logging as absl_logging
 
 from experiments.config.flags import HelpFlag
 
+# What to do about errors of the system that name a path.
+_MENDS = {
+    IsADirectoryError: '; a file is needed there, so move the folder away',
+    NotADirectoryError: '; a folder is needed there, so move the file away or '
+                        'name another folder',
+    FileExistsError: '; a folder is needed there, so move the file away or '
+                     'name another folder',
+    PermissionError: '; check its permissions, or name another folder'}
+
 
 class UserError(Exception):
   """A user's mistake: one line that says what is wrong and what to do.
@@ -87,15 +96,6 @@ def check_writable(folder: str) -> None:
         'and that the disk is not full') from error
 
 
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file completely or not at all."""
-  # In the same folder, because only there a rename is atomic.
-  partial = f'{os.fspath(path)}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(partial, path)
-
-
 def _parse(argv: list[str]) -> list[str]:
   for name, short_name in (('help', '?'), ('helpshort', None)):
     flags.DEFINE_flag(HelpFlag(name, short_name))
@@ -119,9 +119,10 @@ def _guarded(main: Callable[[], None]) -> None:
     _exit(stop.code)
   except BrokenPipeError as error:
     _end_quietly(error)
-  except (UserError, OSError) as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    _exit(1)
+  except UserError as error:
+    _fail(str(error))
+  except OSError as error:
+    _fail(_explain(error))
   except KeyboardInterrupt:
     print('\ninterrupted', file=sys.stderr)
     _exit(130)
@@ -133,6 +134,25 @@ def _guarded(main: Callable[[], None]) -> None:
       raise
     traceback.print_exc()
     _exit(1)
+
+
+def _fail(message: str) -> None:
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  _exit(1)
+
+
+def _explain(error: OSError) -> str:
+  """An error of the system, with what to do about it."""
+  if error.filename is None or error.strerror is None:
+    return str(error)
+  # Of a rename the new name counts; the old one is ours.
+  path = os.fspath(error.filename2 or error.filename)
+  while isinstance(error, (FileExistsError, NotADirectoryError)) and (
+      not os.path.lexists(path) and os.path.dirname(path) != path):
+    path = os.path.dirname(path)  # A file is where a folder above should be.
+  mend = next((mend for kind, mend in _MENDS.items()
+               if isinstance(error, kind)), '')
+  return f'cannot use {path}: {error.strerror}{mend}'
 
 
 def _end_quietly(error: BrokenPipeError) -> None:

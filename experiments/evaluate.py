@@ -41,6 +41,7 @@ from experiments.runs.reading import (
     read_run,
 )
 from experiments.runs.workdir import require_workdir
+from mlvae_jax.files import write_atomically
 from mlvae_jax.training import loading
 
 _SEED = 0  # Not the run's: evaluations of different runs can be compared.
@@ -143,7 +144,7 @@ def evaluate(
 def _write(path: str, result: dict[str, Any]) -> None:
   """Writes an evaluation; prints it when it cannot be written."""
   try:
-    cli.write_atomically(path, json.dumps(result, indent=1) + '\n')
+    write_atomically(path, json.dumps(result, indent=1) + '\n')
   except OSError as error:
     # It took minutes to compute: do not lose the numbers.
     print(report.summary(result))

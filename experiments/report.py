@@ -31,6 +31,7 @@ from experiments.pictures.registry import PICTURES
 from experiments.runs.reading import read_run
 from experiments.runs.workdir import SCALE_FILE, require_workdir
 import mlvae_jax
+from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import Model
 from mlvae_jax.training.history import read_metrics
 
@@ -83,7 +84,7 @@ def write(workdir: str) -> str:
       '<h2>Software</h2>', _software(),
   ]
   path = os.path.join(workdir, 'report.html')
-  cli.write_atomically(path, web.page(title, body))
+  write_atomically(path, web.page(title, body))
   return path
 
 

@@ -18,6 +18,7 @@ from experiments.benchmarks.timing import (
     torch_device,
 )
 from experiments.config.flags import Path, Setting, define
+from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import DTYPES
 
 _TRAINED = ('conv', 'mlp', 'groups')
@@ -41,7 +42,7 @@ def main() -> None:
     print(format_row(row), flush=True)
     rows.append(row._asdict())
     if path:  # Every time, since a long measurement may be stopped.
-      cli.write_atomically(path, json.dumps(
+      write_atomically(path, json.dumps(
           {'machine': machine(), 'repeats': flags.FLAGS.repeats, 'rows': rows},
           indent=2) + '\n')
 

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 import numpy as np
 import tqdm
 
-from experiments import cli
 from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Path, Setting, define
@@ -29,6 +28,7 @@ from experiments.runs.reading import (
   read_run,
 )
 from mlvae_jax.data.grouped import GroupedData
+from mlvae_jax.files import write_atomically
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Batch
@@ -49,7 +49,7 @@ def main() -> None:
                   data_dir=values['data_dir'],
                   data_changed=values['data_changed'])
   workdir = values['svi_workdir']
-  cli.write_atomically(
+  write_atomically(
       os.path.join(workdir, 'svi.json'), json.dumps(found, indent=1) + '\n')
   path = os.path.join(workdir, 'svi.png')
   with matplotlib.rc_context(STYLE):

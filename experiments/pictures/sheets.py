@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import functools
-import os
+import io
 from typing import NamedTuple
 
 from matplotlib import font_manager
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 import numpy as np
 from PIL import Image
+
+from mlvae_jax.files import write_atomically
 
 _TILE = 84  # Approximate pixels of an image's longer side on a sheet.
 _TILE_INCHES = 0.42
@@ -106,11 +108,11 @@ class Sheet:
 
 def save(drawing: Drawing, path: str) -> None:
   """Writes a PNG completely or not at all."""
-  partial = f'{path}.partial'
+  content = io.BytesIO()
   drawing.figure.savefig(
-      partial, format='png', dpi=drawing.figure.dpi, bbox_inches='tight',
+      content, format='png', dpi=drawing.figure.dpi, bbox_inches='tight',
       pad_inches=0.08, metadata={'Description': drawing.caption})
-  os.replace(partial, path)
+  write_atomically(path, content.getvalue())
 
 
 def shorten(name: str) -> str:

@@ -13,6 +13,7 @@ from experiments.cli import UserError
 from experiments.config.settings import Config, from_json
 from experiments.datasets import folder
 from experiments.datasets.splits import Splits
+from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import loading, run_files
 
@@ -111,7 +112,7 @@ def load_data(workdir: str, *, data_changed: str = 'refuse',
   if data_changed != 'accept' or config.model == 'svi':
     check_data(workdir, config, data.content)
   elif values.get(DATA) != data.content:
-    cli.write_atomically(
+    write_atomically(
         os.path.join(workdir, run_files.CONFIG_FILE),
         json.dumps(values | {DATA: data.content}, indent=2) + '\n')
   return data

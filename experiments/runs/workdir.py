@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import io
 import json
 import os
 from typing import Any
@@ -15,6 +16,7 @@ from experiments.cli import UserError
 from experiments.config.settings import Config, to_json
 from experiments.datasets.splits import Scale
 from experiments.runs.reading import DATA, check_data, read_run
+from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import Model
 from mlvae_jax.training import loading, run_files
 
@@ -64,7 +66,7 @@ def open_workdir(workdir: str, config: Config, model: Model,
       if config.steps < (loading.find_step(workdir, 'latest') or 0):
         yield  # Nothing is trained, so config.json stays true as it is.
         return
-    cli.write_atomically(path, json.dumps(
+    write_atomically(path, json.dumps(
         {'config': to_json(config), 'model': model.to_dict(),
          **({} if content is None else {DATA: content})}, indent=2) + '\n')
     yield
@@ -90,10 +92,9 @@ def write_scale(workdir: str, scale: Scale | None) -> None:
   """
   if scale is None:
     return
-  path = os.path.join(workdir, SCALE_FILE)
-  with open(f'{path}.partial', 'wb') as file:
-    np.savez(file, **scale._asdict())
-  os.replace(f'{path}.partial', path)
+  content = io.BytesIO()
+  np.savez(content, **scale._asdict())
+  write_atomically(os.path.join(workdir, SCALE_FILE), content.getvalue())
 
 
 def require_workdir(workdir: str | None) -> str:

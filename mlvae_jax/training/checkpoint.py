@@ -20,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Params
 from mlvae_jax.training import checksums
 from mlvae_jax.training.checksums import DamagedError
@@ -27,7 +28,6 @@ from mlvae_jax.training.run_files import (
     CHECKPOINT_DIR,
     DAMAGED_DIR,
     as_step,
-    expand_path,
 )
 from mlvae_jax.training.step import TrainState
 

@@ -15,9 +15,9 @@ from mlvae_jax.data.content import check_fit
 from mlvae_jax.data.feed import Feed, all_devices
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
+from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.penalties.registry import misfit
-from mlvae_jax.training import run_files
 from mlvae_jax.training.loop import DivergedError
 from mlvae_jax.training.progress import Progress
 from mlvae_jax.training.record import Callback, Record
@@ -111,7 +111,7 @@ def fit(
       model, make_feed(model, validation, batches, shuffle=False,
                        devices=devices))
   if workdir is not None:
-    workdir = run_files.expand_path(workdir)
+    workdir = expand_path(workdir)
   with contextlib.ExitStack() as stack:
     if workdir is not None:
       stack.enter_context(open_workdir(

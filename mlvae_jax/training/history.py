@@ -12,7 +12,7 @@ import json
 import os
 from typing import Any
 
-from mlvae_jax.training import run_files
+from mlvae_jax.files import write_atomically
 
 _METRICS_FILE = 'metrics.jsonl'
 
@@ -41,7 +41,7 @@ class History:
                     if record['step'] <= step]
     path = os.path.join(workdir, _METRICS_FILE)
     # Rewriting also removes a torn last line, to which more would be appended.
-    run_files.write_atomically(path, ''.join(map(_line, self.records)))
+    write_atomically(path, ''.join(map(_line, self.records)))
     self._file = open(path, 'a', encoding='utf-8')
 
   def add(self, record: dict[str, Any]) -> None:

@@ -6,13 +6,13 @@ import os
 
 import jax
 
+from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training.checkpoint import Checkpoints
 from mlvae_jax.training.run_files import (
     CHECKPOINT_DIR,
     CONFIG_FILE,
     as_step,
-    expand_path,
     read_config,
 )
 

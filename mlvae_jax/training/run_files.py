@@ -11,6 +11,8 @@ import os
 import socket
 from typing import Any
 
+from mlvae_jax.files import expand_path
+
 CONFIG_FILE = 'config.json'
 CHECKPOINT_DIR = 'checkpoints'
 DAMAGED_DIR = 'damaged'  # Folder that damaged checkpoints are moved to.
@@ -31,7 +33,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   """
   workdir = expand_path(workdir)
   path = os.path.join(workdir, CONFIG_FILE)
-  if not os.path.isfile(path):
+  if not os.path.exists(path):
     raise FileNotFoundError(
         f'no {CONFIG_FILE} in {workdir}; give the workdir of a run')
   with open(path, encoding='utf-8') as file:
@@ -42,15 +44,6 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   if not isinstance(config, dict) or 'model' not in config:
     raise ValueError(f'{path} is not the configuration of a run')
   return config
-
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file completely or not at all."""
-  # In the same folder, because only there a rename is atomic.
-  partial = f'{os.fspath(path)}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(partial, path)
 
 
 @contextlib.contextmanager
@@ -83,11 +76,6 @@ def locked(workdir: str) -> Iterator[None]:
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
     file.flush()
     yield
-
-
-def expand_path(path: str | os.PathLike) -> str:
-  """Expands ~ and $VARIABLES in a path."""
-  return os.path.expandvars(os.path.expanduser(os.fspath(path)))
 
 
 def as_step(step: int | str) -> int | str:

@@ -12,6 +12,7 @@ from typing import Any
 from mlvae_jax.data.content import fingerprint
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
+from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import Model
 from mlvae_jax.training import run_files
 from mlvae_jax.training.step import TrainConfig
@@ -58,7 +59,7 @@ def open_workdir(
       _check_same(workdir, old, new)
       # What is not given this time may be given the next time.
       new['data'] = old['data'] | new['data']
-    run_files.write_atomically(path, json.dumps(new, indent=2) + '\n')
+    write_atomically(path, json.dumps(new, indent=2) + '\n')
     yield
 
 

@@ -60,7 +60,7 @@ def test_an_evaluation_is_printed_where_it_cannot_be_written(
   def fail(path, text):
     raise OSError(code, reason)
 
-  monkeypatch.setattr(cli, 'write_atomically', fail)
+  monkeypatch.setattr(evaluate, 'write_atomically', fail)
   with pytest.raises(cli.UserError, match=(
       f'evaluation.json: {reason}; free space or check its permissions, then '
       'run experiments.evaluate again$')):

@@ -108,8 +108,14 @@ def _only_one(path: str) -> Iterator[None]:
     file = open(f'{path}.lock', 'w')
   except OSError as error:
     raise UserError(
-        f'cannot write to {os.path.dirname(path)}: {error.strerror}; choose '
-        'another folder with --store_dir') from error
+        f'cannot write {path}.lock: {error.strerror}; choose another folder '
+        'with --store_dir') from error
+  for folder in (path, f'{path}.partial'):
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+      file.close()
+      raise UserError(
+          f'{folder} is not a folder; move it away, or choose another folder '
+          'with --store_dir')
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,10 +28,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from experiments.cli import UserError, write_atomically
+from experiments.cli import UserError
 from experiments.datasets.sources.records import digest
 from mlvae_jax.data.grouped import GroupedData, Labels
 from mlvae_jax.data.ids import offsets_of
+from mlvae_jax.files import write_atomically
 
 FORMAT = 2  # Stores of another format are prepared again.
 ORDER_SEED = 1705
@@ -40,6 +41,9 @@ ROW_NAMES = 'row_names.npy'
 BAD_IMAGES, MANIFEST = 'bad_images.jsonl', 'manifest.json'
 # Files of an additional grouping.
 _LABELS, _LABEL_NAMES = 'labels-{}.npy', 'names-{}.json'
+# Entries of every manifest; one that lacks any is damaged.
+_ENTRIES = (('num_images', int), ('num_groups', int), ('num_bad_images', int),
+            ('shape', list), ('sha256', dict))
 _BLOCK_BYTES = 1 << 22  # Bytes that are copied at a time.
 
 
@@ -58,7 +62,8 @@ def read_manifest(path: str) -> dict[str, Any] | None:
   except (OSError, ValueError):
     return None
   is_ours = isinstance(manifest, dict) and manifest.get('format') == FORMAT
-  return manifest if is_ours else None
+  return manifest if is_ours and all(
+      isinstance(manifest.get(name), kind) for name, kind in _ENTRIES) else None
 
 
 def existing_manifest(path: str) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def write_store(
   manifest = {
       'format': FORMAT, 'order_seed': ORDER_SEED,
       'shape': list(rows.shape), 'num_images': len(labels),
-      'num_groups': len(order), **manifest,
+      'num_groups': len(order), 'num_bad_images': 0, **manifest,
       'sha256': sha256 | {
           name: file_digest(os.path.join(path, name))
           for name in _index_files(other_names) if name not in sha256}}

@@ -92,10 +92,25 @@ def test_a_read_only_workdir_is_one_line(images, tmp_path):
   assert not list(run.iterdir())
 
 
-def test_a_workdir_that_is_a_file_is_one_line(images, tmp_path):
-  (tmp_path / 'run').write_text('mine')
-  assert 'File exists' in _error(_run(_args(tmp_path / 'run', images)))
-  assert (tmp_path / 'run').read_text() == 'mine'
+@pytest.mark.parametrize('place', [
+    '', 'inside', 'lock/', 'metrics.jsonl/', 'config.json/', 'checkpoints'])
+def test_what_is_in_the_way_of_a_workdir_is_one_line(
+    images, tmp_path, place):
+  run, way = tmp_path / 'run', tmp_path / 'run' / place.rstrip('/')
+  if place.endswith('/'):
+    way.mkdir(parents=True)
+  else:
+    way = run if place == 'inside' else way
+    way.parent.mkdir(exist_ok=True)
+    way.write_text('mine')
+  line = _error(_run(_args(run / ('inside' * (place == 'inside')), images)))
+  if place.endswith('/'):
+    assert f'cannot use {way}: Is a directory; a file is needed' in line
+    assert 'move the folder away' in line
+  else:
+    assert f'cannot use {way}: ' in line and 'a folder is needed' in line
+    assert 'move the file away or name another folder' in line
+    assert way.read_text() == 'mine'
 
 
 def test_a_second_run_in_a_workdir_is_refused(images, tmp_path):

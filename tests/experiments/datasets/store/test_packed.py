@@ -170,6 +170,23 @@ def test_without_a_manifest_there_is_no_store(tmp_path, text):
     packed.open_store(str(tmp_path / 'store'))
 
 
+@pytest.mark.parametrize('name, value', [
+    ('num_images', None), ('num_groups', None), ('num_bad_images', None),
+    ('shape', 3), ('sha256', ['x']), ('num_images', 'three')])
+def test_a_manifest_that_lacks_an_entry_is_prepared_again(
+    tmp_path, name, value):
+  _write(tmp_path / 'store')
+  path = tmp_path / 'store' / packed.MANIFEST
+  manifest = json.loads(path.read_text())
+  assert packed.read_manifest(str(path.parent)) == manifest
+  del manifest[name]
+  path.write_text(json.dumps(
+      manifest if value is None else manifest | {name: value}))
+  assert packed.read_manifest(str(path.parent)) is None
+  with pytest.raises(UserError, match='no packed store in .*prepare it again'):
+    packed.open_store(str(path.parent))
+
+
 def test_a_full_disk_leaves_no_manifest(tmp_path):
   path = tmp_path / 'store'
   path.mkdir()
@@ -205,7 +222,8 @@ def test_a_large_store_opens_at_once(tmp_path):
       b'm.0123456/', np.arange(num_images).astype('S6')))
   (tmp_path / packed.BAD_IMAGES).write_text('')
   (tmp_path / packed.MANIFEST).write_text(json.dumps({
-      'format': packed.FORMAT, 'shape': shape,
+      'format': packed.FORMAT, 'shape': shape, 'num_images': num_images,
+      'num_groups': num_groups, 'num_bad_images': 0,
       'sha256': {name: packed.file_digest(str(tmp_path / name))
                  for name in (packed.OFFSETS, packed.NAMES, packed.ROW_NAMES,
                               packed.BAD_IMAGES)}}))

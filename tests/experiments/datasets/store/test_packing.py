@@ -412,6 +412,21 @@ def test_a_store_dir_that_is_a_file_names_the_remedy(tmp_path):
     _prepare(root, tmp_path / 's')
 
 
+@pytest.mark.parametrize('ending, is_file', [
+    ('', True), ('.partial', True), ('.lock', False)])
+def test_what_is_in_the_way_of_a_store_is_named(tmp_path, ending, is_file):
+  root = write_folder(tmp_path / 'x', SIZES)
+  way = pathlib.Path(
+      store_path(str(root), str(tmp_path / 's'), image_size=8) + ending)
+  way.parent.mkdir()
+  way.write_text('mine') if is_file else way.mkdir()
+  with pytest.raises(UserError, match='choose another folder with --store_dir'
+                     ) as error:
+    _prepare(root, tmp_path / 's')
+  assert str(way) in str(error.value)
+  assert not is_file or way.read_text() == 'mine'
+
+
 # Sources that change, or do not.
 
 
