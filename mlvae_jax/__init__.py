@@ -27,7 +27,11 @@ from mlvae_jax.model.likelihoods.gaussian import Gaussian, LearnedGaussian
 from mlvae_jax.model.likelihoods.laplace import Laplace
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.conv1d import Conv1D
 from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.model.networks.network import Network
+from mlvae_jax.model.networks.registry import register_network
+from mlvae_jax.model.networks.tokens import Tokens
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.fit import fit
@@ -39,6 +43,7 @@ __all__ = [
     'Bernoulli',
     'Categorical',
     'Conv',
+    'Conv1D',
     'Evidence',
     'Factor',
     'Free',
@@ -51,10 +56,12 @@ __all__ = [
     'Mixture',
     'Model',
     'NegativeBinomial',
+    'Network',
     'Normal',
     'Penalty',
     'Poisson',
     'Product',
+    'Tokens',
     'TrainConfig',
     'decode',
     'elbo_terms',
@@ -72,6 +79,7 @@ __all__ = [
     'posteriors',
     'product_of_normals',
     'reconstruct',
+    'register_network',
     'remove',
     'standard_normal',
     'sum_terms',

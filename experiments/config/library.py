@@ -16,8 +16,10 @@ from mlvae_jax.model.likelihoods.likelihood import Likelihood
 from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.conv import Conv
+from mlvae_jax.model.networks.conv1d import Conv1D
 from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.model.networks.network import Network
+from mlvae_jax.model.networks.tokens import Tokens
 from mlvae_jax.training.step import TrainConfig
 
 
@@ -109,6 +111,12 @@ def _network(config: Config) -> Network:
   if config.network == 'conv':
     return Conv(config.channels, config.hidden_sizes, config.activation,
                 config.norm_groups)
+  if config.network == 'conv1d':
+    return Conv1D(config.channels, config.hidden_sizes, config.activation,
+                  config.norm_groups)
+  if config.network == 'tokens':
+    return Tokens(config.embedding_size, config.hidden_sizes,
+                  config.activation)
   return MLP(config.hidden_sizes, config.activation)
 
 

@@ -115,6 +115,9 @@ class Config:
   channels: tuple[int, ...] = setting(
       (32, 64, 128, 256), 'Numbers of channels of the encoder\'s convolutions; '
       'the decoder has them in reverse.', MODEL)
+  embedding_size: int = setting(
+      32, 'Number of values that represent a token, for --network=tokens.',
+      MODEL, lower=1)
   norm_groups: int = setting(
       0, 'Number of channel groups for group normalisation; 0 disables it.',
       MODEL, lower=0)

@@ -28,9 +28,11 @@ from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.likelihoods.gaussian import LearnedGaussian
 from mlvae_jax.model.likelihoods.likelihood import Likelihood
 from mlvae_jax.model.likelihoods.registry import LIKELIHOODS
+from mlvae_jax.model.networks import registry as networks
 from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.model.networks.modules import Modules, Own
 from mlvae_jax.model.networks.network import Network
-from mlvae_jax.model.networks.registry import NETWORKS
+from mlvae_jax.model.networks.tokens import Tokens
 
 DTYPES = ('float32', 'bfloat16')
 Params = dict[str, Any]
@@ -51,6 +53,14 @@ class Model:
       found by optimisation for new observations.
     dtype: type that the networks compute in, one of `DTYPES`. Parameters,
       outputs of the networks, evidence and losses are float32 in any case.
+    encoder: optional encoder of one's own in place of the network's: a
+      flax.linen module from observations `[N, ...]` to features `[N, ...]`
+      (tokens are given as integers, -1 for padding), or a pair of pure
+      functions, init(key, x) -> parameters and apply(parameters, x) ->
+      features. Not an attribute: `network` holds it.
+    decoder: optional decoder of one's own, from codes `[N, D]` to
+      `[N, P, ...]`, P numbers per element as the likelihood wants them; see
+      `networks.modules.OwnDecoder` for other shapes.
   """
 
   factors: tuple[Factor, ...]
@@ -59,8 +69,13 @@ class Model:
   network: Network = MLP()
   group_posterior: GroupPosterior = Product()
   dtype: str = 'float32'
+  encoder: dataclasses.InitVar[Own | None] = None
+  decoder: dataclasses.InitVar[Own | None] = None
 
-  def __post_init__(self):
+  def __post_init__(self, encoder: Own | None, decoder: Own | None):
+    if encoder is not None or decoder is not None:
+      object.__setattr__(
+          self, 'network', Modules(encoder, decoder, self.network))
     for name in ('factors', 'observation_shape'):  # Lists could not be hashed.
       object.__setattr__(self, name, tuple(getattr(self, name)))
     factors_lib.check_factors(self.factors)
@@ -81,7 +96,7 @@ class Model:
           'posteriors (SVI) are of each row alone: leave given out')
     if self.dtype not in DTYPES:
       raise ValueError(f'expected dtype of {DTYPES}, got {self.dtype!r}')
-    _ = self._decoder  # A ValueError where the network does not fit the shape.
+    self._check_network()
 
   @property
   def grouped(self) -> tuple[Factor, ...]:
@@ -136,17 +151,21 @@ class Model:
 
     Without an encoder there is no phi; 'shared' is there where the likelihood
     has parameters that all rows share. `key` is consumed.
+
+    Raises:
+      ValueError: where a network keeps state besides its parameters.
     """
     # Split alike for every model: one without an encoder has the same decoder.
     encoder_key, decoder_key = jax.random.split(key)
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
-    params = {'decoder': self._decoder.init(decoder_key, z)['params']}
+    params = {'decoder': _init('decoder', self._decoder, decoder_key, z)}
     if self.has_encoder:
       x = self._encoder_input(jnp.zeros(
           (1, *self.observation_shape), self.likelihood.dtype))
       codes = {f.name: jnp.zeros((1, self._given_dim(f)))
                for f in self.factors if f.given}
-      params['encoder'] = self._encoder.init(encoder_key, x, codes)['params']
+      params['encoder'] = _init(
+          'encoder', self._encoder, encoder_key, x, codes)
     shared = self.likelihood.shared(self.observation_shape)
     if shared is not None:
       params['shared'] = shared
@@ -271,7 +290,7 @@ class Model:
         'factors': [dataclasses.asdict(f) for f in self.factors],
         'observation_shape': list(self.observation_shape),
         'likelihood': registry.to_dict(self.likelihood, LIKELIHOODS),
-        'network': registry.to_dict(self.network, NETWORKS),
+        'network': networks.to_dict(self.network),
         'group_posterior': registry.to_dict(
             self.group_posterior, GROUP_POSTERIORS),
         'dtype': self.dtype,
@@ -296,7 +315,7 @@ class Model:
         tuple(config['observation_shape'] if 'observation_shape' in config
               else config['image_shape']),
         registry.from_dict(config['likelihood'], LIKELIHOODS),
-        registry.from_dict(config['network'], NETWORKS),
+        networks.from_dict(config['network']),
         _group_posterior(config),
         config.get('dtype', 'float32'))
 
@@ -319,7 +338,7 @@ class Model:
 
   def _encoder_input(self, x: jax.Array) -> jax.Array:
     """What the encoder sees of prepared rows."""
-    if self.network.takes_tokens:
+    if self.network.takes_tokens and self.likelihood.has_tokens:
       return x
     return self.likelihood.encoder_input(x)
 
@@ -330,7 +349,8 @@ class Model:
   @property
   def _encoder(self):
     return Encoder(
-        self.network.encoder(),
+        self.network.encoder(
+            self.likelihood.num_outputs, self.observation_shape),
         2 * sum(f.dim for f in self.factors if not f.given),
         tuple((f.name, 2 * f.dim) for f in self.factors if f.given))
 
@@ -338,6 +358,38 @@ class Model:
   def _decoder(self):
     return self.network.decoder(
         self.likelihood.num_outputs, self.observation_shape)
+
+  def _check_network(self) -> None:
+    """Raises a ValueError where the network does not fit the observations."""
+    if isinstance(self.network, Tokens) and not self.likelihood.has_tokens:
+      raise ValueError(
+          'Tokens is for likelihood Categorical; use MLP, Conv or Conv1D, got '
+          f'{self.likelihood}')
+    _ = self._decoder, self.has_encoder and self._encoder
+    if isinstance(self.network, Modules):  # Only calling them shows more.
+      def call():
+        params = self.init(jax.random.key(0))
+        if self.has_encoder:
+          self.encode_rows(params, jnp.zeros(
+              (2, *self.observation_shape), self.likelihood.dtype))
+        return self.decode(
+            params, {f.name: jnp.zeros((2, f.dim)) for f in self.factors})
+
+      jax.eval_shape(call)
+
+
+def _init(name: str, network: nn.Module, key: jax.Array, *inputs: Any
+          ) -> Params:
+  """Initial parameters of a network that has nothing but parameters."""
+  variables = dict(network.init(key, *inputs))
+  params = variables.pop('params', {})
+  if variables:
+    raise ValueError(
+        f'the {name} keeps state besides its parameters '
+        f'({", ".join(variables)}), as batch norm does. Statistics of a batch '
+        'mix the rows of different groups, and a posterior is to be a function '
+        'of its own rows: use nn.GroupNorm or nn.LayerNorm')
+  return params
 
 
 def _group_posterior(config: dict[str, Any]) -> GroupPosterior:

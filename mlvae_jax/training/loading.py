@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import jax
 
 from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Model, Params
+from mlvae_jax.model.networks import registry
+from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.training.checkpoint import Checkpoints
 from mlvae_jax.training.run_files import (
     CHECKPOINT_DIR,
@@ -17,8 +20,8 @@ from mlvae_jax.training.run_files import (
 )
 
 
-def load(workdir: str | os.PathLike, step: int | str = 'latest'
-         ) -> tuple[Model, Params]:
+def load(workdir: str | os.PathLike, step: int | str = 'latest', *,
+         model: Model | None = None) -> tuple[Model, Params]:
   """Loads the trained model of a workdir.
 
   Args:
@@ -26,6 +29,8 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
       `python -m experiments.train` leaves it. ~ and $VARIABLES are expanded.
     step: checkpoint to load: 'latest', 'best' by the ELBO of the validation
       images, or the number of a step that was kept, as an int or in digits.
+    model: the model, which has to be given where its networks are neither the
+      library's nor registered: config.json can only describe them.
 
   Returns:
     The model and its parameters.
@@ -36,14 +41,7 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
       checkpoint, where no checkpoint is intact, or none is of that step.
   """
   workdir, step = expand_path(workdir), as_step(step)
-  config = read_config(workdir)
-  try:
-    model = Model.from_dict(config['model'])
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(
-        f'{os.path.join(workdir, CONFIG_FILE)} does not describe a model: '
-        f'{error!r}'
-    ) from error
+  model = _read_model(workdir, model)
   folder = os.path.join(workdir, CHECKPOINT_DIR)
   opened = (
       Checkpoints(workdir, read_only=True) if os.path.isdir(folder) else None)
@@ -56,6 +54,32 @@ def load(workdir: str | os.PathLike, step: int | str = 'latest'
       jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shapes), step)
   opened.close()
   return model, jax.tree.map(jax.numpy.asarray, params)
+
+
+def _read_model(workdir: str, given: Model | None) -> Model:
+  """The model of a workdir; if one is given, that, once it was compared."""
+  path = os.path.join(workdir, CONFIG_FILE)
+  config = read_config(workdir)
+  try:
+    config = dict(config['model'])
+    if given is None:
+      return Model.from_dict(config)
+    if config['network']['name'] is None:  # Nothing to compare but the rest.
+      config['network'] = registry.to_dict(MLP())
+      found = dataclasses.replace(
+          Model.from_dict(config), network=given.network)
+    else:
+      found = Model.from_dict(config)
+  except (KeyError, TypeError, ValueError) as error:
+    message = str(error) if isinstance(error, ValueError) else repr(error)
+    raise ValueError(f'{path} does not describe a model: {message}') from error
+  changed = [field.name for field in dataclasses.fields(Model)
+             if getattr(found, field.name) != getattr(given, field.name)]
+  if changed:
+    raise ValueError(
+        f'{path} is of another model than the one given, with other '
+        f'{", ".join(changed)}')
+  return given
 
 
 def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:

@@ -36,6 +36,11 @@ class Likelihood:
   takes_pixels: ClassVar[bool] = True
 
   @property
+  def has_tokens(self) -> bool:
+    """Whether prepared observations are integers, a category each."""
+    return np.issubdtype(self.dtype, np.integer)
+
+  @property
   def num_outputs(self) -> int:
     """How many numbers the decoder gives per element."""
     return 1

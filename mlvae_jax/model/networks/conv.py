@@ -15,7 +15,9 @@ from mlvae_jax.model.networks.network import (
     ACTIVATIONS,
     Network,
     check_layers,
+    check_norm_groups,
     flatten,
+    group_norm,
 )
 
 
@@ -46,16 +48,13 @@ class Conv(Network):
   def __post_init__(self):
     check_layers(self.activation, 'channels and hidden sizes',
                  (*self.channels, *self.hidden_sizes))
-    if not self.channels:
-      raise ValueError('expected channels of at least one convolution, got []')
-    if self.norm_groups < 0 or self.norm_groups and any(
-        c % self.norm_groups for c in self.channels):
-      raise ValueError(
-          f'expected norm_groups that divide the channels '
-          f'{list(self.channels)}, got {self.norm_groups}')
+    check_norm_groups(self.channels, self.norm_groups)
 
-  def encoder(self) -> nn.Module:
+  def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
+              ) -> nn.Module:
     """Module from images `[N, H, W, C]` to features, the last layer's."""
+    del num_outputs
+    self._check_image(observation_shape)
     return ConvEncoder(
         self.channels, self.hidden_sizes, ACTIVATIONS[self.activation],
         self.norm_groups)
@@ -73,7 +72,8 @@ class Conv(Network):
     if len(observation_shape) != 3:
       raise ValueError(
           'Conv is for images, expected observation_shape (height, width, '
-          f'channels), got {observation_shape}; use MLP for other shapes')
+          f'channels), got {observation_shape}; use Conv1D for sequences, and '
+          'MLP for other shapes')
     multiple = 2 ** len(self.channels)
     if any(size % multiple for size in observation_shape[:2]):
       raise ValueError(
@@ -97,7 +97,7 @@ class ConvEncoder(nn.Module):
     x = 2.0 * x - 1.0  # Centred: initial kernels assume inputs around 0.
     for i, features in enumerate(self.channels):
       x = Downsample(features, name=f'down_{i}')(x)
-      x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
+      x = self.activation(group_norm(self.norm_groups, f'norm_{i}')(x))
     x = flatten(x)
     for i, size in enumerate(self.hidden_sizes):
       x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
@@ -124,10 +124,10 @@ class ConvDecoder(nn.Module):
     x = nn.Dense(math.prod(shape), name='grid')(z)
     x = x.reshape(z.shape[0], *shape)
     for i, features in enumerate(self.channels[1:]):
-      x = self.activation(_group_norm(self.norm_groups, f'norm_{i}')(x))
+      x = self.activation(group_norm(self.norm_groups, f'norm_{i}')(x))
       x = Upsample(features, name=f'up_{i}')(x)
     x = self.activation(
-        _group_norm(self.norm_groups, f'norm_{len(self.channels) - 1}')(x))
+        group_norm(self.norm_groups, f'norm_{len(self.channels) - 1}')(x))
     # One convolution gives all numbers of a pixel as its channels; likelihoods
     # want each kind of number as an image of its own.
     x = Upsample(per_pixel * colours, name='pixels')(x)
@@ -160,9 +160,3 @@ class Upsample(_Resample):
   """As `nn.ConvTranspose`, 4x4 and stride 2; parameters are the same."""
 
   convolve = staticmethod(upsample)
-
-
-def _group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
-  if not num_groups:
-    return lambda x: x
-  return nn.GroupNorm(num_groups, name=name)

@@ -33,8 +33,10 @@ class MLP(Network):
   def __post_init__(self):
     check_layers(self.activation, 'hidden sizes', self.hidden_sizes)
 
-  def encoder(self) -> nn.Module:
+  def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
+              ) -> nn.Module:
     """Module from rows `[N, ...]` to features, those of the last layer."""
+    del num_outputs, observation_shape  # It takes whatever it is given.
     return MLPEncoder(self.hidden_sizes, ACTIVATIONS[self.activation])
 
   def decoder(self, num_outputs: int, observation_shape: tuple[int, ...]

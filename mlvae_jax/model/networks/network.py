@@ -8,6 +8,7 @@ are keys of the parameters: a checkpoint fits only as long as they stay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import math
 from typing import ClassVar
 
@@ -30,14 +31,30 @@ class Network:
   normalised over the batch: that would leak between groups.
 
   Attributes:
-    takes_tokens: whether the encoder takes observations as they are, instead
-      of as the likelihood's `encoder_input` gives them.
+    takes_tokens: whether the encoder takes tokens as integers `[N, ...]`, -1
+      for padding, instead of one-hot.
   """
 
   takes_tokens: ClassVar[bool] = False
 
-  def encoder(self) -> nn.Module:
-    """Module from observations `[N, ...]` to features `[N, F]`."""
+  def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
+              ) -> nn.Module:
+    """Module from observations to features `[N, F]`.
+
+    What it is given is the likelihood's `encoder_input`, floats `[N, ...]`, of
+    tokens with one more axis; or integers, where `takes_tokens`.
+
+    Args:
+      num_outputs: how many numbers the decoder gives per element of an
+        observation; for tokens this is the number of categories.
+      observation_shape: `(...)`.
+
+    Returns:
+      The module.
+
+    Raises:
+      ValueError: where the network cannot take such observations.
+    """
     raise NotImplementedError
 
   def decoder(self, num_outputs: int, observation_shape: tuple[int, ...]
@@ -71,3 +88,20 @@ def check_layers(activation: str, what: str, sizes: tuple[int, ...]) -> None:
         + ', '.join(ACTIVATIONS))
   if any(size < 1 for size in sizes):
     raise ValueError(f'expected {what} >= 1, got {list(sizes)}')
+
+
+def group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:
+  """A group norm within each row, or with 0 groups nothing."""
+  if not num_groups:
+    return lambda x: x
+  return nn.GroupNorm(num_groups, name=name)
+
+
+def check_norm_groups(channels: tuple[int, ...], norm_groups: int) -> None:
+  """Raises a ValueError without convolutions, or on groups that do not fit."""
+  if not channels:
+    raise ValueError('expected channels of at least one convolution, got []')
+  if norm_groups < 0 or norm_groups and any(c % norm_groups for c in channels):
+    raise ValueError(
+        f'expected norm_groups that divide the channels {list(channels)}, got '
+        f'{norm_groups}')

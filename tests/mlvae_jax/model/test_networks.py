@@ -30,7 +30,8 @@ class _Heads(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    encoder = Encoder(self.network.encoder(), self.num_outputs)
+    encoder = Encoder(
+        self.network.encoder(1, x.shape[1:]), self.num_outputs)
     nn.share_scope(self, encoder)
     return encoder.encode(x).heads
 
