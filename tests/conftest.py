@@ -4,6 +4,7 @@ JAX_PLATFORMS=cuda runs the tests on a GPU instead.
 """
 
 import contextlib
+import gc
 import os
 
 import pytest
@@ -42,6 +43,20 @@ def _cache(tmp_path_factory):
       jax.config.update(name, value)
       patch.setenv(name.upper(), str(value))
     yield
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _programs():
+  """Frees what a file has compiled once its tests are through.
+
+  Every program maps memory, and Linux ends a process of more than 65,530 maps
+  with a segmentation fault. All files together would come close to it.
+  """
+  import jax  # Not at the top: the flags above come first.
+
+  yield
+  jax.clear_caches()
+  gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -34,14 +34,15 @@ def test_paths_expand(monkeypatch, tmp_path, path, expected):
     speed, evaluate, figures, launch, prepare, report, svi_comparison,
     train], ids=lambda module: module.__name__)
 def test_every_flag_of_a_path_expands(monkeypatch, module):
-  names = {}
-  for kind in ('', '_string', '_enum', '_list', '_integer', '_float', '_bool'):
-    monkeypatch.setattr(
-        flags, f'DEFINE{kind}',
-        lambda *args, kind=kind, **_: names.update({
-            args[0] if kind else args[1]: kind}))
+  names = {}  # Of its parser, which a flag of a standard kind does not name.
+  for kind in ('_string', '_enum', '_list', '_integer', '_bool'):
+    monkeypatch.setattr(flags, f'DEFINE{kind}',
+                        lambda name, *args, **_: names.update({name: None}))
+  monkeypatch.setattr(flags, 'DEFINE', lambda parser, name, *args, **_:
+                      names.update({name: parser}))
   module.define_flags()
-  found = {name for name, kind in names.items() if not kind}
+  found = {name for name, parser in names.items()
+           if parser and not isinstance(parser, flags.FloatParser)}
   assert found and found == _PATHS & set(names)
 
 

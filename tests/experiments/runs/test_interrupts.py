@@ -139,7 +139,10 @@ while done < kills:
   # From the first checkpoint on: what comes before it can lose nothing.
   while not saved(path)[0] and time.monotonic() < before + 60:
     time.sleep(0.005)
-  time.sleep(moments.uniform(0, 2.5))
+  until = time.monotonic() + moments.uniform(0, 2.5)
+  # Every other time while it saves, if it does so by then.
+  while time.monotonic() < until and not (done % 2 and saved(path)[1]):
+    time.sleep(0.001)
   os.kill(child, signal.SIGKILL)
   _, status = os.waitpid(child, 0)
   if os.WIFSIGNALED(status):
