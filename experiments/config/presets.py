@@ -41,13 +41,17 @@ PRESETS = {
         penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
     'fonts': Config(
+        # Little weight on style, which otherwise would rather say nothing
+        # than where the letter is; then pictures are blurred.
         dataset='fonts', image_size=32, hold_out='combinations',
-        factors='letter:16:letter,font:8:font,style:4',
-        likelihood='bernoulli', network='conv', channels=(32, 64, 128),
-        hidden_sizes=(256,), activation='silu', steps=1500,
-        groups_per_batch=12, max_group_size=8, batch_size=96, penalties=(
-            'contrast/all:100,leakage/all:1000,leakage/style:5000,'
-            'mean_leakage/style:5000'),
+        factors='letter:16:letter,font:16:font,style:4',
+        likelihood='bernoulli', network='conv', channels=(16, 32, 64),
+        hidden_sizes=(256,), activation='silu', steps=2000,
+        groups_per_batch=16, max_group_size=8, batch_size=128,
+        evidence='random', learning_rate=2e-3, penalties=(
+            'contrast/all:100,leakage/letter:1000,leakage/font:1000,'
+            'mean_leakage/letter:1000,mean_leakage/font:1000,'
+            'leakage/style:100,mean_leakage/style:100'),
         decay_fraction=0.75, chunk_steps=25, checkpoint_every=500),
     'arrays': Config(
         dataset='arrays', factors='content:8:label,style:8', standardise=True,

@@ -72,13 +72,12 @@ def _draw_swap(subject: Subject) -> Drawing:
     for j, column in enumerate(place):
       sheet.put(row, column, swapped[i, j], RED)
   sheet.text(0.5, 2.0, f'{factor}\nfrom →', ha='right')
-  # Several names are too long for a corner; the caption has them.
-  many = len(model.factors) > 2
-  sheet.text(2.0, 0.05, f'{"all else" if many else subject.others}\nfrom ↓',
-             va='bottom')
+  # Three names are too long for a corner; the caption has them.
+  others = subject.others if len(model.factors) < 4 else 'all else'
+  sheet.text(2.0, 0.05, f'{others}\nfrom ↓', va='bottom')
   sheet.head(
       f'Swapping, strategy {subject.strategy}: a column keeps its {factor}, '
-      f'a row {"all else" if many else "its " + subject.others}',
+      f'a row {"" if others == "all else" else "its "}{others}',
       ('test image', 'reconstruction', 'swapped'))
   return Drawing(sheet.figure(), (
       f'Swapping. Each red picture takes its {factor} from the test image at '
