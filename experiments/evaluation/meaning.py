@@ -118,6 +118,9 @@ def _of_training(config: Config, model: Model, train: GroupedData
     yield (f'no factor is grouped, so --model={config.model} learns what a '
            'VAE does; name a grouping in --factors, as in '
            f'content:10:{train.grouping},style:10')
+  if config.max_group_size == 1 and model.grouped and model.has_encoder:
+    yield ('with --max_group_size=1 every group has a single image in a step: '
+           'content cannot be separated from style; give 2 or more')
   for grouping in model.groupings:
     sizes = _sizes(train, grouping)
     if len(sizes) == 1:

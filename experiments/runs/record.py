@@ -12,6 +12,7 @@ from experiments.cli import UserError
 from experiments.runs import processes
 from experiments.runs.log import Events
 from mlvae_jax.training import record, run_files
+from mlvae_jax.training.checksums import DamagedError
 from mlvae_jax.training.step import TrainState
 
 
@@ -65,6 +66,8 @@ class Record(record.Record):
   def _open(self, fresh: TrainState) -> TrainState:
     try:
       state = super().resume(fresh)
+    except DamagedError as error:
+      raise UserError(f'{error}, or choose another --workdir') from error
     except ValueError as error:
       raise UserError(
           f'{error}; choose another --workdir, or the settings of the run'

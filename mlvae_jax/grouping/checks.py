@@ -1,7 +1,8 @@
-"""Checks of group ids and masks."""
+"""Checks of group ids, masks and numbers."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
@@ -34,8 +35,7 @@ def check_group_ids(
     raise ValueError(
         f'expected group_ids of [{num_rows}] integers, one per row, got '
         f'{ids.dtype} of {list(ids.shape)}')
-  if num_groups < 1:
-    raise ValueError(f'expected num_groups >= 1, got {num_groups}')
+  num_groups = check_count(num_groups, 'num_groups')
   if ids.dtype.itemsize < 4:  # int8 and int16 may be too small for G.
     ids = ids.astype(np.int32)
   is_inside = (ids >= 0) & (ids < num_groups)
@@ -53,6 +53,32 @@ def check_group_ids(
   # valid 0. Under a trace no error can be raised: such rows are dropped.
   ids = (ids * is_inside).astype(np.int32)
   return jnp.asarray(ids), jnp.asarray(mask & is_inside)
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+  """Checks a number that determines a shape.
+
+  Args:
+    value: Python's, NumPy's or JAX's integer; static.
+    name: what it is, for the message.
+    least: smallest number allowed.
+
+  Returns:
+    The number as a Python int.
+
+  Raises:
+    ValueError: where it is not an integer, is traced, or does not fit.
+  """
+  try:
+    count = operator.index(value)
+  except TypeError:  # Also of a traced value.
+    raise ValueError(
+        f'expected {name} as a static integer, got {value!r}') from None
+  if not least <= count <= np.iinfo(np.int32).max:
+    raise ValueError(f'expected {name} >= {least}, of 32 bits, got {count}'
+                     if count >= least else
+                     f'expected {name} >= {least}, got {count}')
+  return count
 
 
 def check_mask(mask: Any, num_rows: int) -> np.ndarray | jax.Array:

@@ -20,7 +20,7 @@ from jax import export
 import jax.numpy as jnp
 import numpy as np
 
-from mlvae_jax.grouping.checks import check_group_ids, is_traced
+from mlvae_jax.grouping.checks import check_count, check_group_ids, is_traced
 from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.segment_sum import segment_sum
 
@@ -105,6 +105,7 @@ def evidence(
     raise ValueError(
         'expected a Normal of [N, D], got a mean of '
         f'{list(q.mean.shape)} and a logvar of {list(q.logvar.shape)}')
+  num_groups = check_count(num_groups, 'num_groups')
   group_ids, mask = check_group_ids(
       group_ids, q.mean.shape[0], num_groups, mask)
   return _accumulate(q, group_ids, num_groups, mask)
@@ -148,13 +149,16 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
     The evidence that is left. A group without rows is empty again.
 
   Raises:
-    ValueError: on evidence of different shapes, or where a group would be left
-      with fewer than 0 rows, or with too few accurate digits. Inside a JAX
+    ValueError: on evidence of different shapes or with NaN, or where a group
+      would be left with fewer than 0 rows, or too few accurate digits. Inside a
       transformation the values are unknown; such entries are then NaN.
   """
   _check_same_groups(whole, part)
   left, is_lost = _subtract(whole, part)
   if not any(map(is_traced, (*whole, *part))):
+    for name, found in (('whole', whole), ('part', part)):
+      if any(np.isnan(value).any() for value in found):
+        raise ValueError(f'expected evidence without NaN, got NaN in {name}')
     _check_left(np.asarray(left.count), np.asarray(is_lost))
   return left
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.grouping.checks import check_group_ids, check_mask
+from mlvae_jax.grouping.checks import check_count, check_group_ids, check_mask
 from mlvae_jax.grouping.normal import Normal, standard_normal
 from mlvae_jax.grouping.posterior import Members
 from mlvae_jax.inference import free
@@ -62,6 +62,7 @@ def encode_group(
       unknown or not grouped.
   """
   name = model.grouped_factor(factor).name
+  num_groups = check_count(num_groups, 'num_groups')
   x = model.prepare(x, mask)
   ids, mask = check_group_ids(
       group_ids, x.shape[0], num_groups, mask)
@@ -193,6 +194,10 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
                ) -> tuple[dict[str, jax.Array], dict[str, int]]:
   """Ids and numbers of groups, both by the name of the grouped factor."""
   if group_ids is None:
+    if num_groups is not None:
+      raise ValueError(
+          'expected group_ids along with num_groups, got None; leave out both '
+          'to take each row as its own group')
     return {}, {}
   if num_groups is None:
     raise ValueError('expected num_groups along with group_ids, got None')
@@ -206,7 +211,8 @@ def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
       raise ValueError(
           f'expected {what} of grouped factors {names}, the same factors in '
           f'group_ids and num_groups, got {list(given)}')
-  return dict(group_ids), {name: num_groups[name] for name in group_ids}
+  return dict(group_ids), {
+      name: check_count(num_groups[name], 'num_groups') for name in group_ids}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))

@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mlvae_jax.grouping.checks import check_count
 from mlvae_jax.inference.encode import Codes, Ids, Sizes, infer
 from mlvae_jax.model.model import Model, Params
 
@@ -134,8 +135,9 @@ def interpolate(
     `[num_steps, num_steps, ...]`.
 
   Raises:
-    ValueError: as `swap` does.
+    ValueError: as `swap` does, or on fewer than 2 steps.
   """
+  num_steps = check_count(num_steps, 'num_steps', 2)
   start, stop = (
       model.check_codes(codes, leading=()) for codes in (start, stop))
   weight = jnp.linspace(0.0, 1.0, num_steps)[:, None]
@@ -159,14 +161,16 @@ def generate(
     codes: `[G, D]` for each factor to keep; all others are drawn from the
       prior. With an empty dict all factors are drawn.
     key: random key; consumed.
-    num_samples: number of observations per group.
+    num_samples: number of observations per group; static.
 
   Returns:
     `[G, num_samples, ...]`, or `[1, num_samples, ...]` without codes.
 
   Raises:
-    ValueError: on unknown factors, or codes of the wrong shape.
+    ValueError: on unknown factors, codes of the wrong shape, or a negative
+      number.
   """
+  num_samples = check_count(num_samples, 'num_samples', 0)
   codes = model.check_codes(codes, leading=('G',), some=True)
   num_groups = next(iter(codes.values())).shape[0] if codes else 1
   # A key for every factor, needed or not: which factors are given does not

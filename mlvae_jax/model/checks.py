@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -78,6 +79,20 @@ def _fitting(x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
   return x if fits else x.astype(np.float32)
 
 
+def _as_code(name: str, code: Any) -> jax.Array:
+  try:
+    code = as_array(code)
+  except ValueError as error:  # A list of rows of different lengths.
+    raise ValueError(
+        f'expected codes of factor {name!r} as an array of numbers: {error}'
+    ) from error
+  if not is_real(code.dtype):
+    raise ValueError(
+        f'expected codes of factor {name!r} as an array of numbers, got '
+        f'{code.dtype}')
+  return at_least_float32(code)
+
+
 def check_codes(
     factors: tuple[Factor, ...],
     codes: dict[str, jax.Array],
@@ -101,11 +116,15 @@ def check_codes(
       leading axes `...` that differ between factors.
   """
   sizes = {f.name: f.dim for f in factors}
+  if not isinstance(codes, Mapping):
+    raise ValueError(
+        f'expected a dict of codes by factor {list(sizes)}, got '
+        f'{type(codes).__name__}')
   if not set(codes) <= set(sizes) or not (some or len(codes) == len(sizes)):
     raise ValueError(
         f'expected codes of {"some of " if some else ""}the factors '
         f'{list(sizes)}, got {list(codes)}')
-  codes = {name: at_least_float32(code) for name, code in codes.items()}
+  codes = {name: _as_code(name, code) for name, code in codes.items()}
   for name, code in codes.items():
     if code.shape[-1:] != (sizes[name],) or (
         leading is not None and code.ndim != len(leading) + 1):

@@ -130,7 +130,8 @@ class Checkpoints:
       The state, as NumPy arrays.
 
     Raises:
-      ValueError: where the checkpoint is another model's, or none is intact.
+      ValueError: where the checkpoint is another model's, or (a DamagedError)
+        where none is intact.
     """
     like = jax.device_get(like)
     step, restored = self._restore(_items(like))
@@ -191,11 +192,14 @@ class Checkpoints:
         return step, self._restore_step(step, like)
       except DamagedError as error:
         self.damaged[step] = str(error)
-    raise ValueError(
+    if not self.damaged:
+      raise ValueError(f'no checkpoint in {self._path}; train first')
+    raise DamagedError(
         f'no checkpoint in {self._path} is intact ('
         + '; '.join(f'step {step}: {why}'
                     for step, why in self.damaged.items())
-        + '); train again in another workdir')
+        + '); restore that folder from a copy, or delete it to train from the '
+        'start')
 
   def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
     seal = self._read_seal(step)

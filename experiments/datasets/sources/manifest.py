@@ -8,7 +8,8 @@
 `path` is relative to the folder of the file and must stay inside it. Every
 other column is a grouping with the name of the column; an image with an empty
 cell is a group of its own. Quotes are those of CSV, but every row is one line,
-so that a bad quote costs only one row.
+so that a bad quote costs only one row. Spaces around a path count only where a
+file has them in its name.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class ManifestSource:
 
   @property
   def total(self) -> int:
-    return self._scanned[0]
+    return self._scanned.num_rows
 
   def fingerprint(self) -> str:
     """A hash of the size and time of the file, and of the first images."""
@@ -83,7 +84,7 @@ class ManifestSource:
   def records(self, position: list[int] | None = None) -> Iterator[Record]:
     # The number of paths so far says which of the repeats are still to come.
     *at, num_paths = position or (*self._start, 0)
-    repeats = self._scanned[1]
+    repeats, own_names = self._scanned.repeats, self._scanned.own_names
     next_repeat = int(np.searchsorted(repeats, num_paths))
     manifest = readable(self._path)
     for row in self._rows(*at):
@@ -97,11 +98,17 @@ class ManifestSource:
           next_repeat += 1
         num_paths += 1
       group, *others = row.groups or ('',)
+      name = self._relative(row.path)
+      if row.path and not group and hash(name) in own_names:
+        where = f'{manifest}:{row.line.number}'
+        problem = problem or (
+            f'has no {self.groupings[0]}, and its path {name!r} is the name of '
+            'another row\'s group, so rename that group')
       yield Record(
-          group or self._relative(row.path), where, 0,
+          group or name, where, 0,
           row.path if problem is None else None, problem, 1,
           [row.line.end, row.line.number, num_paths], tuple(others),
-          self._relative(row.path))
+          name)
 
   def mend(self, where: str, problem: str) -> str:
     """Advice that names the place at which a missing image was found."""
@@ -112,6 +119,9 @@ class ManifestSource:
     if 'No such file' not in problem:
       return ''
     path = where.removeprefix(readable(self._inside))
+    if '\\' in path:
+      return (f'paths are relative to {folder}; this one has backslashes, so '
+              'write / between folders and files')
     try:
       folders, _ = records.list_folder(self._inside)
     except OSError:
@@ -125,19 +135,24 @@ class ManifestSource:
     return f'paths are relative to {folder}'
 
   @functools.cached_property
-  def _scanned(self) -> tuple[int, np.ndarray]:
-    """Number of rows; and sorted numbers of the paths that are repeats."""
+  def _scanned(self) -> _Scan:
     # Hashes of ten million paths take 80 MB, the paths would take a GB. With 64
     # bits, two paths of the same hash are practically impossible.
     hashes, num_rows = array.array('q'), 0
+    own = set()  # As a rule few rows have no group.
     for row in self._rows():
       num_rows += 1
       if row.path:
         hashes.append(hash(row.path))
+        if not row.groups[0]:
+          own.add(hash(self._relative(row.path)))
     # Stable, so that of equal paths the first one is not a repeat.
     order = np.argsort(hashes, kind='stable')
     ordered = np.asarray(hashes)[order]
-    return num_rows, np.sort(order[1:][ordered[1:] == ordered[:-1]])
+    return _Scan(
+        num_rows, np.sort(order[1:][ordered[1:] == ordered[:-1]]),
+        own and own.intersection(
+            hash(row.groups[0]) for row in self._rows() if row.path))
 
   def _rows(self, offset: int | None = None, number: int = 1
             ) -> Iterator[_Row]:
@@ -162,6 +177,8 @@ class ManifestSource:
       return _Row(line, 'no path', groups)
     # By the text of the path alone: folders in it may be links to elsewhere.
     full = os.path.normpath(os.path.join(self._inside, path))
+    if path != path.strip() and not os.path.lexists(full):
+      full = os.path.normpath(os.path.join(self._inside, path.strip()))
     if not full.startswith(self._inside):
       return _Row(
           line, f'path {path!r} leads out of the folder of '
@@ -170,6 +187,21 @@ class ManifestSource:
 
   def _relative(self, path: str | None) -> str:
     return readable(path[len(self._inside):]) if path else ''
+
+
+class _Scan(NamedTuple):
+  """What only the whole file says.
+
+  Attributes:
+    num_rows: number of rows.
+    repeats: sorted numbers of the paths that are repeats.
+    own_names: hashes of the paths of images without a group that are also the
+      name of a group.
+  """
+
+  num_rows: int
+  repeats: np.ndarray
+  own_names: set[int]
 
 
 class _Row(NamedTuple):
@@ -201,14 +233,19 @@ def _header(line: Line) -> list[str]:
 
 def _split(text: bytes) -> list[str]:
   """The fields of a line; a ValueError if it is not a row of CSV."""
+  text = text.rstrip(b'\r\n')
   try:
-    return next(csv.reader([text.decode().rstrip('\r\n')], strict=True))
+    return next(csv.reader([text.decode()], strict=True))
   except UnicodeDecodeError:
     raise ValueError('is not UTF-8') from None
   except csv.Error as error:
-    if 'unexpected end' in str(error):
-      error = 'a quoted field does not end in its line'
-    raise ValueError(f'is not a row of CSV: {error}') from None
+    why = str(error)
+    if b'\r' in text:
+      why = ('lines end in a bare carriage return, so convert them, as in: '
+             r"tr '\r' '\n' < OLD.csv > NEW.csv")
+    elif 'unexpected end' in why:
+      why = 'a quoted field does not end in its line'
+    raise ValueError(f'is not a row of CSV: {why}') from None
 
 
 def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
@@ -223,7 +260,8 @@ def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
     columns = _header(line)
   except ValueError as error:
     raise UserError(
-        f'the header of {path}: {error}; save it as CSV in UTF-8') from error
+        f'the header of {path}: {error}; save it as CSV in UTF-8, with a '
+        'line for each row') from error
   _check_header(path, columns)
   return columns, (line.end, line.number)
 

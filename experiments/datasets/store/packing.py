@@ -38,7 +38,7 @@ _IN_FLIGHT, _BYTES_IN_FLIGHT = 256, 256 << 20
 
 def prepare(source: Source, path: str, choices: StoreSettings,
             on_bad_image: str = 'skip') -> None:
-  """Packs a source into a store, or resumes where an earlier try stopped.
+  """Packs a source into a store, or resumes from the last save of a try.
 
   Args:
     source: source of the images.

@@ -55,6 +55,14 @@ def test_where_all_is_well_nothing_is_said(model):
   assert _warnings(_GOOD, model=model) == []
 
 
+@pytest.mark.parametrize('model, count', [('mlvae', 1), ('svi', 0), ('vae', 0)])
+def test_groups_of_a_single_image_in_a_step(model, count):
+  found = _warnings(_GOOD, model=model, max_group_size=1)
+  assert len(found) == count
+  assert all('--max_group_size=1' in text and 'give 2 or more' in text
+             for text in found)
+
+
 @pytest.mark.parametrize('model, count', [('mlvae', 1), ('svi', 1), ('vae', 0)])
 def test_no_grouped_factor(model, count):
   found = _warnings(_GOOD, model=model, factors='a:2,b:2')

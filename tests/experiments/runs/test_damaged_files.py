@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from experiments.cli import UserError
 from experiments.config.settings import to_json
 from experiments.runs.reading import check_data, load_data, read_run
+from experiments.runs.record import Record
 from mlvae_jax.model.factors import ml_vae
 from mlvae_jax.model.model import Model
 from mlvae_jax.training.history import read_metrics
+from mlvae_jax.training.step import TrainConfig, init_state
 from tests.experiments.test_train import _CONFIG
 
 _CONTENT = {'num_images': 3, 'num_groups': 2, 'names': 'x', 'pixels': 'y'}
@@ -28,6 +33,23 @@ def test_lines_of_the_log_that_are_damaged_are_left_out(tmp_path):
       b'{"step": 1}\n\xff\xfe\x00garbage\n[1, 2]\n{"epoch": 3}\n{"step": 2}\n'
       b'{"st')
   assert read_metrics(str(tmp_path)) == [{'step': 1}, {'step': 2}]
+
+
+def test_where_every_checkpoint_is_damaged_one_line_says_what_to_do(tmp_path):
+  fresh = jax.device_get(init_state(
+      Model(ml_vae(3, 2), (4, 4, 1)), TrainConfig()))
+  with Record(str(tmp_path), 9, 2) as record:
+    record.resume(fresh)
+    for step in (1, 2):
+      record.save(fresh._replace(step=np.int32(step)), None, last=True)
+  for step in (1, 2):
+    shutil.rmtree(tmp_path / 'checkpoints' / str(step) / 'params')
+  with pytest.raises(UserError, match=(
+      'checkpoints is intact .*step 2: .*step 1: .*delete it to train from the '
+      'start, or choose another --workdir$')) as error:
+    with Record(str(tmp_path), 9, 2) as record:
+      record.resume(fresh)
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('changes, match', [

@@ -256,6 +256,7 @@ def test_an_over_long_line_is_passed_over(tmp_path, monkeypatch):
     ('path,../../x', 'a column'),
     ('path,' + 'a' * 300, 'a column'),
     ('path,"person', 'does not end in its line; save it as CSV in UTF-8'),
+    ('path,person\r1.jpg,Ann\r', 'bare carriage return, .* tr .* a line for'),
     ('path,caf\udce9', 'is not UTF-8; save it as CSV in UTF-8'),
     ('\udcff\udcfep\0a\0t\0h\0', 'is not UTF-8'),
 ])
@@ -276,6 +277,40 @@ def test_a_manifest_without_images_is_one_error(tmp_path):
   (root / 'manifest.csv').symlink_to('nowhere')
   with pytest.raises(UserError, match='cannot read .*: No such file'):
     _prepare(root, tmp_path / 's')
+
+
+def test_spaces_around_a_path_count_where_a_file_has_them(tmp_path):
+  root = _write(tmp_path / 'x', ' 1.jpg ,Ann,x', ' 2.jpg,Bo, x', '   ,Cy,x',
+                images=['1.jpg', ' 2.jpg', '2.jpg'])
+  assert _rows(_prepare(root, tmp_path / 's')) == {
+      _pixels(0): ('Ann', 'x'), _pixels(1): ('Bo', 'x')}
+  assert list(_bad(tmp_path / 's')) == ['manifest.csv:4']
+
+
+def test_backslashes_in_paths_are_named(tmp_path):
+  root = _write(tmp_path / 'x', r'a\1.jpg,Ann,x', r'a\2.jpg,Bo,x',
+                images=['a/1.jpg', 'a/2.jpg'])
+  with pytest.raises(UserError, match='has backslashes, so write / between'):
+    _prepare(root, tmp_path / 's')
+
+
+def test_bare_carriage_returns_after_the_header_are_one_bad_row(tmp_path):
+  root = _write(tmp_path / 'x', '1.jpg,Ann,x', '2.jpg,Ann,x\r3.jpg,Ann,x',
+                images=['1.jpg'])
+  assert len(_prepare(root, tmp_path / 's')) == 1
+  assert 'bare carriage return' in _bad(tmp_path / 's')['manifest.csv:3'][1]
+
+
+def test_an_image_without_a_group_is_not_put_into_a_group_named_like_it(
+    tmp_path):
+  root = _write(tmp_path / 'x', 'a/1.jpg,,x', '2.jpg,,x', '3.jpg,a/1.jpg,x',
+                '4.jpg,a/1.jpg,x')
+  assert _rows(_prepare(root, tmp_path / 's')) == {
+      _pixels(1): ('2.jpg', 'x'), _pixels(2): ('a/1.jpg', 'x'),
+      _pixels(3): ('a/1.jpg', 'x')}
+  assert _bad(tmp_path / 's') == {'manifest.csv:2': ('a/1.jpg', (
+      "has no person, and its path 'a/1.jpg' is the name of another row's "
+      'group, so rename that group'))}
 
 
 # The stream.
