@@ -46,12 +46,12 @@ PRESETS = {
         dataset='fonts', image_size=32, hold_out='combinations',
         factors='letter:16:letter,font:16:font,style:4',
         likelihood='bernoulli', network='conv', channels=(16, 32, 64),
-        hidden_sizes=(256,), activation='silu', steps=2000,
+        hidden_sizes=(256,), activation='silu', steps=3000,
         groups_per_batch=16, max_group_size=8, batch_size=128,
-        evidence='random', learning_rate=2e-3, penalties=(
+        evidence='random', learning_rate=3e-3, penalties=(
             'contrast/all:100,leakage/letter:1000,leakage/font:1000,'
             'mean_leakage/letter:1000,mean_leakage/font:1000,'
-            'leakage/style:100,mean_leakage/style:100'),
+            'leakage/style:50,mean_leakage/style:50'),
         decay_fraction=0.75, chunk_steps=25, checkpoint_every=500),
     'arrays': Config(
         dataset='arrays', factors='content:8:label,style:8', standardise=True,
