@@ -41,8 +41,8 @@ PRESETS = {
         penalties='contrast/content:100', augment='shift:2', chunk_steps=25,
         checkpoint_every=1000),
     'fonts': Config(
-        # Little weight on style, which otherwise would rather say nothing
-        # than where the letter is; then pictures are blurred.
+        # The penalties of style have small weights: under large ones style
+        # encodes nothing, not even where a letter is, and pictures blur.
         dataset='fonts', image_size=32, hold_out='combinations',
         factors='letter:16:letter,font:16:font,style:4',
         likelihood='bernoulli', network='conv', channels=(16, 32, 64),
