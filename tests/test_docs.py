@@ -6,6 +6,7 @@ import sys
 import types
 
 import numpy as np
+import pytest
 
 import mlvae_jax
 from tests.helpers import ROOT
@@ -51,6 +52,16 @@ def test_training_on_arrays(tmp_path, monkeypatch):
     assert {'validation/elbo', 'validation/kl/style'} <= set(records[2][1])
     assert all(isinstance(value, float) for _, numbers in records
                for value in numbers.values())
+
+
+def test_with_scikit_learn():
+  pytest.importorskip('sklearn')
+  found = _run('models.md', 'With scikit-learn')
+  assert found['codes'].shape == found['shared'].shape == (120, 2)
+  assert found['expected'].shape == (120, 6)
+  assert found['q'].mean.shape == (12, 2) and list(found['names']) == list(
+      range(12))
+  assert np.all(np.isfinite(found['elbos']))
 
 
 def test_the_readme():

@@ -11,7 +11,7 @@ from tests.helpers import ROOT
 ROOMS = {
     'mlvae_jax': (
         'devices', 'files', 'grouping', 'model', 'data', 'objective',
-        'inference', 'training', 'measures', '__init__'),
+        'inference', 'training', 'measures', '__init__', 'sklearn'),
     'experiments': (
         '__init__', 'config.flags', 'cli', 'config', 'datasets.sources',
         'datasets.store', 'datasets', 'runs', 'pictures', 'evaluation',

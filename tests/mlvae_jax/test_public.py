@@ -22,7 +22,8 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import mlvae_jax
 for module in pkgutil.walk_packages(mlvae_jax.__path__, 'mlvae_jax.'):
-  importlib.import_module(module.name)
+  if module.name != 'mlvae_jax.sklearn':  # It is for users of scikit-learn.
+    importlib.import_module(module.name)
 """
 
 
