@@ -15,6 +15,8 @@ if _COUNT_FLAG not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = (
       f'{os.environ.get("XLA_FLAGS", "")} {_COUNT_FLAG}=4'.strip())
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# The programs of tests run for less time than their optimisation would take.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 if os.environ['JAX_PLATFORMS'] != 'cpu':
   # References are float64: the ten bits that a GPU multiplies float32 with by
   # default are too few to compare with them.
@@ -38,7 +40,7 @@ def _cache(tmp_path_factory):
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
     for name, value in {
         'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-        'jax_persistent_cache_min_compile_time_secs': 0,
+        'jax_persistent_cache_min_compile_time_secs': 0.1,
         'jax_persistent_cache_min_entry_size_bytes': -1}.items():
       jax.config.update(name, value)
       patch.setenv(name.upper(), str(value))
