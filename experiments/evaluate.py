@@ -11,7 +11,8 @@ ungrouped codes accumulated as if they were grouped, and the codes of a VAE
 (--vae_workdir) accumulated in the same way. If the data have several
 groupings, every label is predicted from every code, and MIG and DCI are
 measured. If the test groups were never seen in training, verification and
-few-shot recognition are measured as well. Writes evaluation.json.
+few-shot recognition are measured as well. Writes evaluation.json, and with
+--projector the codes for TensorBoard.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Setting, define
 from experiments.datasets.splits import Splits
-from experiments.evaluation import meaning
+from experiments.evaluation import meaning, projector
 from experiments.evaluation.context import Context, Models
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
+from experiments.evaluation.wording import shows_images
 from experiments.runs.budget import budget_of
 from experiments.runs.reading import (
     check_vae,
@@ -59,6 +61,9 @@ _FLAGS = {
         'one half of its images and scored on the other half, and the result '
         'is written to evaluation_validation.json.', 'Evaluation',
         default='test', choices=('test', 'validation')),
+    'projector': Setting(
+        'Whether to write the codes of up to 5,000 rows of the split for the '
+        'projector of TensorBoard as well.', 'Evaluation', bool, False),
 }
 
 
@@ -73,7 +78,7 @@ def main() -> None:
   print(report.summary(evaluate(
       workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
       probe_steps=values['probe_steps'], split=values['split'],
-      step=parse_step(values['step']))))
+      step=parse_step(values['step']), projects=values['projector'])))
 
 
 def define_flags() -> None:
@@ -101,6 +106,7 @@ def evaluate(
     probe_steps: int = 1000,
     split: str = 'test',
     step: int | str = 'latest',
+    projects: bool = False,
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
 
@@ -114,6 +120,7 @@ def evaluate(
     split: split to score on: 'test'; or 'validation', where probes are
       selected on one half and scored on the other.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
+    projects: whether to write codes for the projector of TensorBoard.
 
   Returns:
     The content of evaluation.json, or of evaluation_validation.json.
@@ -137,7 +144,11 @@ def evaluate(
       'vae_workdir': vae_workdir,
       'unseen_groups': not data.shares_groups, 'split': split,
   }
+  if not shows_images(models['trained'][0]):
+    result['protocol']['observations'] = 'row'
   _write(os.path.join(workdir, evaluation_file(split)), result)
+  if projects and (path := projector.write(workdir, context)):
+    print(f'projector: {path}; tensorboard --logdir={workdir} shows it')
   return result
 
 

@@ -27,11 +27,13 @@ from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.wording import shows_images, worded
 from experiments.pictures.registry import PICTURES
 from experiments.runs.reading import read_run
 from experiments.runs.workdir import SCALE_FILE, require_workdir
 import mlvae_jax
 from mlvae_jax.files import write_atomically
+from mlvae_jax.model.likelihoods.categorical import Categorical
 from mlvae_jax.model.model import Model
 from mlvae_jax.training.history import read_metrics
 
@@ -72,7 +74,7 @@ def write(workdir: str) -> str:
       f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
       web.key_numbers([
           *(pair for section in SHOWN for pair in section.key_numbers(results)),
-          *_key_numbers(records)]),
+          *_key_numbers(model, records)]),
       _warnings(results.evaluation),
       *(section.tables(results) for section in SHOWN if section.tables),
       _plain_tables(results),
@@ -114,8 +116,9 @@ def summary(evaluation: Evaluation) -> str:
 
 def _intro(workdir: str, config: Config, model: Model) -> str:
   """A paragraph on the model and the data."""
+  unit = worded(model, 'image')
   factors = ', '.join(
-      f'{f.name} ({f.dim} dimensions, one code per {f.grouping or "image"})'
+      f'{f.name} ({f.dim} dimensions, one code per {f.grouping or unit})'
       for f in model.factors)
   source = f' from {config.data_dir}' if config.data_dir else ''
   return (
@@ -128,7 +131,10 @@ def _intro(workdir: str, config: Config, model: Model) -> str:
 def _kind(config: Config, model: Model) -> str:
   """The kind of observations, as '28×28 grey images'."""
   *sizes, channels = shape = model.observation_shape
-  if config.dataset != 'arrays' or (len(shape) == 3 and channels in (1, 3)):
+  if isinstance(model.likelihood, Categorical):
+    return (f'Sentences of {"×".join(map(str, shape))} tokens, of '
+            f'{model.likelihood.num_categories} kinds')
+  if config.dataset != 'arrays' or shows_images(model):
     colour = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels}-channel')
     return f'{"×".join(map(str, sizes))} {colour} images'
   what = 'Vectors' if len(shape) == 1 else 'Arrays'
@@ -160,12 +166,13 @@ def _plain_tables(results: Results) -> str:
   return web.lines(*parts)
 
 
-def _key_numbers(records: list[dict[str, Any]]) -> Pairs:
+def _key_numbers(model: Model, records: list[dict[str, Any]]) -> Pairs:
   """Names and values of the speed and the number of steps of training."""
   keys = []
   rates = [r['images_per_second'] for r in records if 'images_per_second' in r]
   if rates:
-    keys.append(('median images/s', f'{statistics.median(rates):,.0f}'))
+    unit = 'images' if shows_images(model) else 'rows'
+    keys.append((f'median {unit}/s', f'{statistics.median(rates):,.0f}'))
   if records:
     keys.append(('steps', f'{records[-1]["step"]:,}'))
   return keys
@@ -189,7 +196,7 @@ def _pictures(workdir: str, figures: dict[str, str]) -> str:
       name.endswith('_strategy_1'), name))
   no_images = (
       '<p>Swap grids and the other pictures are drawn of images only.</p>'
-      if {'map', 'profiles'} & set(names) else None)
+      if {'map', 'profiles', 'sentences'} & set(names) else None)
   return web.lines(no_images, *(figures[name] for name in names)) or (
       web.missing(
           'No pictures of this run have been drawn', 'figures', workdir))
@@ -228,7 +235,7 @@ def _usage(workdir: str, model: Model) -> str:
   """How to load and use the model from Python."""
   factor = (f', factor={model.grouped[0].name!r}' if len(model.grouped) > 1
             else '')
-  x = 'images' if len(model.observation_shape) == 3 else 'x'
+  x = 'images' if shows_images(model) else 'x'
   encode = (
       f'q = mlvae_jax.encode_group(\n    model, params, {x}, group_ids, '
       f'num_groups{factor})' if model.grouped else

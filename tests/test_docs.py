@@ -1,13 +1,20 @@
 """Code in the docs does what the text says."""
 
 import contextlib
+import dataclasses
+import json
 import re
+import shlex
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 
+from experiments import datasets
+from experiments.config.presets import PRESETS
+from experiments.runs.build import make_model
 import mlvae_jax
 from tests.helpers import ROOT
 
@@ -62,6 +69,47 @@ def test_with_scikit_learn():
   assert found['q'].mean.shape == (12, 2) and list(found['names']) == list(
       range(12))
   assert np.all(np.isfinite(found['elbos']))
+
+
+def test_wine_is_data_for_training(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  _run('data.md', 'Arrays')
+  config = dataclasses.replace(PRESETS['arrays'], data_dir='wine.npz')
+  data = datasets.load(config)
+  assert data.grouping == 'label'
+  assert sum(map(len, data.parts)) == 178
+  assert make_model(config, data).observation_shape == (13,)
+
+
+_PARSED = """
+import json, sys
+from absl import flags
+from experiments import evaluate, train
+name, *commands = json.loads(sys.argv[1])
+{'train': train, 'evaluate': evaluate}[name].define_flags()
+for command in commands:
+  for flag in flags.FLAGS:
+    flags.FLAGS[flag].unparse()
+  flags.FLAGS(['program', *command])
+  if name == 'train':
+    train.config_from_flags(flags.FLAGS.flag_values_dict())
+"""
+
+
+@pytest.mark.parametrize('name', ['train', 'evaluate'])
+def test_commands_have_flags_that_exist(name):
+  commands = []
+  for path in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+    for line in path.read_text(encoding='utf-8').splitlines():
+      found = re.match(rf'    python -m experiments\.{name}( --[^|&>;$\\]*)$',
+                       line.partition('  #')[0].rstrip())
+      if found and '=NAME' not in found[1]:  # That stands for any.
+        commands.append(shlex.split(found[1]))
+  assert len(commands) > {'train': 15, 'evaluate': 0}[name]
+  done = subprocess.run(
+      [sys.executable, '-c', _PARSED, json.dumps([name, *commands])], cwd=ROOT,
+      text=True, capture_output=True, timeout=240, check=False)
+  assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_readme():

@@ -57,7 +57,7 @@ def _groups_per_batch(batch_size: int, max_group_size: int) -> int:
   if batch_size < max_group_size:
     raise ValueError(
         f'--batch_size={batch_size} is too small for a group of '
-        f'--max_group_size={max_group_size} images; give a larger --batch_size '
+        f'--max_group_size={max_group_size} rows; give a larger --batch_size '
         'or a smaller --max_group_size')
   return batch_size // max_group_size
 

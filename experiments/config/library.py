@@ -43,7 +43,7 @@ def make_model(config: Config, observation_shape: tuple[int, ...]) -> Model:
   if config.evidence == 'random' and (
       config.model == 'svi' or config.subsampling == 'unbiased'):
     raise ValueError(
-        '--evidence=random needs posteriors made of the images of a batch, '
+        '--evidence=random needs posteriors made of the rows of a batch, '
         'and is not for --model=svi or --subsampling=unbiased; use '
         '--evidence=all')
   if config.subsampling == 'unbiased':
@@ -58,7 +58,7 @@ def _check_unbiased(config: Config, groupings: set[str]) -> None:
   if config.model == 'svi':
     raise ValueError(
         '--subsampling=unbiased is for groups whose posteriors are computed '
-        'from the images drawn; --model=svi has one posterior per whole group, '
+        'from the rows drawn; --model=svi has one posterior per whole group, '
         'so there is no such bias; use --subsampling=paper')
   if not groupings:
     raise ValueError('--subsampling=unbiased needs a grouped factor; name a '

@@ -51,7 +51,8 @@ def load(config: Config) -> splits.Splits:
   split = (splits.split_groups if config.split_by == 'group'
            else splits.split_images)
   found = dataclasses.replace(
-      split(data, fractions), content=_content(table, numbered, data))
+      split(data, fractions), content=_content(table, numbered, data),
+      vocabulary=table.vocabulary)
   return standardise(found) if config.standardise else found
 
 

@@ -48,6 +48,7 @@ class Splits:
       `pixels`.
     scale: mean and standard deviation of the training rows, if all rows are
       standardised.
+    vocabulary: names of tokens, if the rows are tokens that have names.
   """
 
   train: GroupedData
@@ -56,6 +57,7 @@ class Splits:
   shares_groups: bool
   content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   scale: Scale | None = None
+  vocabulary: tuple[str, ...] | None = None
 
   @property
   def parts(self) -> tuple[GroupedData, GroupedData, GroupedData]:

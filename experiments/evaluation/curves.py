@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 import numpy as np
 
 from experiments.evaluation.looks import CHANCE
+from experiments.evaluation.wording import worded
 from experiments.pictures.sheets import BLUE, COLOURS, GREY, RED, Drawing
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model
@@ -56,9 +57,9 @@ def draw_curves(records: Records, model: Model) -> Drawing | None:
   if rates:
     median = float(np.median(rates))
     speed.axhline(median, label=f'median {median:,.0f}', **CHANCE)
-  elbo.set(title='ELBO', ylabel='nats per image')
+  elbo.set(title='ELBO', ylabel=worded(model, 'nats per image'))
   kl.set(title='KL divergence', ylabel='nats per code')
-  speed.set(title='Speed', ylabel='images per second')
+  speed.set(title='Speed', ylabel=worded(model, 'images per second'))
   for ax in (elbo, kl, speed):
     _limit(ax, from_zero=ax is not elbo)
     ax.set_xlabel('step')
@@ -70,7 +71,7 @@ def draw_curves(records: Records, model: Model) -> Drawing | None:
   # Room above the curves for the names of many factors.
   kl.set_ylim(top=1.4 * kl.get_ylim()[1])
   kl.legend(loc='upper center', ncols=2, columnspacing=1)
-  return Drawing(figure, _CURVES_CAPTION)
+  return Drawing(figure, worded(model, _CURVES_CAPTION))
 
 
 def _kl_per_code(record: dict[str, Any], factor: Factor) -> float:

@@ -1,8 +1,9 @@
 """Codes of many images for the evaluation, alone or accumulated in sets.
 
 The evaluation gets all posteriors from `Encoded`. A model without an encoder
-(SVI) infers them by optimisation. Observations as vectors, the control of
-every code, are here as well.
+(SVI) infers them by optimisation. A factor that is given others has the
+posterior at their means or, where its code is sampled, at samples of theirs.
+Observations as vectors, the control of every code, are here as well.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mlvae_jax.model.model import Model, Params
 # Rows that are processed at a time, to bound the memory.
 _ENCODE_ROWS = 1024
 _INFER_ROWS = 2048
+_SEED = 0
 
 
 class Encoded:
@@ -56,32 +58,36 @@ class Encoded:
     """The factors of the model."""
     return self.model.factors
 
-  def alone(self, split: str, factor: str, rows: np.ndarray) -> Normal:
+  def alone(self, split: str, factor: str, rows: np.ndarray, *,
+            drawn: bool = False) -> Normal:
     """Strategy 1: each image is its own group.
 
     Args:
       split: split of the rows.
       factor: name of the factor.
       rows: rows `[R]` of the images.
+      drawn: whether a factor that is given others sees samples of their codes,
+        as a sample of its own should, instead of their means.
 
     Returns:
       Normal of `[R, D]`.
     """
-    return self._encoded(split)[factor].take(self._places(split, rows))
+    drawn = drawn and bool(self.model.factor(factor).given)
+    return self._encoded(split, drawn)[factor].take(self._places(split, rows))
 
   def all_alone(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
     """Like `alone`, for every factor, by name."""
     places = self._places(split, rows)
     return {name: q.take(places) for name, q in self._encoded(split).items()}
 
-  def _encoded(self, split: str) -> dict[str, Normal]:
+  def _encoded(self, split: str, drawn: bool = False) -> dict[str, Normal]:
     """The posteriors of all rows that will be requested, by factor."""
     # Sections that ask for the same rows share what was inferred.
     rows = None if self._rows is None else self._rows[split]
-    asked = (split, None if rows is None else rows.tobytes())
+    asked = (split, None if rows is None else rows.tobytes(), drawn)
     if asked not in self._cache:
       self._cache[asked] = encode_rows(
-          self.model, self._params, self._images[split], rows)
+          self.model, self._params, self._images[split], rows, drawn=drawn)
     return self._cache[asked]
 
   def _places(self, split: str, rows: np.ndarray) -> np.ndarray:
@@ -91,7 +97,8 @@ class Encoded:
     return np.searchsorted(self._rows[split], rows)
 
   def together(self, split: str, factor: str, rows: np.ndarray,
-               set_ids: np.ndarray, num_sets: int) -> Normal:
+               set_ids: np.ndarray, num_sets: int, *, drawn: bool = False
+               ) -> Normal:
     """Strategy 2: the images of a set accumulate their evidence.
 
     Args:
@@ -100,6 +107,7 @@ class Encoded:
       rows: rows `[R]` of the images; a row may be in several sets.
       set_ids: set of each row, `[R]` ints in `[0, num_sets)`.
       num_sets: number of sets, S.
+      drawn: as in `alone`.
 
     Returns:
       Normal of `[S, D]` (paper eqs. 6-7); for a mixture, the Normal with its
@@ -109,7 +117,7 @@ class Encoded:
         or self.model.factor(factor).grouping is None
         or np.array_equal(set_ids, np.arange(num_sets))):  # Sets of one image.
       return self.model.group_posterior.combine(
-          self.alone(split, factor, rows), set_ids, num_sets)
+          self.alone(split, factor, rows, drawn=drawn), set_ids, num_sets)
     # A set takes an optimisation of its own. Probes of means and of samples ask
     # for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
@@ -121,7 +129,8 @@ class Encoded:
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray,
-                rows: np.ndarray | None = None) -> dict[str, Normal]:
+                rows: np.ndarray | None = None, *, drawn: bool = False
+                ) -> dict[str, Normal]:
   """Encodes many images, each alone.
 
   Args:
@@ -130,11 +139,14 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     images: images `[N, H, W, C]` uint8, N > 0; may be a file mapped into
       memory.
     rows: rows of the images to encode, `[M]`, M > 0; None for all.
+    drawn: whether factors that are given others see samples of their codes,
+      instead of their means.
 
   Returns:
     A Normal of `[M, D]` NumPy arrays per factor.
   """
-  encode = jax.jit(model.encode)
+  encode = jax.jit(functools.partial(_encode_drawn, model) if drawn
+                   else model.encode)
   if not model.has_encoder:
     encode = functools.partial(mlvae_jax.posteriors, model)
   count = len(images if rows is None else rows)
@@ -144,6 +156,18 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     parts.append(jax.device_get(encode(params, np.asarray(
         images[which if rows is None else rows[which]]))))
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+
+
+def _encode_drawn(model: Model, params: Params, images: jax.Array
+                  ) -> dict[str, Normal]:
+  """Like `Model.encode`, with samples of the codes that a factor is given."""
+  encoded, found, codes = model.encode_rows(
+      params, model.prepare(images)), {}, {}
+  keys = jax.random.split(jax.random.key(_SEED), len(model.factors))
+  for factor, key in zip(model.factors, keys):
+    found[factor.name] = model.posterior(params, factor, encoded, codes)
+    codes[factor.name] = found[factor.name].sample(key)
+  return found
 
 
 def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,

@@ -17,6 +17,7 @@ from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.label_sets import MIN_ROWS, LabelSet
+from experiments.evaluation.wording import worded
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.model.model import Model
@@ -38,26 +39,27 @@ def find_warnings(config: Config, model: Model, data: Splits,
   Returns:
     A sentence per reason; an empty list if all is well.
   """
-  return [*_of_training(config, model, data.train),
-          *_of_scores(model, data, scored)]
+  return [worded(model, line) for line in (
+      *_of_training(config, model, data.train),
+      *_of_scores(model, data, scored))]
 
 
 def check_trainable(config: Config, model: Model, train: GroupedData
                     ) -> None:
   """Raises a UserError if there is nothing to train on."""
   if not len(train):
-    raise UserError(
+    raise UserError(worded(model, (
         f'{config.dataset}: the training split has no images; add images, or '
-        'change --split_by or --split_fractions')
+        'change --split_by or --split_fractions')))
   # --min_group_size applies to the first grouping alone.
   for grouping in model.groupings[:1]:
     largest = int(_sizes(train, grouping).max())
     if largest < config.min_group_size:
-      raise UserError(
+      raise UserError(worded(model, (
           f'{config.dataset}: no group by {grouping!r} has the '
           f'{config.min_group_size} training images that --min_group_size='
           f'{config.min_group_size} asks for; the largest has {largest}, so '
-          f'give --min_group_size={largest} or less')
+          f'give --min_group_size={largest} or less')))
 
 
 def caveat(examples: int, labels: int) -> str | None:

@@ -81,7 +81,8 @@ def code_features(encoded: Encoded, factor: str, source: str) -> Features:
   def features(split, rows):
     num_sets, k = rows.shape
     q = encoded.together(split, factor, rows.ravel(),
-                         np.repeat(np.arange(num_sets), k), num_sets)
+                         np.repeat(np.arange(num_sets), k), num_sets,
+                         drawn=source == 'sample')
     # One sample per set, always with the same key: scores can be repeated.
     return np.asarray(
         q.mean if source == 'mean' else q.sample(jax.random.key(_SEED)))

@@ -14,6 +14,7 @@ from experiments.evaluation import (
     strategies,
 )
 from experiments.evaluation.section import Evaluation
+from experiments.evaluation.wording import worded
 from mlvae_jax.model.model import Model
 
 if TYPE_CHECKING:
@@ -49,4 +50,6 @@ def draw_chart(name: str, evaluation: Evaluation, model: Model
   section = CHARTS[name]
   # Imported only now, because matplotlib is slow to import.
   chart = importlib.import_module(f'{__package__}.{section.name}.chart')
-  return getattr(chart, section.charts[name])(evaluation, model)
+  drawing = getattr(chart, section.charts[name])(evaluation, model)
+  return drawing and drawing._replace(
+      caption=worded(model, drawing.caption))

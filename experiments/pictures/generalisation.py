@@ -198,4 +198,5 @@ def _describe(subject: Subject, pair: tuple[str, str], parts: list[str]
           f'{"; ".join(sources)}. Right (green): the {_NUM_SHOWN} of these '
           'training images whose pixels are nearest to those of the test '
           'image. If the model has learnt the parts, the composed picture '
-          'shows the combination that it was never trained on.'))
+          'shows the combination that it was never trained on.'
+          f'{subject.given_words}'))

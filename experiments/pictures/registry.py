@@ -22,6 +22,7 @@ OF_IMAGES = {
 }
 OF_OTHERS = {
     'profiles': ('vectors', 'profiles'),
+    'sentences': ('tokens', 'sentences'),
     'map': ('vectors', 'maps'),
 }
 PICTURES = OF_IMAGES | OF_OTHERS

@@ -117,9 +117,13 @@ def save(drawing: Drawing, path: str) -> None:
 
 def shorten(name: str) -> str:
   """The name of a group, shortened, with only characters that the font has."""
-  # For others matplotlib would warn and draw boxes.
-  return shortened(
-      ''.join(c if ord(c) in _characters() else '?' for c in name), 16)
+  return shortened(drawable(name), 16)
+
+
+def drawable(text: str, font: str = 'DejaVu Sans') -> str:
+  """Text with '?' for characters that a font does not have."""
+  # For these matplotlib would warn and draw boxes.
+  return ''.join(c if ord(c) in _characters(font) else '?' for c in text)
 
 
 def shortened(text: str, width: int) -> str:
@@ -147,6 +151,6 @@ def _tile(image: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _characters() -> frozenset[int]:
-  font = font_manager.findfont('DejaVu Sans')
-  return frozenset(font_manager.get_font(font).get_charmap())
+def _characters(font: str) -> frozenset[int]:
+  path = font_manager.findfont(font)
+  return frozenset(font_manager.get_font(path).get_charmap())

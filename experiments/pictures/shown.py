@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import numpy as np
@@ -19,6 +20,12 @@ from mlvae_jax.inference.encode import Codes
 
 # Compiled as a whole: op by op, drawing a run would compile for seconds.
 _infer = jax.jit(mlvae_jax.infer, static_argnums=(0, 4))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _posterior(model, params, factor, x, codes):
+  return model.posterior(
+      params, factor, model.encode_rows(params, model.prepare(x)), codes)
 
 
 def choose_images(subject: Subject, count: int) -> np.ndarray:
@@ -74,7 +81,8 @@ def infer_codes(subject: Subject, rows: np.ndarray,
   Returns:
     Codes `[N, D]` per factor. With strategy 2, codes of a grouped factor have
     the evidence of up to `NUM_EVIDENCE` other images of the same group in the
-    factor's grouping.
+    factor's grouping; an ungrouped factor that is given them is inferred
+    after them.
   """
   codes = encode(subject, [rows], key)
   for grouping in subject.model.groupings if subject.strategy == 2 else ():
@@ -84,7 +92,28 @@ def infer_codes(subject: Subject, rows: np.ndarray,
       others = others[others != row][:NUM_EVIDENCE]
       members.append(np.append(row, others))
     codes |= group_codes(subject, members, grouping, key)
+  if subject.strategy == 2 and subject.model.grouped:
+    codes |= _infer_given(subject, rows, codes, key)
   return codes
+
+
+def _infer_given(subject: Subject, rows: np.ndarray, codes: Codes,
+                 key: jax.Array | None) -> Codes:
+  """The codes of factors that are given codes which groups share.
+
+  As in training, their encoder sees the code of the group, not that of the
+  image alone.
+  """
+  model, found = subject.model, {}
+  keys = model.factors if key is None else jax.random.split(
+      key, len(model.factors))
+  for factor, own_key in zip(model.factors, keys):
+    if factor.given and factor.grouping is None:
+      q = _posterior(model, subject.params, factor, subject.images.x[rows],
+                     codes | found)
+      found[factor.name] = np.asarray(
+          q.mean if key is None else q.sample(own_key))
+  return found
 
 
 def group_codes(subject: Subject, members: Sequence[np.ndarray],

@@ -109,6 +109,20 @@ class Subject(NamedTuple):
         [f.name for f in self.model.factors if f.name != self.factor])
 
   @property
+  def given_words(self) -> str:
+    """A sentence on factors that are given others; '' if there are none."""
+    given = [f for f in self.model.factors if f.given]
+    if not given:
+      return ''
+    names = in_words([f.name for f in given])
+    of = in_words(list(dict.fromkeys(
+        name for factor in given for name in factor.given)))
+    return (f' The encoder of {names} has also seen the code of {of}. Where '
+            f'{of} is exchanged, {names} is kept as it was inferred: in the '
+            'model they are independent, so that a code means the same with '
+            'any other.')
+
+  @property
   def strategy_words(self) -> str:
     """A sentence on the strategy; '' if the model has no grouped factor."""
     if not self.model.grouped:

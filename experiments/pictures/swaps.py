@@ -86,7 +86,8 @@ def _draw_swap(subject: Subject) -> Drawing:
       'reconstructions (blue). The better the model separates them, the more '
       'the pictures of a column share their '
       f'{model.factor(factor).grouping or factor}, and those of a row their '
-      f'{subject.others}. {_HOW} {subject.strategy_words}'))
+      f'{subject.others}. {_HOW} {subject.strategy_words}'
+      f'{subject.given_words}'))
 
 
 def _draw_grids(subject: Subject) -> Drawing:
@@ -121,7 +122,7 @@ def _draw_grids(subject: Subject) -> Drawing:
       f'are the top left and bottom right corners (blue). Within a row only '
       f'{factor} changes, within a column only {subject.others}; the other '
       f'two corners (red) are the swapped pair. {_HOW} '
-      f'{subject.strategy_words}'))
+      f'{subject.strategy_words}{subject.given_words}'))
 
 
 def _draw_lines(subject: Subject) -> Drawing:

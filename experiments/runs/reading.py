@@ -141,7 +141,7 @@ def check_data(workdir: str, config: Config,
             'in the test split now')
   else:
     what = (f'the data of {workdir} have changed since it was trained: '
-            + _difference(old, content))
+            + _difference(old, content, config.dataset == 'arrays'))
   if config.model == 'svi':
     raise UserError(
         f'{what}; restore the data, or train in another --workdir: a posterior '
@@ -151,17 +151,18 @@ def check_data(workdir: str, config: Config,
       'data as they are now with --data_changed=accept')
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any],
+                are_rows: bool) -> str:
   """The difference between two contents of data, in words."""
   def size(content):
-    return (f'{content["num_images"]:,} images of {content["num_groups"]:,} '
-            'groups')
+    return (f'{content["num_images"]:,} {"rows" if are_rows else "images"} of '
+            f'{content["num_groups"]:,} groups')
 
   if size(old) != size(new):
     return f'{size(old)} then, {size(new)} now'
   if old['names'] != new['names']:
     return f'{size(new)}, but not the same ones'
-  return 'the same names, but different pixels'
+  return f'the same names, but different {"values" if are_rows else "pixels"}'
 
 
 def parse_step(text: str) -> int | str:

@@ -181,7 +181,7 @@ def make_plan(offsets: np.ndarray, settings: Settings) -> Plan:
   keep = np.diff(offsets) >= settings.min_group_size
   if not np.any(keep):
     raise ValueError(
-        f'no group has the {settings.min_group_size} images that '
+        f'no group has the {settings.min_group_size} rows that '
         'min_group_size requires')
   starts, sizes = offsets[:-1][keep], np.diff(offsets)[keep]
   limit = min(settings.max_group_size or sizes.max(), sizes.max())

@@ -124,7 +124,7 @@ def test_penalties_are_logged_of_training_images(tmp_path):
 
 def test_groups_that_are_all_too_small_are_one_error(tmp_path):
   with pytest.raises(
-      UserError, match='^folder: no group has the 99 images that min_group_'):
+      UserError, match='^folder: no group has the 99 rows that min_group_'):
     _train(tmp_path, min_group_size=99)
 
 
@@ -336,7 +336,7 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'steps': 1, 'epochs': 1}, 'not both'),
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
     ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 is too '
-     'small for a group of --max_group_size=8 images; give a larger'),
+     'small for a group of --max_group_size=8 rows; give a larger'),
     ({'hold_out': ''},
      '--hold_out is for --dataset=shapes or fonts, not mnist5k'),
     ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),

@@ -1,6 +1,7 @@
 """Arrays with labels in one file: .npz, .npy with a .csv beside it, .h5ad.
 
-  FILE.npz    x [N, ...], and labels [N] in every other array
+  FILE.npz    x [N, ...], and labels [N] in every other array; vocabulary [K],
+              if it is there, has the names of tokens
   FILE.npy    x [N, ...], mapped into memory; FILE.csv has the labels, a column
               for each grouping and a line for each row
   FILE.h5ad   AnnData: X, dense or CSR, and the categorical columns of obs
@@ -20,7 +21,7 @@ import numpy as np
 
 from experiments.cli import UserError
 
-X, ROW_NAMES = 'x', 'row_names'
+X, ROW_NAMES, VOCABULARY = 'x', 'row_names', 'vocabulary'
 ENDINGS = ('.npz', '.npy', '.h5ad')
 
 
@@ -32,11 +33,13 @@ class Table(NamedTuple):
     labels: `[N]` strings, integers or booleans by grouping; '' and -1 are
       unknown.
     row_names: `[N]` UTF-8 bytes, or None.
+    vocabulary: names of the tokens 0, 1, ..., or None.
   """
 
   x: np.ndarray
   labels: dict[str, np.ndarray]
   row_names: np.ndarray | None
+  vocabulary: tuple[str, ...] | None = None
 
 
 def read(path: str) -> Table:
@@ -57,8 +60,10 @@ def read(path: str) -> Table:
         f'{path} is not a file; point --data_dir at one that ends in '
         + ', '.join(ENDINGS))
   ending = os.path.splitext(path)[1].lower()
+  vocabulary = None
   if ending == '.npz':
     x, labels = _read_npz(path)
+    vocabulary = labels.pop(VOCABULARY, None)
   elif ending == '.npy':
     x, labels = _read_npy(path)
   elif ending == '.h5ad':
@@ -68,6 +73,9 @@ def read(path: str) -> Table:
   else:
     raise UserError(f'{path} does not end in {", ".join(ENDINGS)}')
   _check_x(path, x)
+  if vocabulary is not None:
+    _check_vocabulary(path, vocabulary, x)
+    vocabulary = tuple(map(str, vocabulary.tolist()))
   for name, values in labels.items():
     _check_labels(path, name, values, len(x))
   row_names = labels.pop(ROW_NAMES, None)
@@ -76,7 +84,8 @@ def read(path: str) -> Table:
         f'{path} has no labels; add an array of {len(x)} labels, one per row '
         'of x (in .csv a column), with the name of a grouping')
   return Table(x, labels, None if row_names is None else np.array(
-      [str(name).encode('utf-8', 'replace') for name in row_names], 'S'))
+      [str(name).encode('utf-8', 'replace') for name in row_names], 'S'),
+               vocabulary)
 
 
 def _read_npz(path: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -150,6 +159,17 @@ def _check_x(path: str, x: np.ndarray) -> None:
     raise UserError(
         f'{path}: expected observations of [N, ...] numbers, got {x.dtype} of '
         f'{list(x.shape)}')
+
+
+def _check_vocabulary(path: str, names: np.ndarray, x: np.ndarray) -> None:
+  if names.ndim != 1 or names.dtype.kind != 'U':
+    raise UserError(
+        f'{path}: expected {VOCABULARY!r} as a list of strings, got '
+        f'{names.dtype} of {list(names.shape)}')
+  if x.dtype.kind not in 'iu' or x.max() >= len(names):
+    raise UserError(
+        f'{path}: {VOCABULARY!r} names {len(names)} tokens, so x should be '
+        f'integers below {len(names)}, got {x.dtype} up to {x.max()}')
 
 
 def _check_labels(path: str, name: str, values: np.ndarray, num_rows: int

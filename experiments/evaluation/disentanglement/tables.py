@@ -5,6 +5,7 @@ from __future__ import annotations
 from experiments.evaluation import web
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Results
+from experiments.evaluation.wording import worded
 
 _TEXT = (
     '<p>These scores compare single dimensions of all codes, whichever factor '
@@ -38,7 +39,8 @@ def report(results: Results) -> str:
        row.get('dimension') or '–', number(row.get('information'), 1, 100)]
       for row in rows]
   return (
-      '<h3>Dimension by dimension: MIG and DCI</h3>' + _TEXT
+      '<h3>Dimension by dimension: MIG and DCI</h3>'
+      + worded(results.model, _TEXT)
       + web.table(
           ['codes', 'label', 'MIG', 'disentanglement', 'completeness',
            'error, %', 'best dimension', 'information, %'], cells,

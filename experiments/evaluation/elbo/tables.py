@@ -5,6 +5,7 @@ from __future__ import annotations
 from experiments.evaluation import web
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.wording import worded
 
 
 def key_numbers(results: Results) -> Pairs:
@@ -12,7 +13,7 @@ def key_numbers(results: Results) -> Pairs:
   if 'test' not in results.evaluation.get('elbo', {}):
     return []
   value = results.evaluation['elbo']['test']['elbo_per_image']
-  return [('test ELBO per image', number(value, 1))]
+  return [(worded(results.model, 'test ELBO per image'), number(value, 1))]
 
 
 def report(results: Results) -> str:
@@ -30,7 +31,8 @@ def report(results: Results) -> str:
       'the ELBO per group, which is the log likelihood minus the KL '
       'divergences.</p>'
       + web.table(
-          ['split', 'ELBO per image', 'ELBO per group', 'log likelihood',
+          ['split', worded(results.model, 'ELBO per image'),
+           'ELBO per group', 'log likelihood',
            *(f'KL of {name}' for name in names)], rows))
 
 
@@ -39,4 +41,6 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   del width  # There are no names of codes here.
   elbos = [f'{split} {value["elbo_per_image"]:.1f}'
            for split, value in evaluation.get('elbo', {}).items()]
-  return [f'ELBO per image: {", ".join(elbos)}'] if elbos else []
+  # The model is not at hand: evaluations of other rows than images say so.
+  unit = evaluation.get('protocol', {}).get('observations', 'image')
+  return [f'ELBO per {unit}: {", ".join(elbos)}'] if elbos else []

@@ -8,6 +8,7 @@ from experiments.evaluation import meaning, web
 from experiments.evaluation.codes import by_code, chance_by
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Evaluation, Results
+from experiments.evaluation.wording import worded
 
 _COLUMN = 9  # Width in characters of the column of a label in the terminal.
 _TEXT = (
@@ -47,7 +48,8 @@ def report(results: Results) -> str:
          for (code, source), found in table.items()],
         bold=[factor.name for factor in results.model.factors])
                  + web.footnotes(meaning.footnotes(caveats)))
-  return '\n'.join(['<h2>Label accuracy by code</h2>', _TEXT,
+  return '\n'.join(['<h2>Label accuracy by code</h2>',
+                    worded(results.model, _TEXT),
                     results.figures.get('factors', ''), *parts])
 
 

@@ -15,6 +15,7 @@ from experiments.evaluation.codes import chance_by
 from experiments.evaluation.looks import CHANCE, as_they_are, in_words, looks
 from experiments.evaluation.probes.rows import by_label
 from experiments.evaluation.section import Evaluation
+from experiments.evaluation.wording import worded
 from experiments.pictures.sheets import GREY, Drawing
 from mlvae_jax.model.model import Model
 
@@ -47,6 +48,8 @@ def draw_evidence(evaluation: Evaluation, model: Model) -> Drawing | None:
   axes = figure.subplots(len(labels), 2, squeeze=False)
   for (label, rows), pair in zip(labels.items(), axes):
     _draw_probes(pair, rows, styles, f' of {label}' if len(labels) > 1 else '')
+    for ax in pair:
+      ax.set_xlabel(worded(model, 'k, images of evidence'))
   # One legend for all axes. Its lines are empty: an axis may lack a code.
   legend = figure.legend(handles=[
       *(Line2D([], [], label=in_words(code), **look)
@@ -67,7 +70,6 @@ def _draw_probes(axes: Sequence[Axes], rows: list[dict[str, Any]],
       found = sorted((row['k'], scale * row[key]) for row in rows
                      if (row['code'], row['source']) == (code, source))
       ax.plot(*zip(*found), linestyle=_SOURCES[source], **look)
-    ax.set_xlabel('k, images of evidence')
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
   chance = sorted(chance_by(rows, 'k').items())
   axes[0].plot(*zip(*((k, 100 * value) for k, value in chance)), **CHANCE)

@@ -9,6 +9,7 @@ from experiments.evaluation.codes import by_code, chance_by
 from experiments.evaluation.formatting import number, plain
 from experiments.evaluation.probes.rows import Rows, by_label
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.wording import worded
 
 _SUMMARY_KS = (1, 2, 5, 10)
 
@@ -72,11 +73,11 @@ def _introduction(results: Results) -> str:
   wish = ('A factor that groups share should predict the label (close to '
           '100&nbsp;% and 0 nats), the other factors should not (close to '
           'chance). ' if results.model.grouped else '')
-  return (
+  return worded(results.model, (
       '<p>Classifiers predict the label from each code; k images of a label '
       'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
       f'{wish}Rows in bold are the model\'s factors, the others are '
-      'controls.</p>')
+      'controls.</p>'))
 
 
 def _tables(results: Results) -> Iterator[str]:

@@ -17,6 +17,7 @@ from experiments.evaluation.recognition.rows import (
     ways_of,
 )
 from experiments.evaluation.section import Evaluation
+from experiments.evaluation.wording import worded
 from experiments.pictures.sheets import GREY, Drawing
 from mlvae_jax.model.model import Model
 
@@ -69,6 +70,7 @@ def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
   axes, captions = figure.subplots(1, count, squeeze=False)[0], []
   if few:
     captions.append(_draw_few_shot(axes[0], few, styles))
+    axes[0].set_xlabel(worded(model, 'shots, images given of each group'))
   if pairs:
     captions.append(_draw_verification(axes[-1], pairs, styles))
   _add_legend(figure, styles, few=bool(few), pairs=bool(pairs))
@@ -92,7 +94,6 @@ def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
   _plot(ax, chance, 'chance', **CHANCE)
   ways, shots = ways_of(*table.values()), sorted(chance)
   ax.set(title=f'Few-shot: one of {ways} groups', xscale='log',
-         xlabel='shots, images given of each group',
          ylabel='accuracy (%)', ylim=(-2, 102))
   ax.set_xticks(shots, map(str, shots))
   ax.xaxis.set_minor_locator(NullLocator())

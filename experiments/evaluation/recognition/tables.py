@@ -18,6 +18,7 @@ from experiments.evaluation.recognition.rows import (
     ways_of,
 )
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.wording import worded
 
 _SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
 
@@ -39,8 +40,7 @@ def report(results: Results) -> str:
     HTML with a heading; '' if nothing was measured.
   """
   own = [factor.name for factor in results.model.factors]
-  parts = [_verification(results.evaluation.get('verification'), own),
-           _few_shot(results.evaluation.get('few_shot'), own)]
+  parts = [_verification(results, own), _few_shot(results, own)]
   if not any(parts):
     return ''
   return '\n'.join(['<h2>Recognising groups never seen</h2>',
@@ -48,7 +48,8 @@ def report(results: Results) -> str:
                     *filter(None, parts)])
 
 
-def _verification(rows: Rows | None, own: Sequence[str]) -> str:
+def _verification(results: Results, own: Sequence[str]) -> str:
+  rows = results.evaluation.get('verification')
   if not rows:
     return ''
   auc, accuracy = (
@@ -60,20 +61,21 @@ def _verification(rows: Rows | None, own: Sequence[str]) -> str:
       for code in dict.fromkeys(row['code'] for row in rows)]
   caveats = _caveats(rows, [], ('AUC', 'accuracy'))
   mark = '*' if caveats else ''
-  return (
+  return worded(results.model, (
       '<h3>Verification: do two images show the same group?</h3>'
       f'<p>{rows[0]["num_same"]:,} pairs of images from one group are compared '
       f'with {rows[0]["num_different"]:,} pairs from two groups, with every '
       'image encoded alone (strategy 1). AUC is the frequency with which a '
       'pair from one group gets the higher score: 0.5 is chance, 1 is '
-      'perfect.</p>' + web.table(
+      'perfect.</p>')) + (web.table(
           ['code', *(name + mark for name in (
               'AUC, cosine', 'accuracy at equal error, cosine, %',
               'AUC, evidence ratio'))], cells, bold=own)
       + web.footnotes(meaning.footnotes(caveats)))
 
 
-def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
+def _few_shot(results: Results, own: Sequence[str]) -> str:
+  rows = results.evaluation.get('few_shot')
   if not rows:
     return ''
   table, shots = by_gallery(rows), sorted({row['shots'] for row in rows})
@@ -86,14 +88,14 @@ def _few_shot(rows: Rows | None, own: Sequence[str]) -> str:
       for found in _longest(table).values()]
   caveats = _caveats([], rows)
   headings = (name + '*' * (name in caveats) for name in map(_shots, shots))
-  return (
+  return worded(results.model, (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials, a few images of every group (the '
       'shots) are given, and the other images are assigned to the group with '
       'the most similar code, by the cosine of the means. Fused (strategy 2): '
       'the shots of a group make one code, the product of their Normals; '
       'otherwise (strategy 1) the nearest single image decides.'
-      f'{_largest_error(rows)}</p>' + web.table(
+      f'{_largest_error(rows)}</p>')) + (web.table(
           ['code', 'groups', 'fused', *headings], cells, bold=own)
       + web.footnotes(meaning.footnotes(caveats)))
 

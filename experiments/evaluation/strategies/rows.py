@@ -4,12 +4,13 @@ Strategy 1 ignores the groups of test images: each image is its own group.
 Strategy 2 accumulates the evidence of several images of a group into the codes
 that they share (paper, section 4). Here a set is an image and up to ten others
 of its group, as in fig. 5. If the posterior of a group is a mixture, the Normal
-with its mean and variance is used instead.
+with its mean and variance is used instead. A factor that is given others is
+inferred from each image alone and the codes drawn of them, as in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 from typing import Any
 
@@ -21,6 +22,7 @@ from experiments.evaluation.context import Context
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown, offsets_of, rank_within_group
 from mlvae_jax.grouping.normal import Normal, kl_divergence
+from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 
 SET_SIZE = 11
@@ -56,6 +58,8 @@ def strategy_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
   for strategy in (1, 2):
     posteriors, kl = {}, {}
     for factor in model.factors:
+      if _is_late(factor):
+        continue  # Its posterior depends on the codes drawn of others.
       q, ids = encoded.alone(split, factor.name, rows), np.arange(len(rows))
       if strategy == 2 and factor.grouping is not None:
         ids = split_into_sets(
@@ -108,22 +112,30 @@ def _likelihoods(model: Model, params: Params, images: np.ndarray,
                  rows: np.ndarray, posteriors: dict[str, Normal],
                  kl: dict[str, float]) -> dict[str, Any]:
   """The terms that need the decoder, and the ELBO, as averages."""
-  totals = np.zeros(3)
-  for x, codes, noise in _batches(images, rows, posteriors):
+  late = [factor for factor in model.factors if _is_late(factor)]
+  totals, late_kl = np.zeros(3), dict.fromkeys((f.name for f in late), 0.0)
+  for x, codes, noise in _batches(images, rows, posteriors, late):
     samples = {name: q.reparameterize(noise[name])
                for name, q in codes.items()}
     means = {name: q.mean for name, q in codes.items()}
+    for factor in late:
+      q = _infer_given(model, params, factor, x, samples)
+      samples[factor.name] = q.reparameterize(noise[factor.name])
+      late_kl[factor.name] += float(np.sum(kl_divergence(q)))
+      means[factor.name] = _infer_given(model, params, factor, x, means).mean
     totals += [
         _reconstruct(model, params, x, samples)[0],
         *_reconstruct(model, params, x, means)]
   log_lik, of_means, error = (float(v) for v in totals / len(rows))
+  late_kl = {name: value / len(rows) for name, value in late_kl.items()}
+  kl = {f.name: (kl | late_kl)[f.name] for f in model.factors}
   return {
       'elbo_per_image': log_lik - sum(kl.values()), 'log_lik': log_lik,
       'kl': kl, 'log_lik_of_means': of_means, 'squared_error': error}
 
 
 def _batches(images: np.ndarray, rows: np.ndarray,
-             posteriors: dict[str, Normal]
+             posteriors: dict[str, Normal], late: Sequence[Factor]
              ) -> Iterator[tuple[np.ndarray, dict[str, Normal], dict]]:
   """Images, posteriors and noise, a block of rows at a time."""
   # The generator starts again for each strategy, so both see the same noise.
@@ -133,7 +145,21 @@ def _batches(images: np.ndarray, rows: np.ndarray,
     codes = {name: q.take(which) for name, q in posteriors.items()}
     noise = {name: rng.standard_normal(q.mean.shape, np.float32)
              for name, q in codes.items()}
+    noise |= {
+        f.name: rng.standard_normal((len(rows[which]), f.dim), np.float32)
+        for f in late}
     yield images[rows[which]], codes, noise
+
+
+def _is_late(factor: Factor) -> bool:
+  """Whether a posterior of each row depends on the codes drawn of others."""
+  return bool(factor.given) and factor.grouping is None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _infer_given(model, params, factor, images, codes):
+  return model.posterior(
+      params, factor, model.encode_rows(params, model.prepare(images)), codes)
 
 
 @functools.partial(jax.jit, static_argnums=0)

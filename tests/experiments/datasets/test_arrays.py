@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,9 @@ from experiments.config.presets import PRESETS
 from experiments.datasets import load
 from experiments.datasets.sources import array_files
 from experiments.evaluation import meaning
-from experiments.pictures import vectors
+from experiments.pictures import tokens, vectors
+from experiments.pictures.registry import draw_pictures
+from experiments.pictures.subject import Subject
 from experiments.runs import loop
 from experiments.runs.build import check_values, make_model
 from experiments.runs.reading import load_data
@@ -307,10 +310,67 @@ def test_run_on_counts_and_tokens(tmp_path):
       tmp_path / 'a', _save(tmp_path / 'a.npz', x=x), standardise=False,
       likelihood='poisson')
   assert 'profiles' in drawn
-  _, drawn, _ = _run(
+  evaluation, drawn, page = _run(
       tmp_path / 'b', _save(tmp_path / 'b.npz', x=x), standardise=False,
-      likelihood='categorical', num_categories=5)
-  assert 'profiles' not in drawn and 'map' in drawn
+      likelihood='categorical', num_categories=5,
+      factors='content:2:label,style:2|content')
+  assert 'profiles' not in drawn and {'map', 'sentences'} <= set(drawn)
+  caption = drawn['sentences'].text['Description']
+  assert 'Tokens are shown as numbers' in caption
+  assert 'style is kept as it was inferred' in caption
+  assert 'Sentences of 6 tokens, of 5 kinds' in page
+  assert 'ELBO per row: ' in report.summary(evaluation)
+  assert not re.search(r'\bimages?\b', _text_of(page))
+  assert 'images' not in ' '.join(evaluation['warnings'])
+
+
+def _text_of(page):
+  """What a report says, without its settings and commands."""
+  page = page.partition('<h2>Configuration')[0]
+  return re.sub(r'<[^>]*>', ' ', page).replace(
+      'drawn of images only', '')
+
+
+@pytest.mark.parametrize('vocabulary, shown', [
+    (['a', 'b', 'c', ' ', 'ä'], 'bä a'),
+    (['who', 'is', 'it', ',', 'ja'], 'is ja , who'),
+    (None, '1 4 3 0')])
+def test_sentences(vocabulary, shown):
+  assert tokens.sentence(np.array([1, 4, 3, 0, -1]), vocabulary) == shown
+
+
+def test_a_vocabulary_names_tokens(tmp_path):
+  x = _RNG.integers(0, 3, (60, 5))
+  path = _save(tmp_path / 'a.npz', x=x, vocabulary=np.array(['A', 'B', 'C']))
+  config = _config(path, standardise=False, likelihood='categorical',
+                   num_categories=3)
+  data = load(config)
+  assert data.vocabulary == ('A', 'B', 'C')
+  assert data.train.groupings == ('label', 'region')
+  assert data.content == load(_config(
+      _save(tmp_path / 'b.npz', x=x), standardise=False)).content
+  model = make_model(config, data)
+  subject = Subject(model, pictures.init(model), data, 'content')
+  for row, text in ((0, tokens._text(subject, data.test.x[0])),
+                    (1, tokens._text(subject, data.test.x[1]))):
+    assert text == ''.join('ABC'[t] for t in data.test.x[row])
+  name, drawing = next(draw_pictures('sentences', subject))
+  shown = [text.get_text() for text in drawing.figure.axes[0].texts]
+  assert name == 'sentences' and 'Tokens are' not in drawing.caption
+  assert 'Test rows and their reconstructions' in shown
+  assert 'Codes drawn from the prior' in shown
+  assert set(''.join(t for t in shown if t.isupper())) <= set('ABC')
+
+
+@pytest.mark.parametrize('vocabulary, message', [
+    (np.array(['A', 'B']), 'names 2 tokens, so x should be integers below 2'),
+    (np.arange(3), "expected 'vocabulary' as a list of strings, got int64"),
+])
+def test_a_vocabulary_that_does_not_fit(tmp_path, vocabulary, message):
+  path = _save(tmp_path / 'a.npz', x=np.tile([0, 1, 2], (60, 2)),
+               vocabulary=vocabulary)
+  with pytest.raises(cli.UserError, match=message):
+    load(_config(path))
 
 
 def test_run_on_images(tmp_path):

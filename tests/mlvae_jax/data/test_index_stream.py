@@ -364,7 +364,7 @@ def test_sizes_below_one_are_refused(arguments):
 
 @pytest.mark.parametrize('visit', ['images', 'groups'])
 def test_a_minimum_that_no_group_has_is_refused(visit):
-  with pytest.raises(ValueError, match='no group has the 4 images that min_'):
+  with pytest.raises(ValueError, match='no group has the 4 rows that min_'):
     _stream_of([3, 2], groups_per_batch=2, min_group_size=4, visit=visit)
 
 
