@@ -12,9 +12,9 @@ from tests.helpers.lit_people import MODEL, splits
 def test_the_same_images_are_encoded_once(params, monkeypatch):
   asked, encode_rows = [], encoding.encode_rows
 
-  def counted(model, params, images, rows=None):
+  def counted(model, params, images, rows=None, **kwargs):
     asked.append(len(rows))
-    return encode_rows(model, params, images, rows)
+    return encode_rows(model, params, images, rows, **kwargs)
 
   monkeypatch.setattr(encoding, 'encode_rows', counted)
   context = Context({'trained': (MODEL, params)}, splits())
