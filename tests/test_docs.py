@@ -35,6 +35,14 @@ def test_counts_of_cells():
     np.testing.assert_allclose(found[name].sum(1), 10_000, rtol=1e-4)
 
 
+def test_networks_of_ones_own(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  found = _run('models.md', 'Networks')
+  kernel = found['params']['encoder']['own']['Dense_0']['kernel']
+  assert kernel.shape == (20, 16)
+  assert np.isfinite(found['history'][-1]['elbo'])
+
+
 def test_training_on_arrays(tmp_path, monkeypatch):
   logged = {'wandb': [], 'mlflow': []}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -105,7 +106,7 @@ class Checkpoints:
     """
     # Copied to the host: the next step is donated the devices' buffers.
     items = _items(jax.device_get(state))
-    with _writing():
+    with _writing(), _without_note_on_metrics():
       self._manager.save(int(state.step), args=ocp.args.Composite(
           **{name: ocp.args.StandardSave(item)
              for name, item in items.items()},
@@ -242,6 +243,21 @@ def _writing() -> Iterator[None]:
     raise SaveError(
         f'cannot write a checkpoint: {type(error).__name__}: '
         + str(error).strip().split('\n', maxsplit=1)[0]) from error
+
+
+@contextlib.contextmanager
+def _without_note_on_metrics() -> Iterator[None]:
+  """Keeps Orbax from warning of every checkpoint that was not validated."""
+  logger = logging.getLogger('absl')
+
+  def keep(record: logging.LogRecord) -> bool:
+    return 'did not provide metrics' not in record.getMessage()
+
+  logger.addFilter(keep)
+  try:
+    yield
+  finally:
+    logger.removeFilter(keep)
 
 
 def _metric(metrics: dict[str, float]) -> float:
