@@ -60,7 +60,7 @@ def load(folder: str) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
   return np.float32(x), labels, np.array(indices, int) < TEST_BELOW
 
 
-def main(folder: str, steps: int = 2000) -> dict[str, float]:
+def main(folder: str, steps: int = 1000) -> dict[str, float]:
   """Accuracy of a linear classifier of each label on each code."""
   x, labels, test = load(folder)
   x = (x - x[~test].mean(axis=0)) / (x[~test].std(axis=0) + 1e-6)
@@ -74,7 +74,8 @@ def main(folder: str, steps: int = 2000) -> dict[str, float]:
       model, data, steps=steps, groups_per_batch=12, max_group_size=8,
       evidence='random', config=ml.TrainConfig(penalties=tuple(
           ml.Penalty(kind, factor, weight) for factor in ('digit', 'speaker')
-          for kind, weight in (('contrast', 100.0), ('leakage', 1000.0)))))
+          for kind, weight in (('contrast', 1e3), ('leakage', 1e4),
+                               ('mean_leakage', 1e4)))))
 
   codes = ml.infer(model, params, x)
   return {
