@@ -272,7 +272,7 @@ def _run(tmp_path, path, ks=(1,), **changes):
   data = load_data(workdir)  # The same again.
   with pictures.fast():
     evaluation = evaluate.evaluate(
-        workdir, data, ks=ks, probe_steps=2)
+        workdir, data, ks=ks, probe_steps=2, projects=True)
     drawn = pictures.read(figures.draw_all(workdir, data))
   return evaluation, drawn, pathlib.Path(report.write(workdir)).read_text()
 
@@ -290,6 +290,8 @@ def test_run_on_vectors(tmp_path):
   assert 'label and region' in drawn['map'].text['Description']
   assert 'Vectors of 4 numbers, standardised' in page
   assert 'drawn of images only' in page and 'scale.npz' in page
+  config = (tmp_path / 'run' / 'projector_config.pbtxt').read_text()
+  assert config.count('embeddings {') == 3 and '"place (test)"' in config
 
 
 def test_run_on_groups_never_seen_in_a_file(tmp_path):
