@@ -58,7 +58,7 @@ def test_where_every_checkpoint_is_damaged_one_line_says_what_to_do(tmp_path):
     ({'model': None}, 'cannot read the configuration'),
     ({'model': {}}, 'cannot read the configuration'),
     ({'model': Model(ml_vae(3, 2), (4, 4, 1)).to_dict()
-      | {'network': {'name': 'transformer'}}}, "unknown name 'transformer'"),
+      | {'network': {'name': 'transformer'}}}, "unknown network 'transformer'"),
     ({'model': Model(ml_vae(3, 2), (4, 4, 1)).to_dict()
       | {'network': None}}, 'cannot read the configuration'),
     ({'model': Model(ml_vae(3, 2), (4, 4, 1)).to_dict()
