@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+Device = Any  # A jax.Device: jaxlib comes without types, and has no class.
+
 
 def own_copies(tree: Any, axis_names: Iterable[str | None]) -> Any:
   """Marks values as each device's own copies.

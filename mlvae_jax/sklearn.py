@@ -16,6 +16,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.base import (
     BaseEstimator,
@@ -180,7 +181,7 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
       ValueError: on another number of columns.
     """
     check_is_fitted(self)
-    codes = check_array(X, dtype=np.float32, input_name='X')
+    codes = check_array(X, dtype='float32', input_name='X')
     sizes = (self.content_dim, self.content_dim + self.style_dim)
     if codes.shape[1] not in sizes:
       raise ValueError(
@@ -209,15 +210,16 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     rows = np.arange(len(X))
     names, ids = (rows, rows) if numbered is None else numbered
     self.model_.prepare(X)  # A ValueError on values: below they are traced.
-    batch = Batch(X, {'content': ids}, np.ones(len(X), bool), rows)
+    batch = Batch(jnp.asarray(X), {'content': jnp.asarray(ids)},
+                  jnp.ones(len(X), bool), jnp.asarray(rows))
     return float(_elbo(
         self.model_, self.params_, batch, len(names))) / len(X)
 
   def _rows(self, X: Any) -> np.ndarray:
     """Rows to encode, checked, as float32 `[N, F]`."""
     check_is_fitted(self)
-    return validate_data(
-        self, X, dtype=[np.float64, np.float32], reset=False).astype(np.float32)
+    return np.asarray(validate_data(
+        self, X, dtype=[np.float64, np.float32], reset=False), np.float32)
 
   @property
   def _n_features_out(self) -> int:

@@ -11,6 +11,7 @@ from mlvae_jax.data.feed import Feed, all_devices
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.data.plan import Settings
+from mlvae_jax.devices import Device
 from mlvae_jax.model.model import Model
 
 # Data of up to this many bytes are kept on the devices; of larger ones the
@@ -56,7 +57,7 @@ def make_stream(model: Model, data: GroupedData, settings: Settings, *,
 
 def make_feed(model: Model, data: GroupedData, settings: Settings, *,
               shuffle: bool = True,
-              devices: Sequence[jax.Device] | None = None) -> Feed:
+              devices: Sequence[Device] | None = None) -> Feed:
   """Makes the feed of `make_stream`'s batches; None means all devices."""
   devices = devices or all_devices()
   # With several processes, each reads its own rows only, so none of them has

@@ -85,13 +85,18 @@ def fingerprint(data: GroupedData) -> dict[str, Any]:
   """
   digest = hashlib.sha256(f'{data.x.dtype}{list(data.x.shape)}'.encode())
   for _, rows in _blocks(data):
-    digest.update(np.ascontiguousarray(rows))
+    digest.update(_bytes(rows))
   for name in data.groupings:
     labels = data.labels_of(name)
     digest.update(repr((name, labels.names)).encode())
-    digest.update(np.ascontiguousarray(labels.ids))
+    digest.update(_bytes(labels.ids))
   return {'rows': len(data), 'groups': data.num_groups,
           'sha256': digest.hexdigest()}
+
+
+def _bytes(x: np.ndarray) -> memoryview:
+  """The bytes of an array, of any type, for a digest."""
+  return np.ascontiguousarray(x).view(np.uint8).data
 
 
 def _blocks(data: GroupedData) -> Iterator[tuple[int, np.ndarray]]:

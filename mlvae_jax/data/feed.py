@@ -13,6 +13,7 @@ import numpy as np
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import fill_unknown
 from mlvae_jax.data.index_stream import IndexBatch, IndexStream
+from mlvae_jax.devices import Device
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model
 
@@ -40,7 +41,7 @@ class Feed:
 
   def __init__(self, model: Model, data: GroupedData,
                stream: IndexStream, *, on_device: bool = True,
-               devices: Sequence[jax.Device] | None = None):
+               devices: Sequence[Device] | None = None):
     """Copies all observations to the devices, if `on_device`.
 
     Args:
@@ -56,7 +57,8 @@ class Feed:
     self.stream = stream
     self.devices = tuple(devices or all_devices())
     self.num_groups = {
-        f.name: stream.num_groups[f.grouping] for f in model.grouped}
+        f.name: stream.num_groups[f.grouping] for f in model.grouped
+        if f.grouping is not None}
     if stream.rows_per_batch % len(self.devices):
       raise ValueError(
           f'{stream.rows_per_batch} rows per batch cannot be divided over '
@@ -119,13 +121,13 @@ class Feed:
     return np.ascontiguousarray(parts[mine])
 
 
-def all_devices() -> list[jax.Device]:
+def all_devices() -> list[Device]:
   """The devices of all processes, process by process, in pmap's order."""
   return [device for process in range(jax.process_count())
           for device in jax.local_devices(process)]
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+def replicate(tree: Any, devices: Sequence[Device] | None = None) -> Any:
   """Copies a tree of arrays to every device of this process.
 
   Args:
@@ -161,14 +163,14 @@ def chunk_bounds(start: int, stop: int, chunk_steps: int
   return bounds
 
 
-def local_batch(model: Model, x: jax.Array | None, index: IndexBatch,
-                gathered: jax.Array | None) -> Batch:
+def local_batch(model: Model, x: Any, index: Any, gathered: Any) -> Batch:
   """Gathers this device's rows of one step; call it under `pmap`.
 
   Args:
     model: model whose factors determine the groupings.
-    x: all observations, or None.
-    index: this device's part of one step of a feed's chunk.
+    x: all observations, a JAX array, or None.
+    index: this device's part of one step of a feed's chunk, an `IndexBatch` of
+      JAX arrays.
     gathered: observations of its rows, where `x` is None.
 
   Returns:
@@ -196,12 +198,12 @@ def _num_posteriors(data: GroupedData, grouping: str | None) -> int:
   return int(fill_unknown(data.labels_of(grouping).ids).max()) + 1
 
 
-def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+def _local(devices: Sequence[Device]) -> list[Device]:
   """The devices that belong to this process."""
   return [d for d in devices if d.process_index == jax.process_index()]
 
 
-def _sharding(devices: Sequence[jax.Device], *axes: str
+def _sharding(devices: Sequence[Device], *axes: str
               ) -> jax.sharding.NamedSharding:
   """Spreads the first axis over this process's devices, or copies to each."""
   mesh = jax.sharding.Mesh(np.array(_local(devices)), (DEVICES,))

@@ -200,7 +200,7 @@ def number_labels(labels: Any) -> Labels:
       for name in names.tolist()))
 
 
-def _check_observations(x: np.ndarray) -> None:
+def _check_observations(x: Any) -> None:
   dtype = getattr(x, 'dtype', None)
   shape = list(getattr(x, 'shape', ()))
   if len(shape) < 2 or dtype is None or not is_real(dtype):

@@ -100,23 +100,23 @@ class IndexStream:
       ValueError: on settings that make no sense, no rows, no group that is
         large enough, or a grouping that the data do not have.
     """
-    settings = Settings(**settings)
-    if settings.unbiased and len(groupings) > 1:
+    chosen = Settings(**settings)
+    if chosen.unbiased and len(groupings) > 1:
       raise ValueError(
           'unbiased subsampling supports only one grouping, got '
           f'{list(groupings)}')
-    self._settings, self._labels = settings, None
+    self._settings, self._labels = chosen, None
     if set(groupings) <= {data.grouping}:  # The rows are sorted by it.
       offsets = data.offsets if groupings else np.arange(len(data) + 1)
       self._sizes = dict.fromkeys(groupings, np.diff(offsets))
-      self._draws = [Draw(offsets, settings)]
+      self._draws = [Draw(offsets, chosen)]
     else:
       self._labels = {name: fill_unknown(data.labels_of(name).ids)
                       for name in groupings}
       self._sizes = {name: np.bincount(ids)
                      for name, ids in self._labels.items()}
-      self._draws = list(_draws(self._labels, self._sizes, settings))
-    first, multiple = self._draws[0].plan, settings.row_multiple
+      self._draws = list(_draws(self._labels, self._sizes, chosen))
+    first, multiple = self._draws[0].plan, chosen.row_multiple
     self.steps_per_epoch = first.steps_per_epoch
     self.images_per_epoch = int(first.drawn.sum())
     num_rows = sum(draw.plan.rows_per_batch for draw in self._draws)
@@ -162,7 +162,7 @@ class IndexStream:
       rows = _each_once(np.concatenate([part.rows for part in drawn]))
     here = i, slice(len(rows))
     result.rows[here], result.mask[here] = rows, True
-    if self._settings.unbiased:  # Then there is one grouping.
+    if result.weights is not None:  # Then there is one grouping.
       result.weights[here] = drawn[0].weights
     for number, name in enumerate(self.num_groups):
       groups, ids = drawn[0].groups, drawn[0].ids

@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import jax
+from jax import core
 import jax.numpy as jnp
 import numpy as np
 
@@ -93,7 +94,7 @@ def check_mask(mask: Any, num_rows: int) -> np.ndarray | jax.Array:
 
 def is_traced(value: Any) -> bool:
   """Whether a value is unknown, as inside `jit`, `vmap` or `grad`."""
-  return isinstance(value, jax.core.Tracer)
+  return isinstance(value, core.Tracer)
 
 
 def _as_array(values: Any, empty_dtype: Any) -> np.ndarray | jax.Array:

@@ -19,6 +19,7 @@ import jax
 from jax import export
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids, is_traced
 from mlvae_jax.grouping.normal import Normal, at_least_float32
@@ -80,9 +81,9 @@ export.register_namedtuple_serialization(
 
 def evidence(
     q: Normal,
-    group_ids: jax.Array,
+    group_ids: ArrayLike,
     num_groups: int,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
 ) -> Evidence:
   """Accumulates the evidence that rows hold about their groups.
 
@@ -216,10 +217,10 @@ def _subtract(whole: Evidence, part: Evidence) -> tuple[Evidence, jax.Array]:
   threshold = _ULPS * jnp.finfo(log_scale.dtype).eps / _MAX_ERROR
   is_lost = (left.precision < threshold) & (count > 0)
   empty = 0.0, 0.0, jnp.finfo(log_scale.dtype).min
-  values = (jnp.where(count == 0, default, jnp.where(
+  precision, eta, scale = (jnp.where(count == 0, default, jnp.where(
       is_lost | (count < 0), jnp.nan, value))
             for value, default in zip(left, empty))
-  return Evidence(*values, left.count), is_lost
+  return Evidence(precision, eta, scale, left.count), is_lost
 
 
 def _spread(found: Evidence) -> jax.Array:

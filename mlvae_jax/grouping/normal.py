@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from jax import export
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -72,7 +73,7 @@ export.register_namedtuple_serialization(
     Normal, serialized_name='mlvae_jax.Normal')
 
 
-def at_least_float32(values: jax.Array) -> jax.Array:
+def at_least_float32(values: ArrayLike) -> jax.Array:
   """The values as float32, or as float64 where they are float64."""
   values = jnp.asarray(values)
   return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.evidence import evidence
 from mlvae_jax.grouping.normal import Normal
@@ -37,9 +38,9 @@ class Product(GroupPosterior):
 
 def product_of_normals(
     q: Normal,
-    group_ids: jax.Array,
+    group_ids: ArrayLike,
     num_groups: int,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
 ) -> Normal:
   """Multiplies the Normals of each group (paper eqs. 6-7).
 

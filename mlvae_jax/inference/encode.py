@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids, check_mask
 from mlvae_jax.grouping.normal import Normal, standard_normal
@@ -26,19 +27,19 @@ from mlvae_jax.inference import free
 from mlvae_jax.model.model import Model, Params
 
 Codes = dict[str, jax.Array]
-Ids = jax.Array | Mapping[str, jax.Array]  # For all factors, or by factor.
+Ids = ArrayLike | Mapping[str, ArrayLike]  # For all factors, or by factor.
 Sizes = int | Mapping[str, int]
 
 
 def encode_group(
     model: Model,
     params: Params,
-    x: jax.Array,
-    group_ids: jax.Array,
+    x: ArrayLike,
+    group_ids: ArrayLike,
     num_groups: int,
     *,
     factor: str | None = None,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
 ) -> Normal:
   """Encodes groups: q(C | X_G), the product of the members' Normals.
 
@@ -82,11 +83,11 @@ def _encode_group(model, params, x, group_ids, num_groups, name, mask):
 def posteriors(
     model: Model,
     params: Params,
-    x: jax.Array,
+    x: ArrayLike,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
 ) -> dict[str, Normal]:
   """Infers the posterior of every factor for every observation.
 
@@ -118,11 +119,11 @@ def posteriors(
 def infer(
     model: Model,
     params: Params,
-    x: jax.Array,
+    x: ArrayLike,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
     key: jax.Array | None = None,
 ) -> Codes:
   """Infers codes: posterior means, or samples if there is a key.
@@ -165,8 +166,8 @@ def infer(
   return codes
 
 
-def _check(model: Model, x: jax.Array, group_ids: Ids | None,
-           num_groups: Sizes | None, mask: jax.Array | None
+def _check(model: Model, x: ArrayLike, group_ids: Ids | None,
+           num_groups: Sizes | None, mask: ArrayLike | None
            ) -> tuple[jax.Array, jax.Array, Any, dict[str, int]]:
   """Checks the arguments of `posteriors`.
 
@@ -191,7 +192,7 @@ def _check(model: Model, x: jax.Array, group_ids: Ids | None,
 
 
 def _by_factor(model: Model, group_ids: Ids | None, num_groups: Sizes | None
-               ) -> tuple[dict[str, jax.Array], dict[str, int]]:
+               ) -> tuple[dict[str, ArrayLike], dict[str, int]]:
   """Ids and numbers of groups, both by the name of the grouped factor."""
   if group_ids is None:
     if num_groups is not None:

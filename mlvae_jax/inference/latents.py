@@ -5,17 +5,20 @@ Codes are a dict from factor name to `[N, D]`, as `infer` gives them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count
-from mlvae_jax.inference.encode import Codes, Ids, Sizes, infer
+from mlvae_jax.inference.encode import Ids, Sizes, infer
 from mlvae_jax.model.model import Model, Params
 
 
-def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
+def decode(model: Model, params: Params, codes: Mapping[str, ArrayLike]
+           ) -> jax.Array:
   """Decodes codes into expected observations.
 
   Args:
@@ -42,11 +45,11 @@ def decode(model: Model, params: Params, codes: Codes) -> jax.Array:
 def reconstruct(
     model: Model,
     params: Params,
-    x: jax.Array,
+    x: ArrayLike,
     group_ids: Ids | None = None,
     num_groups: Sizes | None = None,
     *,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
   """Reconstructs observations from their codes (paper fig. 6).
@@ -74,8 +77,8 @@ def reconstruct(
 def swap(
     model: Model,
     params: Params,
-    row_codes: Codes,
-    column_codes: Codes,
+    row_codes: Mapping[str, ArrayLike],
+    column_codes: Mapping[str, ArrayLike],
     *,
     factor: str | None = None,
 ) -> jax.Array:
@@ -114,8 +117,8 @@ def swap(
 def interpolate(
     model: Model,
     params: Params,
-    start: Codes,
-    stop: Codes,
+    start: Mapping[str, ArrayLike],
+    stop: Mapping[str, ArrayLike],
     num_steps: int,
     *,
     factor: str | None = None,
@@ -149,7 +152,7 @@ def interpolate(
 def generate(
     model: Model,
     params: Params,
-    codes: Codes,
+    codes: Mapping[str, ArrayLike],
     key: jax.Array,
     num_samples: int,
 ) -> jax.Array:

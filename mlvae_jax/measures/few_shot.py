@@ -23,6 +23,13 @@ from mlvae_jax.measures.sorted_rows import (
 _BLOCK = 2048  # Queries per matrix product, which bounds the memory.
 
 
+class _Codes(NamedTuple):
+  """Means and log variances of rows, `[N, D]` each."""
+
+  mean: np.ndarray
+  logvar: np.ndarray
+
+
 class FewShot(NamedTuple):
   """How often queries are assigned to the right group.
 
@@ -74,8 +81,8 @@ def few_shot(
     ValueError: on wrong shapes, NaN or infinite codes, too few groups of more
       than `shots` images, ways < 2, or other numbers < 1.
   """
-  codes = _as_normal(codes)
-  offsets = check_offsets(offsets, len(codes.mean))
+  found = _as_codes(codes)
+  offsets = check_offsets(offsets, len(found.mean))
   check_at_least(
       1, shots=shots, num_episodes=num_episodes, max_queries=max_queries)
   able = np.flatnonzero(np.diff(offsets) > shots)
@@ -88,7 +95,7 @@ def few_shot(
   ways = len(able) if ways is None else ways
   rng = np.random.default_rng(seed)
   accuracy = [  # Groups in random order, since argmax gives ties to the first.
-      _episode(rng, codes, offsets, rng.permutation(able)[:ways], shots, fuse,
+      _episode(rng, found, offsets, rng.permutation(able)[:ways], shots, fuse,
                max_queries)
       for _ in range(num_episodes)]
   error = np.nan if num_episodes == 1 else (
@@ -106,7 +113,8 @@ def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
   query = rank >= shots
   gallery = rows[~query].reshape(len(groups), shots)
   if fuse:
-    names, known = np.arange(len(groups)), _fuse(codes.take(gallery))
+    names, known = np.arange(len(groups)), _fuse(
+        _Codes(codes.mean[gallery], codes.logvar[gallery]))
   else:
     names, known = way[~query], codes.mean[gallery.ravel()]
   known, asked = unit_rows(known), rows[query]
@@ -125,12 +133,13 @@ def _fuse(q):
   return np.sum(precision * q.mean, axis=1) / np.sum(precision, axis=1)
 
 
-def _as_normal(codes):
-  """A Normal of `[N, D]` NumPy arrays; arrays get variances of 1."""
-  if not isinstance(codes, Normal):
+def _as_codes(codes):
+  """NumPy arrays `[N, D]` of a Normal; arrays get variances of 1."""
+  if isinstance(codes, Normal):
+    codes = _Codes(np.asarray(codes.mean), np.asarray(codes.logvar))
+  else:
     mean = np.asarray(codes)
-    codes = Normal(mean, np.broadcast_to(0.0, mean.shape))  # Takes no memory.
-  codes = Normal(np.asarray(codes.mean), np.asarray(codes.logvar))
+    codes = _Codes(mean, np.broadcast_to(0.0, mean.shape))  # Takes no memory.
   if codes.mean.ndim != 2 or codes.mean.shape != codes.logvar.shape:
     raise ValueError(
         'expected codes of [N, D], got a mean of '

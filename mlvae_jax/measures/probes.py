@@ -8,7 +8,7 @@ upper bound on the conditional entropy H(label | code).
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -27,8 +27,8 @@ class Examples(NamedTuple):
     labels: `[M]` ints.
   """
 
-  codes: np.ndarray
-  labels: np.ndarray
+  codes: np.ndarray | jax.Array
+  labels: np.ndarray | jax.Array
 
 
 class Score(NamedTuple):
@@ -176,7 +176,8 @@ def _fit(key, train, validation, num_classes, num_steps, batch_size,
     return choose(learner, best, best_entropy), None
 
   def choose(learner, best, best_entropy):
-    entropy = _cross_entropy(learner[0], *validation, num_classes)
+    entropy = _cross_entropy(
+        learner[0], validation.codes, validation.labels, num_classes)
     better = entropy < best_entropy
     best = jax.tree.map(
         lambda new, old: jnp.where(better, new, old), learner[0], best)
@@ -195,9 +196,10 @@ def _fit(key, train, validation, num_classes, num_steps, batch_size,
 
 @functools.partial(jax.jit, static_argnums=2)
 def _score(params, examples, num_classes):
-  logits = Classifier(num_classes).apply(params, examples.codes)
+  logits = _logits(params, examples.codes, num_classes)
   hit = jnp.argmax(logits, axis=-1) == examples.labels
-  return jnp.mean(hit), _cross_entropy(params, *examples, num_classes)
+  return jnp.mean(hit), _cross_entropy(
+      params, examples.codes, examples.labels, num_classes)
 
 
 def _check(name: str, examples: Examples, num_classes: int) -> None:
@@ -210,7 +212,11 @@ def _check(name: str, examples: Examples, num_classes: int) -> None:
         f'{labels.min()} to {labels.max()}')
 
 
+def _logits(params, codes, num_classes) -> Any:
+  return Classifier(num_classes).apply(params, codes)
+
+
 def _cross_entropy(params, codes, labels, num_classes):
-  logits = Classifier(num_classes).apply(params, codes)
+  logits = _logits(params, codes, num_classes)
   return jnp.mean(
       optax.softmax_cross_entropy_with_integer_labels(logits, labels))

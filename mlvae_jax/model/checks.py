@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_mask, is_traced
 from mlvae_jax.grouping.normal import at_least_float32
@@ -38,8 +39,8 @@ def is_real(dtype: Any) -> bool:
              for kind in (jnp.bool_, jnp.integer, jnp.floating))
 
 
-def check_rows(x: jax.Array, observation_shape: tuple[int, ...],
-               mask: jax.Array | None = None) -> jax.Array:
+def check_rows(x: ArrayLike, observation_shape: tuple[int, ...],
+               mask: ArrayLike | None = None) -> jax.Array:
   """Checks the shape of observations.
 
   Args:
@@ -95,7 +96,7 @@ def _as_code(name: str, code: Any) -> jax.Array:
 
 def check_codes(
     factors: tuple[Factor, ...],
-    codes: dict[str, jax.Array],
+    codes: Mapping[str, ArrayLike],
     *,
     leading: tuple[str, ...] | None = None,
     some: bool = False,

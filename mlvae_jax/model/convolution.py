@@ -102,10 +102,10 @@ def _overlap_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
   # lands on block (i + a, j + b) of a result with a margin of one pixel.
   patches = patches.reshape(num_rows, height, width, 2, 2, 2, 2, features)
   blocks = patches.transpose(0, 3, 5, 1, 4, 2, 6, 7)
-  total = sum(
+  total = jnp.asarray(sum(
       jnp.pad(blocks[:, a, b], (
           (0, 0), (a, 1 - a), (0, 0), (b, 1 - b), (0, 0), (0, 0)))
-      for a in (0, 1) for b in (0, 1))
+      for a in (0, 1) for b in (0, 1)))
   total = total.reshape(num_rows, 2 * height + 2, 2 * width + 2, features)
   return total[:, 1:-1, 1:-1]
 

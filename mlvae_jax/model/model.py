@@ -15,6 +15,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
@@ -106,7 +107,8 @@ class Model:
   @property
   def groupings(self) -> tuple[str, ...]:
     """Names of the factors' groupings, each once, in the factors' order."""
-    return tuple(dict.fromkeys(f.grouping for f in self.grouped))
+    return tuple(dict.fromkeys(
+        f.grouping for f in self.factors if f.grouping is not None))
 
   @property
   def has_encoder(self) -> bool:
@@ -158,7 +160,8 @@ class Model:
     # Split alike for every model: one without an encoder has the same decoder.
     encoder_key, decoder_key = jax.random.split(key)
     z = jnp.zeros((1, sum(f.dim for f in self.factors)))
-    params = {'decoder': _init('decoder', self._decoder, decoder_key, z)}
+    params: Params = {
+        'decoder': _init('decoder', self._decoder, decoder_key, z)}
     if self.has_encoder:
       x = self._encoder_input(jnp.zeros(
           (1, *self.observation_shape), self.likelihood.dtype))
@@ -171,7 +174,7 @@ class Model:
       params['shared'] = shared
     return params
 
-  def encode(self, params: Params, x: jax.Array) -> dict[str, Normal]:
+  def encode(self, params: Params, x: ArrayLike) -> dict[str, Normal]:
     """Encodes each observation alone: q(z_f | x_i) for every factor f.
 
     A factor that is given others is that of their means, q(s | x_i, E c).
@@ -240,7 +243,8 @@ class Model:
       heads = encoded.heads[:, start:start + 2 * factor.dim]
     return Normal(*jnp.split(heads, 2, axis=-1))
 
-  def decode(self, params: Params, codes: dict[str, jax.Array]) -> jax.Array:
+  def decode(self, params: Params, codes: Mapping[str, ArrayLike]
+             ) -> jax.Array:
     """Decodes codes into the parameters of the likelihood.
 
     Args:
@@ -262,13 +266,14 @@ class Model:
     return jnp.concatenate([logits, jnp.broadcast_to(
         shared, (len(logits), len(shared), *self.observation_shape))], axis=1)
 
-  def check_codes(self, codes: dict[str, jax.Array], *,
+  def check_codes(self, codes: Mapping[str, ArrayLike], *,
                   leading: tuple[str, ...] | None = None, some: bool = False
                   ) -> dict[str, jax.Array]:
     """Applies `checks.check_codes` with the model's factors."""
     return checks.check_codes(self.factors, codes, leading=leading, some=some)
 
-  def prepare(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+  def prepare(self, x: ArrayLike, mask: ArrayLike | None = None
+              ) -> jax.Array:
     """Checks observations, and gives them the type that they compute in.
 
     Args:

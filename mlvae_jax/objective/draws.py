@@ -94,8 +94,10 @@ def draw_codes(
   for factor in model.factors:
     name = factor.name
     # A factor that is given others is encoded with the codes drawn of them.
-    encoded[name] = free[name] if rows is None else model.posterior(
-        params, factor, rows, codes)
+    if free is not None:
+      encoded[name] = free[name]
+    elif rows is not None:  # They are there without free posteriors.
+      encoded[name] = model.posterior(params, factor, rows, codes)
     q[name] = encoded[name]
     # Free posteriors of groups are not those of rows: no row is padding.
     if factor.grouping is None or model.has_encoder:

@@ -89,10 +89,12 @@ class Checkpoints:
   @property
   def best_step(self) -> int | None:
     """Step of the checkpoint of the highest validation ELBO, or None."""
-    steps = [step for step in self._manager.all_steps()
-             if self._manager.metrics(step) is not None]
-    return max(steps, default=None, key=lambda step: (
-        _metric(self._manager.metrics(step)), step))
+    metrics = {step: self._manager.metrics(step)
+               for step in self._manager.all_steps()}
+    # Of equal ones the later.
+    ranks = {(_metric(found), step): step
+             for step, found in metrics.items() if found is not None}
+    return ranks[max(ranks)] if ranks else None
 
   def save(self, state: TrainState, elbo: float | None = None) -> None:
     """Starts to save a state; returns once the state may change.
@@ -161,7 +163,8 @@ class Checkpoints:
     if step == 'latest':
       return self._restore(like)[1]['params']
     number = self.best_step if step == 'best' else as_step(step)
-    if number not in self._manager.all_steps():
+    if not isinstance(number, int) or (
+        number not in self._manager.all_steps()):
       raise ValueError(
           'no best checkpoint, since none has a validation ELBO'
           if step == 'best' else

@@ -63,5 +63,5 @@ def _digest(tree: Any) -> str:
   digest = hashlib.sha256()
   for leaf in jax.tree.leaves(tree):
     # Bytes do not say where an array ends; `check_form` compares the shapes.
-    digest.update(np.ascontiguousarray(leaf))
+    digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
   return digest.hexdigest()

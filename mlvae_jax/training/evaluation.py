@@ -16,6 +16,7 @@ from mlvae_jax.data.feed import (
     chunk_bounds,
     local_batch,
 )
+from mlvae_jax.devices import Device
 from mlvae_jax.inference import free as free_lib
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import ElboTerms, elbo_terms, sum_terms
@@ -28,7 +29,7 @@ _INFER = 0xFFFF1FE2
 
 def make_evaluate(
     model: Model, num_groups: Mapping[str, int],
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[Device] | None = None
 ) -> Callable[..., ElboTerms]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 

@@ -15,6 +15,7 @@ from mlvae_jax.data.content import check_fit
 from mlvae_jax.data.feed import Feed, all_devices
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
+from mlvae_jax.devices import Device
 from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.penalties.registry import misfit
@@ -46,7 +47,7 @@ def fit(
     resume: bool = True,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> tuple[Params, list[dict[str, Any]]]:
   """Trains a model by the group ELBO (paper eq. 5), on all devices.
 

@@ -97,7 +97,7 @@ def find_step(workdir: str | os.PathLike, step: int | str) -> int | None:
   """
   step = as_step(step)
   opened = Checkpoints(workdir, read_only=True)
-  found = {'latest': opened.latest_step, 'best': opened.best_step}.get(
-      step, step)
+  named = {'latest': opened.latest_step, 'best': opened.best_step}
+  found = named[step] if isinstance(step, str) else step
   opened.close()
   return found

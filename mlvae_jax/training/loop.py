@@ -7,6 +7,7 @@ dispatching every step by itself would take longer than computing it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from mlvae_jax.data.feed import (
     local_batch,
     replicate,
 )
-from mlvae_jax.data.index_stream import IndexBatch
+from mlvae_jax.devices import Device
 from mlvae_jax.model.model import Model
 from mlvae_jax.training.step import Metrics, TrainConfig, TrainState, train_step
 
@@ -31,7 +32,7 @@ class DivergedError(RuntimeError):
 
 def make_chunk(
     model: Model, config: TrainConfig, num_groups: Mapping[str, int],
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[Device] | None = None
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds chunk(state, *feed.chunk(a, b)) -> (state, metrics `[b - a]`).
 
@@ -111,7 +112,7 @@ def train(
     yield state, metrics
 
 
-def _table_rows(model: Model, index: IndexBatch) -> dict[str, jax.Array]:
+def _table_rows(model: Model, index: Any) -> dict[str, jax.Array]:
   """Rows of the tables that hold the posteriors of a step; -1 for padding."""
   rows = jnp.where(index.mask, index.rows, -1)
   return {f.name: rows if f.grouping is None else index.groups[f.grouping]

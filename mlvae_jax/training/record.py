@@ -118,7 +118,7 @@ class Record:
         self._best = elbo, jax.device_get(state.params)
       return
     try:
-      self._write(state, elbo, last)
+      _write(self._checkpoints, state, elbo, last)
       self._has_failed = False
     except SaveError as error:
       # Checkpoints are written in the background, so the one before this may
@@ -127,7 +127,7 @@ class Record:
         raise
       self._warn(f'{error}; trying once more')
       self._has_failed = True
-      self._write(state, elbo, last)
+      _write(self._checkpoints, state, elbo, last)
 
   def best_params(self, like: Params) -> Params | None:
     """The saved parameters of the highest validation ELBO.
@@ -155,14 +155,17 @@ class Record:
       return 'There was no checkpoint yet.'
     return f'The checkpoint of step {step} is kept.'
 
-  def _write(self, state: TrainState, elbo: float | None, last: bool) -> None:
-    self._checkpoints.save(state, elbo)
-    if last:
-      self._checkpoints.wait()
-
   def _close(self) -> None:
     if self._checkpoints is not None:
       self._checkpoints.close()
 
   def _warn(self, message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _write(checkpoints: Checkpoints, state: TrainState, elbo: float | None,
+           last: bool) -> None:
+  """Starts to save a state; waits until it is on disk if it is the last."""
+  checkpoints.save(state, elbo)
+  if last:
+    checkpoints.wait()

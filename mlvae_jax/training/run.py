@@ -147,7 +147,8 @@ def run(model: Model, config: TrainConfig, state: TrainState, feed: Feed,
         elbo = log('validation', validate(state.params))['elbo']
         ends = schedule.ends_early(record.history)
       if ends or schedule.saves(previous, step):
-        record.save(state, elbo if _finite(elbo) == elbo else None,
+        is_finite = elbo is not None and math.isfinite(elbo)
+        record.save(state, elbo if is_finite else None,
                     last=ends or step == schedule.num_steps)
       if ends:
         break
@@ -155,6 +156,6 @@ def run(model: Model, config: TrainConfig, state: TrainState, feed: Feed,
   return state
 
 
-def _finite(elbo: float | None) -> float | None:
+def _finite(elbo: float) -> float:
   """An ELBO, -inf if it is not finite: it is not the best in any case."""
-  return elbo if elbo is None or math.isfinite(elbo) else -math.inf
+  return elbo if math.isfinite(elbo) else -math.inf

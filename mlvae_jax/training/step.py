@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +120,8 @@ def init_state(model: Model, config: TrainConfig,
   params = jax.jit(model.init)(init_key)
   tables = None
   if not model.has_encoder:
-    tables = tables_lib.init_tables(model, table_key, table_sizes)
+    tables = tables_lib.init_tables(
+        model, table_key, table_sizes or {})
   return TrainState(
       jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
       tables)
@@ -173,7 +174,7 @@ def train_step(
     penalty = sum(p.weight * sums.penalties[p.name] for p in config.penalties)
     return penalty - sums.elbo(kl_weights), sums
 
-  tables = state.tables
+  tables, table_rows = state.tables, table_rows or {}
   free = None if tables is None else tables_lib.gather(tables, table_rows)
   # With respect to a device's own copies: then the gradients are its own too,
   # and are summed over devices once, below.
@@ -195,8 +196,8 @@ def train_step(
   # Adam's updates are scaled, not its gradients, to which it is indifferent.
   updates, opt_state = make_optimizer(config).update(
       grads, state.opt_state, state.params)
-  params = optax.apply_updates(
-      state.params, jax.tree.map(lambda u: u * decay, updates))
+  params = cast(Params, optax.apply_updates(
+      state.params, jax.tree.map(lambda u: u * decay, updates)))
   return (TrainState(state.step + 1, params, opt_state, tables),
           Metrics(sums, optax.tree.norm(grads), num_images))
 

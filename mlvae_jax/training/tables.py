@@ -97,7 +97,7 @@ def update(
     tables: Mapping[str, Table],
     table_rows: Mapping[str, jax.Array],
     grads: FreeValues,
-    learning_rate: float,
+    learning_rate: float | jax.Array,
     axis_name: str | None = None,
 ) -> dict[str, Table]:
   """Updates the rows of a batch by a step of the optimiser; others stay.
@@ -128,7 +128,7 @@ def update(
 
 
 def _step(table: Table, rows: jax.Array, grad: jax.Array,
-          learning_rate: float) -> Table:
+          learning_rate: float | jax.Array) -> Table:
   """Updates some rows; each counts its own updates for the bias correction."""
   # Padding is moved past the end, where mode='drop' ignores it; -1 would be
   # the last row.

@@ -52,6 +52,15 @@ def test_commands_without_their_extra_say_how_to_get_it(tmp_path, module):
   assert "pip install -e '.[experiments]'" in done.stderr
 
 
+def test_an_installed_library_is_typed():
+  # A type checker reads the annotations of packages with this file only.
+  setuptools = pytest.importorskip('setuptools')
+  found = setuptools.Distribution()
+  found.parse_config_files([ROOT / 'setup.cfg'])
+  assert (ROOT / 'mlvae_jax' / 'py.typed').is_file()
+  assert 'py.typed' in found.package_data['mlvae_jax']
+
+
 def test_public_names_exist_and_are_listed_once():
   import mlvae_jax
 

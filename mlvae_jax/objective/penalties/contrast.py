@@ -13,6 +13,8 @@ _MIN_NORM = 0.01  # Far below the norm of codes, about sqrt(D) under the prior.
 
 def contrast(rows: Rows) -> jax.Array:
   """`contrastive_loss` of the rows' means, `[N]`."""
+  if rows.group_ids is None:
+    raise ValueError('contrast is a penalty of grouped factors')
   return contrastive_loss(
       rows.encoded.mean, rows.group_ids, rows.mask, axis_name=rows.axis_name)
 

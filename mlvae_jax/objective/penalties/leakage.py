@@ -38,8 +38,9 @@ def nonnegative_mean_leakage(rows: Rows) -> jax.Array:
 
 def _of_others(estimate: Callable[..., jax.Array], rows: Rows, z: jax.Array
                ) -> jax.Array:
-  return sum(estimate(z, ids, rows.mask, axis_name=rows.axis_name)
-             for ids in rows.other_ids)
+  return jnp.asarray(sum(
+      estimate(z, ids, rows.mask, axis_name=rows.axis_name)
+      for ids in rows.other_ids))
 
 
 def discrepancy(
@@ -125,8 +126,8 @@ def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
   # differences are formed in full: |a|^2 + |b|^2 - 2 a b loses the digits of
   # small distances.
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
-  kernel = sum(
-      jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0)) / 3.0
+  kernel = jnp.asarray(sum(
+      jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0))) / 3.0
   return kernel, same, different
 
 
@@ -138,7 +139,7 @@ def comparable_means(rows: Rows) -> jax.Array:
   means = rows.q.mean
   # A grouped factor's code is supposed to reveal its own group, and so whatever
   # that group determines: only what differs within groups counts as leakage.
-  if rows.group_ids is not None:
+  if rows.group_ids is not None and rows.num_groups is not None:
     means = around_groups(means, rows.group_ids, rows.mask, rows.num_groups,
                           axis_name=rows.axis_name)
   return standardize(means, rows.mask, axis_name=rows.axis_name)
