@@ -7,7 +7,13 @@ import shlex
 
 from experiments.cli import UserError
 from experiments.config.flags import expand_path
-from experiments.datasets.sources import folder_levels, manifest, records, tfds
+from experiments.datasets.sources import (
+    csv_rows,
+    folder_levels,
+    manifest,
+    records,
+    tfds,
+)
 from experiments.datasets.sources.folder import FolderSource
 from experiments.datasets.sources.manifest import ManifestSource
 from experiments.datasets.sources.records import Source, readable
@@ -131,7 +137,7 @@ def _not_there(data_dir: str, files: list[str], read_as: str) -> str:
   if read_as == 'manifest':
     found = len(_csv_files(data_dir, files)) or 'none'
     return (f'--read_as=manifest needs a {manifest.NAME}, or exactly one .csv '
-            f'with a column named {manifest.PATH!r}, in {data_dir}; found '
+            f'with a column named {csv_rows.PATH!r}, in {data_dir}; found '
             f'{found}; check --data_dir or point it at one .csv')
   return (f'--read_as={read_as} needs {_NEEDED[read_as]} in {data_dir}, which '
           'has none; check --data_dir, or leave out --read_as')

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import array
 from collections.abc import Iterator
-import csv
 import functools
 import itertools
 import os
@@ -24,8 +23,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.cli import UserError
 from experiments.datasets.sources import records
+from experiments.datasets.sources.csv_rows import (
+    PATH,
+    columns_of,
+    read_header,
+    split,
+)
 from experiments.datasets.sources.records import (
     Line,
     Record,
@@ -34,9 +38,6 @@ from experiments.datasets.sources.records import (
 )
 
 NAME = 'manifest.csv'
-PATH = 'path'
-# The packed store names files after groupings, and file systems have limits.
-_MAX_NAME_BYTES = 200
 
 
 class ManifestSource:
@@ -61,7 +62,7 @@ class ManifestSource:
     """
     self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
     self.notes: tuple[str, ...] = ()
-    self._columns, self._start = _read_header(path)
+    self._columns, self._start = read_header(path)
     names = [name for name in self._columns if name != PATH]
     if sort_by in names:
       names.insert(0, names.pop(names.index(sort_by)))
@@ -165,7 +166,7 @@ class ManifestSource:
     if line.text is None:
       return _Row(line, records.TOO_LONG)
     try:
-      fields = _split(line.text)
+      fields = split(line.text)
     except ValueError as error:
       return _Row(line, str(error))
     if len(fields) != len(self._columns):
@@ -217,72 +218,6 @@ def names_images(path: str) -> bool:
   """Whether a .csv has a header with a column of paths."""
   try:
     line = next(records.read_lines(path), None)
-    return bool(line and line.text) and PATH in _header(line)
+    return bool(line and line.text) and PATH in columns_of(line)
   except (OSError, ValueError):
     return False
-
-
-def _header(line: Line) -> list[str]:
-  """The columns that a first line names; a ValueError if it is not CSV."""
-  if line.text is None:
-    raise ValueError(records.TOO_LONG)
-  # Spreadsheets put a byte order mark before the first name.
-  return [name.strip()
-          for name in _split(line.text.removeprefix(b'\xef\xbb\xbf'))]
-
-
-def _split(text: bytes) -> list[str]:
-  """The fields of a line; a ValueError if it is not a row of CSV."""
-  text = text.rstrip(b'\r\n')
-  try:
-    return next(csv.reader([text.decode()], strict=True))
-  except UnicodeDecodeError:
-    raise ValueError('is not UTF-8') from None
-  except csv.Error as error:
-    why = str(error)
-    if b'\r' in text:
-      why = ('lines end in a bare carriage return, so convert them, as in: '
-             r"tr '\r' '\n' < OLD.csv > NEW.csv")
-    elif 'unexpected end' in why:
-      why = 'a quoted field does not end in its line'
-    raise ValueError(f'is not a row of CSV: {why}') from None
-
-
-def _read_header(path: str) -> tuple[list[str], tuple[int, int]]:
-  """The columns, and the start of the rows: byte, and number of the line."""
-  try:
-    line = next(records.read_lines(path), None)
-  except OSError as error:
-    raise UserError(f'cannot read {path}: {error.strerror}') from error
-  if line is None:
-    raise UserError(f'{path} is empty; expected a header: path,GROUPING,...')
-  try:
-    columns = _header(line)
-  except ValueError as error:
-    raise UserError(
-        f'the header of {path}: {error}; save it as CSV in UTF-8, with a '
-        'line for each row') from error
-  _check_header(path, columns)
-  return columns, (line.end, line.number)
-
-
-def _check_header(path: str, columns: list[str]) -> None:
-  found = f'found {", ".join(columns)[:200]!r}'
-  if PATH not in columns:
-    raise UserError(
-        f'{path} has no column {PATH}; its first line names the columns: '
-        f'path,GROUPING,..., separated by commas; {found}')
-  # Groupings become names of files, and some file systems ignore case.
-  lower = [name.casefold() for name in columns]
-  for name in columns:
-    if not name.isidentifier() or len(name.encode()) > _MAX_NAME_BYTES:
-      raise UserError(
-          f'{path} has a column {name[:100]!r}; expected a name of letters, '
-          'digits and underscores that does not start with a digit')
-    if lower.count(name.casefold()) > 1:
-      raise UserError(
-          f'{path} has two columns {name!r}; rename or remove one')
-  if len(columns) == 1:
-    raise UserError(
-        f'{path} has no column but {PATH}; add one for every grouping, with '
-        'the name of each image\'s group')
