@@ -1,4 +1,4 @@
-"""Counts: cells of donors and of types, with batch effects (simulated).
+"""Counts: cells by type and by donor, with batch effects (simulated).
 
     python examples/cells.py
 

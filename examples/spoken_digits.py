@@ -3,10 +3,10 @@
     python examples/spoken_digits.py FOLDER
 
 The files are called DIGIT_SPEAKER_INDEX.wav, as in the Free Spoken Digit
-Dataset, in which recordings of an index below 5 are the test set; so they are
+Dataset, in which recordings with an index below 5 are the test set; so they are
 here. The code of the digit should reveal what was said and not by whom, and
 that of the speaker by whom and not what. Two groupings of the same recordings
-need no more than a dict of labels.
+need only a dict of labels.
 """
 
 import os
@@ -69,7 +69,7 @@ def main(folder: str, steps: int = 1000) -> dict[str, float]:
   model = ml.Model(
       ml.parse_factors('digit:8:digit,speaker:8:speaker,style:4'), x.shape[1:],
       ml.Gaussian(0.5, learn=True), ml.MLP((256,), 'silu'))
-  # Random evidence and contrast make the code of one recording good by itself.
+  # Random evidence and contrast make a single recording's code useful.
   params, _ = ml.fit(
       model, data, steps=steps, groups_per_batch=12, max_group_size=8,
       evidence='random', config=ml.TrainConfig(penalties=tuple(

@@ -29,7 +29,7 @@ def main(steps: int = 600) -> tuple[float, float]:
   model = ml.Model(ml.ml_vae(4, 4), observation_shape=(13,),
                    likelihood=ml.Gaussian(0.5, learn=True),
                    network=ml.MLP((32,)))
-  # Evidence of random size makes the code of a single wine good by itself.
+  # Evidence of random size makes the code of a single wine useful by itself.
   params, _ = ml.fit(model, data, steps=steps, evidence='random',
                      config=ml.TrainConfig(learning_rate=3e-3))
 

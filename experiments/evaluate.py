@@ -62,8 +62,8 @@ _FLAGS = {
         'is written to evaluation_validation.json.', 'Evaluation',
         default='test', choices=('test', 'validation')),
     'projector': Setting(
-        'Whether to write the codes of up to 5,000 rows of the split for the '
-        'projector of TensorBoard as well.', 'Evaluation', bool, False),
+        'Whether to write the codes of up to 5,000 rows of the split for '
+        'TensorBoard\'s projector as well.', 'Evaluation', bool, False),
 }
 
 

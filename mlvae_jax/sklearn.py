@@ -47,15 +47,15 @@ from mlvae_jax.training.step import TrainConfig
 
 
 class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-  """A Multi-Level VAE of vectors: content of groups, style of rows.
+  """A Multi-Level VAE for vectors: content of groups, style of rows.
 
-  Groups are `groups`, or y where there are none, since that is what a
-  `Pipeline` and cross-validation pass on. Any distinct labels are groups, -1
+  Groups are given as `groups`, or else as y, since that is what a `Pipeline`
+  and cross-validation pass on. Any distinct labels are groups, -1
   included. Rows should be standardised for the default likelihood, as in a
   `Pipeline` with `StandardScaler`.
 
-  In training the posterior of a group is made of a random number of its rows,
-  so that the code of a single row is good by itself.
+  In training the posterior of a group is computed from a random number of its
+  rows, so that the code of a single row is useful by itself.
 
   Where metadata routing is enabled, `fit` and `score` can request `groups`.
   `transform` cannot: in a pipeline the code of a row depends on that row only.
@@ -70,11 +70,11 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     groups_per_batch: largest number of groups in a batch.
     max_group_size: number of rows above which a group is cut into pieces.
     learning_rate: learning rate of Adam.
-    random_state: seed, or whatever else `check_random_state` takes.
+    random_state: seed, or anything else that `check_random_state` accepts.
     model_: the model, after `fit`.
     params_: its parameters.
     history_: metrics of training, as `mlvae_jax.fit` returns them.
-    groups_: the distinct groups, in their order.
+    groups_: the distinct groups, sorted.
     n_features_in_: number of columns.
   """
 
@@ -160,7 +160,7 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
       groups: `[N]`, the group of each row; groups may be new.
 
     Returns:
-      The distinct groups `[G]` in their order, and their posteriors, Normal of
+      The distinct groups `[G]`, sorted, and their posteriors, Normal of
       `[G, content_dim]`.
     """
     X = self._rows(X)
@@ -168,7 +168,7 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     return names, encode_group(self.model_, self.params_, X, ids, len(names))
 
   def inverse_transform(self, X: Any) -> np.ndarray:
-    """Expected rows of codes.
+    """Expected rows, decoded from codes.
 
     Args:
       X: `[N, content_dim]` contents, decoded with the mean style, 0; or
@@ -249,7 +249,7 @@ def _labels(X: np.ndarray, labels: Any) -> np.ndarray:
   unknown = sum(label is None or label != label for label in labels.tolist())
   if unknown:
     raise ValueError(
-        f'{unknown} rows have no group, but None or NaN; leave them out')
+        f'{unknown} rows have None or NaN as their group; leave them out')
   return labels
 
 

@@ -43,9 +43,9 @@ def make_model(config: Config, observation_shape: tuple[int, ...]) -> Model:
   if config.evidence == 'random' and (
       config.model == 'svi' or config.subsampling == 'unbiased'):
     raise ValueError(
-        '--evidence=random needs posteriors made of the rows of a batch, '
-        'and is not for --model=svi or --subsampling=unbiased; use '
-        '--evidence=all')
+        '--evidence=random needs posteriors computed from the rows of a '
+        'batch; it does not work with --model=svi or --subsampling=unbiased; '
+        'use --evidence=all')
   if config.subsampling == 'unbiased':
     _check_unbiased(config, {f.grouping for f in factors} - {None})
   return Model(

@@ -48,7 +48,7 @@ class Config:
       'default.', DATA)
   read_as: str = setting(
       'auto', 'Format in which --data_dir is read; auto takes the first of '
-      'these that it finds: a manifest.csv, a data set of TFDS, .tsv files of '
+      'these that it finds: a manifest.csv, a TFDS data set, .tsv files of '
       'MS-Celeb-1M, a folder per group.', DATA,
       choices=('auto', 'folders', 'manifest', 'tsv', 'tfds'))
   group_level: int = setting(
@@ -59,7 +59,7 @@ class Config:
       28, 'Width and height of the images in pixels, for data sets that '
       'resize.', DATA, lower=4, upper=1024)
   resize: str = setting(
-      'squeeze', 'Method of making images square: squeeze ignores their '
+      'squeeze', 'Method for making images square: squeeze ignores their '
       'proportions, crop keeps the central square, pad adds black.', DATA,
       choices=('squeeze', 'crop', 'pad'))
   black: float | None = setting(
@@ -74,7 +74,7 @@ class Config:
   standardise: bool = setting(
       False, 'Whether to standardise each element of the observations of '
       '--dataset=arrays, by its mean and standard deviation over the training '
-      'rows. uint8, which are pixels, stay as they are.', DATA)
+      'rows. uint8 values are pixels, and stay as they are.', DATA)
   on_bad_image: str = setting(
       'skip', 'Response to images that cannot be used: skip continues without '
       'them, fail stops at the first.', DATA, choices=('skip', 'fail'))
@@ -89,9 +89,9 @@ class Config:
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)
   hold_out: str = setting(
-      '', 'What is held out for testing. Of --dataset=shapes combinations '
-      'VALUE+VALUE,..., such as triangle+purple,star; of --dataset=fonts '
-      'combinations, fonts or letters. Nothing if empty.', SPLITS)
+      '', 'Images held out for testing: for --dataset=shapes the combinations '
+      'VALUE+VALUE,..., such as triangle+purple,star; for --dataset=fonts one '
+      'of combinations, fonts and letters. If empty, none are.', SPLITS)
   model: str = setting(
       'mlvae', 'Kind of model; svi has free posteriors in place of an '
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))
@@ -149,9 +149,9 @@ class Config:
       'paper\'s, which is biased, or an unbiased one.', BATCHES,
       choices=SUBSAMPLING)
   evidence: str = setting(
-      'all', 'Images of a batch that a group\'s posterior is made of in '
-      'training: all, or a random number from one to all, which makes the '
-      'code of a single image as good as that of its group.', BATCHES,
+      'all', 'Images in a batch from which a group\'s posterior is computed in '
+      'training: all of the group\'s, or a random number of them, which '
+      'trains the code of a single image as well.', BATCHES,
       choices=EVIDENCE)
   # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(

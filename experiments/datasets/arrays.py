@@ -93,8 +93,8 @@ def standardise(data: splits.Splits) -> splits.Splits:
     return data
   if 4 * sum(part.x.size for part in data.parts) > _MAX_COPY_BYTES:
     raise UserError(
-        'these arrays are too large to standardise in memory; write '
-        'standardised ones, and give --standardise=false')
+        'these arrays are too large to standardise in memory; '
+        'standardise them yourself, and give --standardise=false')
   mean = _mean(x, np.float64(0.0), 1)
   std = np.sqrt(_mean(x, mean, 2))
   # A constant stays near 0: its rounding errors must not be blown up.

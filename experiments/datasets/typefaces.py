@@ -55,8 +55,8 @@ def find(folders: list[str]) -> list[Font]:
   found, digests = {}, set()
   for folder in folders:
     if not os.path.isdir(folder):
-      raise UserError(f'{folder} is not a folder; --data_dir of '
-                      '--dataset=fonts is a folder of further fonts')
+      raise UserError(f'{folder} is not a folder; with --dataset=fonts, '
+                      '--data_dir is a folder of additional fonts')
     for root, _, files in sorted(os.walk(folder)):
       for file in sorted(files):
         name, ending = os.path.splitext(file)

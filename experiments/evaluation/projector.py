@@ -1,4 +1,4 @@
-"""Codes for the projector of TensorBoard, as files that it reads.
+"""Codes for TensorBoard's projector, as files that it reads.
 
   python -m experiments.evaluate --workdir=RUN --projector
   tensorboard --logdir=RUN
@@ -32,8 +32,8 @@ def write(workdir: str, context: Context) -> str | None:
 
   Args:
     workdir: folder of the run.
-    context: context of the evaluation. Of more than 5,000 rows as many are
-      chosen at random.
+    context: context of the evaluation. If there are more than 5,000 rows,
+      5,000 are chosen at random.
 
   Returns:
     The path of the projector's configuration; None if the split is empty.

@@ -169,4 +169,4 @@ def _describe(subject: Subject) -> str:
       'Sentences: test rows (green) and their reconstructions from posterior '
       f'means {how}, cut where the row ends.{swapped} Last, sentences of codes '
       'drawn from the prior. Of all that is decoded, the most probable token '
-      f'of each place is shown.{names}{subject.given_words}')
+      f'at each position is shown.{names}{subject.given_words}')

@@ -33,7 +33,7 @@ class Augment:
     """Raises a ValueError where observations of this shape have no changes."""
     if (self.flip or self.shift) and len(observation_shape) != 3:
       raise ValueError(
-          'flips and shifts are of images, (height, width, channels), got '
+          'flips and shifts apply to images (height, width, channels), got '
           f'observations of {tuple(observation_shape)}; leave augment out')
 
   def __call__(self, key: jax.Array, x: jax.Array, rows: jax.Array

@@ -31,8 +31,8 @@ class GroupedData:
   """Observations sorted by group; there may be additional groupings.
 
   Wrong shapes, types and ids raise a ValueError. Values are not read, so that
-  opening a large file takes no time; whether they make sense is for a
-  likelihood to say.
+  opening a large file takes no time; the likelihood checks whether they make
+  sense.
 
   Attributes:
     x: `[N, ...]` numbers, such as uint8 images `[N, H, W, C]`; may be a file
@@ -80,7 +80,7 @@ class GroupedData:
         the first, and rows whose label of another is -1, '', None or NaN are
         groups of their own.
       names: names of the groups, where labels are integers in `[0, G)`; by
-        default the distinct labels as strings, in their order.
+        default the distinct labels as strings, sorted.
       grouping: name of the grouping; with a dict its first name.
       others: additional groupings of the same rows, by number.
       row_names: optional `[N]` UTF-8 bytes, sorted with the observations.
@@ -98,14 +98,14 @@ class GroupedData:
     if isinstance(labels, Mapping):
       if names is not None or not labels:
         raise ValueError(
-            'expected labels by grouping, at least one, without names')
+            'expected a dict of at least one grouping, without names')
       (grouping, labels), *more = labels.items()
       others |= {name: number_labels(ids) for name, ids in more}
     if names is None:
       labels, names = number_labels(labels)
       if np.any(labels < 0):
         raise ValueError(
-            f'{int(np.sum(labels < 0))} rows have no label of the first '
+            f'{int(np.sum(labels < 0))} rows have no label in the first '
             f'grouping, {grouping!r}; leave them out, or put another first')
     labels = _check_labels(labels, len(x), len(names), lowest=0)
     others = _check_others(others, grouping, len(x))
@@ -205,7 +205,7 @@ def _check_observations(x: Any) -> None:
   shape = list(getattr(x, 'shape', ()))
   if len(shape) < 2 or dtype is None or not is_real(dtype):
     raise ValueError(
-        'expected observations of [N, ...], numbers, got '
+        'expected observations [N, ...] that are numbers, got '
         f'{type(x).__name__ if dtype is None else dtype} of {shape}'
         + ('; a single number per row is x[:, None]' * (len(shape) == 1)))
 

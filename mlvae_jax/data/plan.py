@@ -82,14 +82,14 @@ class Settings:
     if self.evidence == 'random' and (
         self.unbiased or self.share_of_whole_group):
       raise ValueError(
-          'random evidence is only for posteriors that are made of the rows '
-          'of a batch, and unbiased subsampling draws evidence of its own; '
+          'random evidence is only for posteriors that are computed from the '
+          'rows of a batch, and unbiased subsampling draws its own evidence; '
           "use evidence='all'")
     if self.unbiased and self.share_of_whole_group:
       raise ValueError(
-          'unbiased subsampling is only for posteriors that are made of the '
-          'rows drawn; posteriors of whole groups have no such bias, so use '
-          "subsampling='paper'")
+          'unbiased subsampling is only for posteriors that are computed from '
+          'the rows drawn; posteriors of whole groups have no such bias, so '
+          "use subsampling='paper'")
 
   @property
   def unbiased(self) -> bool:

@@ -52,8 +52,8 @@ class Batch(NamedTuple):
     rows: `[N]` int32, position of the row in the whole (global) minibatch. It
       determines the row's noise, so that noise does not depend on how the
       minibatch is laid out over devices.
-    evidence: optional, per grouped factor `[N]` bool, whether the posterior of
-      a row's group is made of the row; by default of all rows.
+    evidence: optional, per grouped factor `[N]` bool, whether a row is evidence
+      for the posterior of its group; by default all rows are.
     weights: optional `[N]`, the number of rows that a row represents in the
       likelihood (and in the KL of ungrouped factors); by default 1.
     kl_share: optional, per grouped factor `[N]`, the share of its group's KL
@@ -92,7 +92,7 @@ def ml_vae(content_dim: int, style_dim: int, grouping: str = 'group'
 
 
 def vae(dim: int) -> tuple[Factor]:
-  """The factor `z` of a VAE: of size `dim`, each observation its own code."""
+  """The factor `z` of a VAE, of size `dim`: a code per observation."""
   return (Factor('z', dim),)
 
 
@@ -133,7 +133,7 @@ def check_factors(factors: tuple[Factor, ...]) -> None:
   names = [factor.name for factor in factors]
   if not names or len(set(names)) != len(names):
     raise ValueError(
-        f'expected factors of distinct names, at least one, got {names}')
+        f'expected at least one factor, with distinct names, got {names}')
   for i, factor in enumerate(factors):
     if not set(factor.given) <= set(names[:i]):
       raise ValueError(

@@ -54,12 +54,12 @@ class Model:
       found by optimisation for new observations.
     dtype: type that the networks compute in, one of `DTYPES`. Parameters,
       outputs of the networks, evidence and losses are float32 in any case.
-    encoder: optional encoder of one's own in place of the network's: a
+    encoder: optional custom encoder in place of the network's: a
       flax.linen module from observations `[N, ...]` to features `[N, ...]`
       (tokens are given as integers, -1 for padding), or a pair of pure
       functions, init(key, x) -> parameters and apply(parameters, x) ->
       features. Not an attribute: `network` holds it.
-    decoder: optional decoder of one's own, from codes `[N, D]` to
+    decoder: optional custom decoder, from codes `[N, D]` to
       `[N, P, ...]`, P numbers per element as the likelihood wants them; see
       `networks.modules.OwnDecoder` for other shapes.
   """
@@ -94,7 +94,7 @@ class Model:
     if given and not self.has_encoder:
       raise ValueError(
           f'{", ".join(given)} given other factors need an encoder; free '
-          'posteriors (SVI) are of each row alone: leave given out')
+          'posteriors (SVI) belong to each row alone: leave given out')
     if self.dtype not in DTYPES:
       raise ValueError(f'expected dtype of {DTYPES}, got {self.dtype!r}')
     self._check_network()
@@ -177,7 +177,7 @@ class Model:
   def encode(self, params: Params, x: ArrayLike) -> dict[str, Normal]:
     """Encodes each observation alone: q(z_f | x_i) for every factor f.
 
-    A factor that is given others is that of their means, q(s | x_i, E c).
+    A factor that is given others uses their means: q(s | x_i, E c).
 
     Args:
       params: parameters as `init` gives them.
@@ -197,14 +197,14 @@ class Model:
     return found
 
   def encode_rows(self, params: Params, x: jax.Array) -> Encoded:
-    """What the encoder gives of prepared rows `[N, ...]`.
+    """Computes the encoder's outputs for prepared rows `[N, ...]`.
 
     Args:
       params: as `init` gives them.
       x: as `prepare` gives them.
 
     Returns:
-      Features and heads, of which `posterior` makes posteriors.
+      Features and heads, which `posterior` turns into posteriors.
 
     Raises:
       ValueError: where the model has no encoder.
@@ -274,10 +274,10 @@ class Model:
 
   def prepare(self, x: ArrayLike, mask: ArrayLike | None = None
               ) -> jax.Array:
-    """Checks observations, and gives them the type that they compute in.
+    """Checks observations, and converts them to the type for computing.
 
     Args:
-      x: `[N, ...]`, with values that the likelihood is of.
+      x: `[N, ...]`, with values that the likelihood can have.
       mask: optional `[N]` bool; False drops a row, whatever it holds.
 
     Returns:
@@ -303,7 +303,7 @@ class Model:
 
   @staticmethod
   def from_dict(config: dict[str, Any]) -> Model:
-    """Builds a model from what `to_dict` gave, also after a trip through JSON.
+    """Builds a model from what `to_dict` gave, possibly read from JSON.
 
     Args:
       config: output of `to_dict`, of this or an older version.
@@ -368,8 +368,8 @@ class Model:
     """Raises a ValueError where the network does not fit the observations."""
     if isinstance(self.network, Tokens) and not self.likelihood.has_tokens:
       raise ValueError(
-          'Tokens is for likelihood Categorical; use MLP, Conv or Conv1D, got '
-          f'{self.likelihood}')
+          'Tokens is for the likelihood Categorical, got '
+          f'{self.likelihood}; use MLP, Conv or Conv1D')
     _ = self._decoder, self.has_encoder and self._encoder
     if isinstance(self.network, Modules):  # Only calling them shows more.
       def call():
@@ -392,8 +392,8 @@ def _init(name: str, network: nn.Module, key: jax.Array, *inputs: Any
     raise ValueError(
         f'the {name} keeps state besides its parameters '
         f'({", ".join(variables)}), as batch norm does. Statistics of a batch '
-        'mix the rows of different groups, and a posterior is to be a function '
-        'of its own rows: use nn.GroupNorm or nn.LayerNorm')
+        'mix the rows of different groups, but a posterior must depend only on '
+        'its own rows: use nn.GroupNorm or nn.LayerNorm')
   return params
 
 

@@ -54,9 +54,9 @@ def fit(
   With a workdir, a run that was interrupted, or that is now given more steps,
   resumes from its newest checkpoint, and ends with the same parameters as one
   that was not. (With `config.decay_fraction` the learning rate depends on
-  `steps`, so only a run with the same number of steps does.) After Ctrl-C
-  nothing before the last checkpoint is lost. `mlvae_jax.load(workdir, 'best')`
-  or `load(workdir)` reads the parameters.
+  `steps`, so this holds only if the number of steps stays the same.) After
+  Ctrl-C nothing before the last checkpoint is lost.
+  `mlvae_jax.load(workdir, 'best')` or `load(workdir)` reads the parameters.
 
   Args:
     model: the model. One without grouped factors (a VAE) takes each row as a
@@ -64,7 +64,7 @@ def fit(
     data: observations to train on. Their values are checked first.
     steps: number of steps at which training ends, including those that the
       workdir has already.
-    validation: observations to compute the ELBO of, every `eval_every` steps.
+    validation: observations whose ELBO is computed every `eval_every` steps.
     config: learning rate, seed, penalties and other settings of the
       optimisation; `num_steps` is set to `steps`.
     groups_per_batch: largest number of groups (of a VAE, rows) per batch.
@@ -72,7 +72,8 @@ def fit(
     min_group_size: number of rows below which a group is not trained on.
     visit: unit that an epoch visits once, 'images' (rows) or 'groups'.
     subsampling: estimate for groups that are cut, 'paper' or 'unbiased'.
-    evidence: 'all' rows of a group, or a 'random' number of them.
+    evidence: rows from which a group's posterior is computed: 'all' of its
+      rows in the batch, or a 'random' number of them.
     chunk_steps: number of steps per dispatch and per record. Validation and
       checkpoints come after the chunk that they are due in.
     eval_every: number of steps between validations, and between checkpoints.
@@ -80,24 +81,26 @@ def fit(
       which training ends; None for never.
     workdir: folder for config.json, checkpoints and metrics.jsonl; None keeps
       everything in memory.
-    resume: whether to resume a run that the workdir holds; False refuses it.
-    callbacks: functions of (step, record), called for every new record; a
-      record is that of the history.
+    resume: whether to resume a run that the workdir holds; with False, such a
+      workdir is an error.
+    callbacks: functions of (step, record), called for every new record of the
+      history.
     progress: whether to show a progress bar, which needs tqdm.
     devices: devices to train on; None for all.
 
   Returns:
-    Parameters: with validation those of its highest ELBO, otherwise the last
-    ones. And the history, a list of records as in `training.history`: 'step',
-    'epoch', 'split', averages in nats ('elbo', 'elbo_per_image', 'log_lik',
-    'kl' by factor, 'penalties'), 'grad_norm', 'images_per_second'.
+    The parameters: with validation data those with the highest validation
+    ELBO, otherwise the last ones. And the history, a list of records as in
+    `training.history`: 'step', 'epoch', 'split', averages in nats ('elbo',
+    'elbo_per_image', 'log_lik', 'kl' by factor, 'penalties'), 'grad_norm',
+    'images_per_second'.
 
   Raises:
     ValueError: on data or settings that do not fit the model, or a workdir
       that is in use or holds another run.
     DivergedError: where the ELBO or its gradient is not finite.
     SaveError: where a checkpoint cannot be written.
-    ImportError: where the progress bar lacks tqdm.
+    ImportError: where tqdm, which the progress bar needs, is missing.
   """
   config = dataclasses.replace(config or TrainConfig(), num_steps=steps)
   schedule = Schedule(steps, chunk_steps, eval_every, eval_every, patience)
@@ -146,8 +149,8 @@ def _check(model: Model, config: TrainConfig, schedule: Schedule,
   """Raises a ValueError where data or settings do not fit the model."""
   if jax.process_count() > 1:
     raise ValueError(
-        'fit trains in one process; python -m experiments.train trains in '
-        'several')
+        'fit trains in a single process; to train in several, use '
+        'python -m experiments.train')
   if schedule.patience is not None and 'validation' not in data:
     raise ValueError('patience needs validation data')
   for name, _ in config.kl_weights:

@@ -77,7 +77,7 @@ def _read_model(workdir: str, given: Model | None) -> Model:
              if getattr(found, field.name) != getattr(given, field.name)]
   if changed:
     raise ValueError(
-        f'{path} is of another model than the one given, with other '
+        f'{path} describes a model that differs from the one given in '
         f'{", ".join(changed)}')
   return given
 

@@ -75,13 +75,13 @@ def _check_same(workdir: str, old: dict[str, Any], new: dict[str, Any]
   """Raises a ValueError where a workdir holds another run."""
   if 'fit' not in old:
     raise ValueError(
-        f'{workdir} holds a run of another program than mlvae_jax.fit; choose '
+        f'{workdir} holds a run that mlvae_jax.fit did not make; choose '
         'another workdir')
   if old['model'] != new['model']:
     changed = [name for name, value in new['model'].items()
                if old['model'].get(name) != value]
     raise ValueError(
-        f'{workdir} holds a run of another model, with other '
+        f'{workdir} holds a run of another model, which differs in '
         f'{", ".join(changed)}; choose another workdir')
   for name, value in new['fit'].items():
     before = old['fit'].get(name, value)
@@ -93,7 +93,7 @@ def _check_same(workdir: str, old: dict[str, Any], new: dict[str, Any]
     before = old['data'].get(name, found)
     if before != found:
       raise ValueError(
-          f'{workdir} holds a run with other {name}: {before["rows"]:,} rows '
-          f'of {before["groups"]:,} groups then, {found["rows"]:,} of '
-          f'{found["groups"]:,} now, and not the same values; choose another '
-          'workdir')
+          f'{workdir} holds a run with different {name}: '
+          f'{before["rows"]:,} rows of {before["groups"]:,} groups then, '
+          f'{found["rows"]:,} of {found["groups"]:,} now, with different '
+          'values; choose another workdir')

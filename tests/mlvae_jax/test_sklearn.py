@@ -140,8 +140,8 @@ def test_a_clone_with_the_same_seed_learns_the_same():
 
 @pytest.mark.parametrize('labels, message', [
     (None, 'the group of each row'),
-    (np.where(_LABELS == 'a', None, _LABELS), '15 rows have no group'),
-    (np.where(_LABELS == 'a', np.nan, 1.0), '15 rows have no group'),
+    (np.where(_LABELS == 'a', None, _LABELS), '15 rows have None or NaN'),
+    (np.where(_LABELS == 'a', np.nan, 1.0), '15 rows have None or NaN'),
     (_LABELS[:-1], 'inconsistent numbers of samples'),
 ])
 def test_groups_are_needed_one_per_row(labels, message):

@@ -137,8 +137,8 @@ def _read_csv(path: str) -> dict[str, np.ndarray]:
       if '' in names or len(set(names)) < len(names) or not names:
         raise UserError(
             f'{path}: expected a different name for each column in the first '
-            f'line, got {",".join(names)!r}; pandas writes no column without '
-            'a name with to_csv(..., index=False)')
+            f'line, got {",".join(names)!r}; with pandas, write it by '
+            'to_csv(..., index=False)')
       rows = []
       for row in reader:
         if len(row) != len(names) and row:
@@ -177,8 +177,8 @@ def _check_labels(path: str, name: str, values: np.ndarray, num_rows: int
   if values.shape != (num_rows,):
     raise UserError(
         f'{path}: expected {num_rows} labels in {name!r}, one per row of x, '
-        f'got {list(values.shape)}; leave out what is not labels')
+        f'got {list(values.shape)}; leave out arrays that are not labels')
   if values.dtype.kind not in 'iubUS':
     raise UserError(
-        f'{path}: labels are integers or strings, but {name!r} is of '
+        f'{path}: labels are integers or strings, but {name!r} has the type '
         f'{values.dtype}; convert it, or leave it out')

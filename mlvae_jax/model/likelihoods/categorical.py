@@ -15,8 +15,8 @@ from mlvae_jax.model.likelihoods.likelihood import Likelihood, sum_elements
 class Categorical(Likelihood):
   """Independent categories, with a probability for each from the decoder.
 
-  Observations are integers in [0, K), or -1 for padding: an element that is
-  not there. The encoder sees zeros in its place, and its log-likelihood is 0.
+  Observations are integers in [0, K), or -1 for padding: a missing
+  element. The encoder sees zeros in its place, and its log-likelihood is 0.
 
   Attributes:
     num_categories: number of categories, K.
@@ -40,7 +40,7 @@ class Categorical(Likelihood):
   def prepare(self, x: jax.Array) -> jax.Array:
     """As `Likelihood.prepare`: integers in [-1, K).
 
-    Traced integers outside are not checked; they count as padding.
+    Traced integers outside this range are not checked; they count as padding.
     """
     if not jnp.issubdtype(x.dtype, jnp.integer):
       raise ValueError(
@@ -72,7 +72,7 @@ class Categorical(Likelihood):
     return jax.random.categorical(key, logits, axis=1).astype(jnp.int32)
 
   def log_prob(self, logits: jax.Array, x: jax.Array) -> jax.Array:
-    """Log-probability `[N]` of the categories x, in nats, padding excepted."""
+    """Log-probability `[N]` of the categories x, in nats; padding adds 0."""
     # Summed over a one-hot mask, which is faster to differentiate than an
     # index, and has no category for padding.
     categories = jnp.arange(self.num_categories).reshape(

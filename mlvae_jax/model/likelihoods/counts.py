@@ -23,7 +23,7 @@ _MAX_SAMPLED = 1e9  # Largest rate of which int32 counts can be drawn.
 
 @dataclasses.dataclass(frozen=True)
 class _Counts(Likelihood):
-  """What likelihoods of counts have in common: the first output is the rate."""
+  """The common part of likelihoods of counts: the first output is the rate."""
 
   library: bool = True
   size: float = 1e4
@@ -94,8 +94,8 @@ class Poisson(_Counts):
 
   Attributes:
     library: whether rates are shares of the total of each row.
-    size: with `library`, total of the counts that `mean` and `sample` are of,
-      which know no row.
+    size: with `library`, total count of a row that `mean` and `sample` assume,
+      since they see no row.
   """
 
   def sample(self, key: jax.Array, logits: jax.Array) -> jax.Array:
@@ -109,7 +109,7 @@ class Poisson(_Counts):
 
 @dataclasses.dataclass(frozen=True)
 class NegativeBinomial(_Counts):
-  """Counts that vary more than a Poisson: by mean + mean^2 / theta.
+  """Counts whose variance exceeds a Poisson's: mean + mean^2 / theta.
 
   The mean is that of `Poisson`. The inverse dispersion theta of every element
   (such as a gene) is the same for all rows, and is learned, between e^-16 and
@@ -117,8 +117,8 @@ class NegativeBinomial(_Counts):
 
   Attributes:
     library: whether rates are shares of the total of each row.
-    size: with `library`, total of the counts that `mean` and `sample` are of,
-      which know no row.
+    size: with `library`, total count of a row that `mean` and `sample` assume,
+      since they see no row.
   """
 
   def shared(self, observation_shape: tuple[int, ...]) -> jax.Array:

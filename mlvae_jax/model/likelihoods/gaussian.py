@@ -44,13 +44,13 @@ class _Gaussian(Likelihood):
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(_Gaussian):
-  """Normal elements of one standard deviation, for all rows and elements.
+  """Normal elements with one standard deviation for all rows and elements.
 
   Observations are floats on a scale of about 1 (or sigma, if that is larger),
   such as standardised data, or uint8 pixels on the scale [0, 1].
 
   Attributes:
-    sigma: standard deviation, or where it is learned its start.
+    sigma: standard deviation; its initial value if it is learned.
     learn: whether it is learned with the other parameters (Rybkin et al.
       2021, "sigma-VAE").
   """

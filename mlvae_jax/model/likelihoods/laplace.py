@@ -19,8 +19,8 @@ from mlvae_jax.model.likelihoods.likelihood import (
 class Laplace(Likelihood):
   """Elements with a Laplace density of one scale, for all rows and elements.
 
-  An outlier costs its distance, not the square of it as with a Gaussian.
-  Observations are as those of `Gaussian`.
+  An outlier costs its distance, not its square as with a Gaussian.
+  Observations are those of `Gaussian`.
 
   Attributes:
     scale: mean absolute deviation b; the standard deviation is sqrt(2) b.
@@ -37,7 +37,7 @@ class Laplace(Likelihood):
     return prepare_real(x, 'Laplace', 100.0 * max(1.0, self.scale))
 
   def mean(self, logits: jax.Array) -> jax.Array:
-    """Expected observation `[N, ...]`; of pixels nothing keeps it in [0, 1]."""
+    """Expected observation `[N, ...]`; for pixels, not kept in [0, 1]."""
     return logits[:, 0]
 
   def sample(self, key: jax.Array, logits: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """The contract of likelihoods p(x | z) of an observation, given a code.
 
-A likelihood owns its domain. It says which values an observation may have, and
-is the only place that knows what the decoder's numbers mean.
+A likelihood owns its domain. It defines which values an observation may have,
+and is the only place that knows what the decoder's numbers mean.
 
 The decoder's output, called `logits` whatever it parametrises, has the shape
 `[N, P, ...]` where an observation has the shape `[...]`: P numbers for each of
@@ -28,8 +28,8 @@ class Likelihood:
   Each is a frozen dataclass, named in `registry.LIKELIHOODS`.
 
   Attributes:
-    dtype: of prepared observations, as a rule.
-    takes_pixels: whether uint8 are pixels, on the scale from 0 to 255.
+    dtype: type of prepared observations, as a rule.
+    takes_pixels: whether uint8 values are pixels, on the scale from 0 to 255.
   """
 
   dtype: ClassVar[str] = 'float32'
@@ -46,13 +46,13 @@ class Likelihood:
     return 1
 
   def prepare(self, x: jax.Array) -> jax.Array:
-    """Checks observations, and gives them the type that `log_prob` takes.
+    """Checks observations, and converts them to the type `log_prob` takes.
 
     Args:
-      x: `[N, ...]`, with the values that this likelihood is of.
+      x: `[N, ...]`, with values that this likelihood can have.
 
     Returns:
-      Float32 (or float64) of the same shape; of tokens int32.
+      Float32 (or float64) of the same shape; for tokens int32.
 
     Raises:
       ValueError: on another dtype or, where they are concrete, on values that
@@ -65,15 +65,15 @@ class Likelihood:
     return x
 
   def shared(self, observation_shape: tuple[int, ...]) -> jax.Array | None:
-    """Start of what all rows share, `[S, ...]`, or None.
+    """Initial values of what all rows share, `[S, ...]`, or None.
 
-    It broadcasts to `[S, *observation_shape]`, and is learned.
+    They broadcast to `[S, *observation_shape]`, and are learned.
     """
     del observation_shape
     return None
 
   def mean(self, logits: jax.Array) -> jax.Array:
-    """Expected observation `[N, ...]`; of categories their probabilities."""
+    """Expected observation `[N, ...]`; for categories, probabilities."""
     raise NotImplementedError
 
   def as_mean(self, x: jax.Array) -> jax.Array:
@@ -87,8 +87,8 @@ class Likelihood:
   def shown(self, mean: jax.Array) -> jax.Array:
     """An output of `mean` as an observation that people can look at.
 
-    Figures and tables show this, not the mean: of tokens the most probable
-    ones, of all else the mean itself.
+    Figures and tables show this, not the mean: for tokens the most probable
+    ones, for all else the mean itself.
     """
     return mean
 
@@ -106,7 +106,7 @@ def prepare_real(x: jax.Array, name: str, limit: float = 100.0) -> jax.Array:
 
   Args:
     x: `[N, ...]` float; or uint8, pixels on the scale from 0 to 255.
-    name: of the likelihood, for messages.
+    name: name of the likelihood, for messages.
     limit: largest magnitude that is taken for standardised data.
 
   Returns:
@@ -139,7 +139,7 @@ def _check_magnitude(x: jax.Array, name: str, limit: float) -> None:
         f'{name}: expected finite values, got NaN or infinity; mask these '
         'rows, or fill in what is missing')
   raise ValueError(
-      f'{name}: expected values of a scale of about 1, got values from {low:g} '
+      f'{name}: expected values on a scale of about 1, got values from {low:g} '
       f'to {high:g}; standardise the data, divide pixels by 255 or pass them '
       'as uint8, or for counts use Poisson or NegativeBinomial')
 

@@ -23,7 +23,7 @@ from mlvae_jax.model.networks.network import (
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Network):
-  """Convolutional networks for images of 64x64, or any multiples of 16.
+  """Convolutional networks for images, such as 64x64 pixels.
 
   The encoder halves the image with a 4x4 convolution of stride 2 per entry of
   `channels`, then has fully connected hidden layers; the decoder mirrors it.
@@ -52,7 +52,7 @@ class Conv(Network):
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:
-    """Module from images `[N, H, W, C]` to features, the last layer's."""
+    """Module from images `[N, H, W, C]` to the last layer's features."""
     del num_outputs
     self._check_image(observation_shape)
     return ConvEncoder(
@@ -92,7 +92,7 @@ class ConvEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # Of tokens, what the likelihood gives has one more axis, the categories.
+    # For tokens, the likelihood's input has one more axis, the categories.
     x = x.reshape(*x.shape[:3], math.prod(x.shape[3:]))
     x = 2.0 * x - 1.0  # Centred: initial kernels assume inputs around 0.
     for i, features in enumerate(self.channels):

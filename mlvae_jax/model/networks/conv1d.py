@@ -29,8 +29,8 @@ class Conv1D(Network):
 
   The encoder halves the sequence with a convolution of width 4 and stride 2
   per entry of `channels`, then has fully connected hidden layers; the decoder
-  mirrors it. Sequences of any length are padded with zeros at their end; what
-  the decoder gives is cut to the length.
+  mirrors it. Sequences may have any length: they are padded with zeros at the
+  end, and the decoder's output is cut to their length.
 
   Attributes:
     channels: number of channels of each convolution of the encoder; the decoder
@@ -54,7 +54,7 @@ class Conv1D(Network):
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:
-    """Module from sequences `[N, L, ...]` to features, the last layer's."""
+    """Module from sequences `[N, L, ...]` to the last layer's features."""
     del num_outputs
     _check_sequence(observation_shape)
     return Conv1DEncoder(
@@ -81,7 +81,7 @@ class Conv1DEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # Of tokens, what the likelihood gives has one more axis, the categories.
+    # For tokens, the likelihood's input has one more axis, the categories.
     x = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     padding = -x.shape[1] % _STRIDE ** len(self.channels)
     x = jnp.pad(x, ((0, 0), (0, padding), (0, 0)))

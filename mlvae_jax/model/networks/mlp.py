@@ -19,7 +19,7 @@ from mlvae_jax.model.networks.network import (
 
 @dataclasses.dataclass(frozen=True)
 class MLP(Network):
-  """Fully connected networks; with the defaults the paper's for MNIST.
+  """Fully connected networks; the defaults are the paper's for MNIST.
 
   Attributes:
     hidden_sizes: number of units of each hidden layer of the encoder; the
@@ -35,7 +35,7 @@ class MLP(Network):
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:
-    """Module from rows `[N, ...]` to features, those of the last layer."""
+    """Module from rows `[N, ...]` to the last layer's features."""
     del num_outputs, observation_shape  # It takes whatever it is given.
     return MLPEncoder(self.hidden_sizes, ACTIVATIONS[self.activation])
 

@@ -1,4 +1,4 @@
-"""Networks of one's own: any flax.linen modules, or pairs of pure functions."""
+"""Custom networks: any flax.linen modules, or pairs of pure functions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Own = nn.Module | tuple[Callable[..., Any], Callable[..., Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Modules(Network):
-  """Takes encoder, decoder or both as they are; `Model` makes it of them.
+  """A custom encoder, decoder or both; `Model` makes it from its arguments.
 
-  Own modules need not know of factors or of the likelihood's parameters: the
+  Custom modules need not know about factors or the likelihood's parameters: the
   heads belong to the model, and outputs may have their numbers per element in
   any of three places, see `OwnDecoder`.
 
   Attributes:
     own_encoder: the encoder, or None for that of `base`.
     own_decoder: the decoder, or None for that of `base`.
-    base: network that gives what is None here.
+    base: network that is used for what is None here.
   """
 
   own_encoder: Own | None = None
@@ -51,7 +51,7 @@ class Modules(Network):
 
   @property
   def takes_tokens(self) -> bool:
-    """An encoder of one's own takes tokens as integers."""
+    """A custom encoder takes tokens as integers."""
     return self.own_encoder is not None or self.base.takes_tokens
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
@@ -85,18 +85,18 @@ class OwnEncoder(nn.Module):
     features = _call('encoder', self.own, x)
     if features.ndim < 2 or features.shape[0] != x.shape[0]:
       raise ValueError(
-          'expected features of [N, F] of the encoder, got '
+          'expected the encoder to return features [N, F], got '
           f'{list(features.shape)} for N = {x.shape[0]}; return one row of '
           'features per observation')
     return features
 
 
 class OwnDecoder(nn.Module):
-  """Puts a decoder's numbers per element where likelihoods want them.
+  """Puts a decoder's numbers per element where likelihoods expect them.
 
-  An observation has the shape `[..., C]`, of P numbers for each element. The
+  An observation has the shape `[..., C]`, with P numbers for each element. The
   decoder may give `[N, P, ..., C]`; or `[N, ..., P C]`, the last axis by P
-  first, as convolutions do; or where P is 1 `[N, ..., C]`; or all of it as
+  first, as convolutions do; or, if P is 1, `[N, ..., C]`; or everything as
   `[N, size]`, as a linear layer does.
   """
 
@@ -120,8 +120,9 @@ class OwnDecoder(nn.Module):
         str(['N', *shape[1:]]).replace("'", '')
         for shape in (whole, channels, flat)))
     raise ValueError(
-        f'expected outputs of {expected} of the decoder, {num} per element for '
-        f'the likelihood, got {list(outputs.shape)} for N = {rows}')
+        f'expected the decoder to return {expected}, with P = {num} numbers '
+        f'per element for the likelihood, got {list(outputs.shape)} for '
+        f'N = {rows}')
 
 
 class _Pair(nn.Module):
@@ -147,7 +148,7 @@ def _call(what: str, own: nn.Module, x: jax.Array) -> jax.Array:
   except errors.InvalidRngError as error:
     raise ValueError(
         f'the {what} draws random numbers, as dropout does, but codes and '
-        'outputs are to be functions of their inputs; switch it off '
+        'outputs must be functions of their inputs; switch it off '
         '(deterministic=True)') from error
   if not hasattr(outputs, 'dtype') or not jnp.issubdtype(
       outputs.dtype, jnp.floating):
@@ -160,7 +161,7 @@ def _check_own(name: str, own: Any) -> None:
   if isinstance(own, nn.Module) or (
       isinstance(own, tuple) and len(own) == 2 and all(map(callable, own))):
     return
-  hint = ', an instance of it' if isinstance(own, type) else ''
+  hint = ', an instance and not a class' if isinstance(own, type) else ''
   raise ValueError(
       f'expected {name} to be a flax.linen module{hint}, or a pair of pure '
       f'functions (init, apply), got {own!r}')

@@ -41,11 +41,11 @@ class Network:
               ) -> nn.Module:
     """Module from observations to features `[N, F]`.
 
-    What it is given is the likelihood's `encoder_input`, floats `[N, ...]`, of
-    tokens with one more axis; or integers, where `takes_tokens`.
+    Its input is the likelihood's `encoder_input`, floats `[N, ...]`, for tokens
+    with one more axis; or integers, if `takes_tokens`.
 
     Args:
-      num_outputs: how many numbers the decoder gives per element of an
+      num_outputs: number of values that the decoder gives per element of an
         observation; for tokens this is the number of categories.
       observation_shape: `(...)`.
 
@@ -62,7 +62,7 @@ class Network:
     """Module from codes `[N, D]` to `[N, num_outputs, ...]`.
 
     Args:
-      num_outputs: how many numbers per element of an observation.
+      num_outputs: number of values per element of an observation.
       observation_shape: `(...)`.
 
     Returns:

@@ -19,15 +19,15 @@ NETWORKS: dict[str, type[Network]] = {
 
 
 def register_network(name: str, cls: type[Network]) -> None:
-  """Names a network of one's own, so that workdirs of it can be loaded.
+  """Registers a custom network, so that workdirs of it can be loaded.
 
   Args:
-    name: what config.json is to call it.
+    name: name of the network in config.json.
     cls: subclass of `Network`, a frozen dataclass whose fields JSON can hold;
       lists are read as tuples.
 
   Raises:
-    ValueError: on a name that is taken, or a class that cannot be written.
+    ValueError: on a name that is taken, or a class that JSON cannot hold.
   """
   if NETWORKS.get(name, cls) is not cls:
     raise ValueError(f'{name!r} is the name of {NETWORKS[name].__name__}')
@@ -54,7 +54,7 @@ def from_dict(config: Mapping[str, Any]) -> Network:
   """Builds the network that `to_dict` wrote.
 
   Args:
-    config: output of `to_dict`, also after a trip through JSON.
+    config: output of `to_dict`, possibly read from JSON.
 
   Returns:
     The network.

@@ -20,10 +20,10 @@ from mlvae_jax.model.networks.network import (
 
 @dataclasses.dataclass(frozen=True)
 class Tokens(Network):
-  """Embeds each token, then fully connected layers over all places.
+  """Embeds each token, then has fully connected layers over all positions.
 
-  The decoder mirrors the encoder: hidden layers, an embedding for each place,
-  and from it a logit per category, by a layer that all places share. So both
+  The decoder mirrors the encoder: hidden layers, an embedding per position,
+  and from it a logit per category, by a layer that all positions share. So both
   need fewer parameters than `MLP` has for one-hot tokens.
 
   Attributes:
@@ -45,7 +45,7 @@ class Tokens(Network):
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:
-    """Module from tokens `[N, ...]` to features, those of the last layer."""
+    """Module from tokens `[N, ...]` to the last layer's features."""
     del observation_shape
     return TokensEncoder(num_outputs, self.embedding_size, self.hidden_sizes,
                          ACTIVATIONS[self.activation])
@@ -69,8 +69,8 @@ class TokensEncoder(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.integer):
-      raise ValueError('Tokens is for a Categorical likelihood; use MLP, Conv '
-                       'or Conv1D for others')
+      raise ValueError('Tokens is for the likelihood Categorical; use MLP, '
+                       'Conv or Conv1D for others')
     embed = nn.Embed(self.num_categories, self.embedding_size, name='embed')
     x = jnp.where(x[..., None] < 0, 0.0, embed(jnp.maximum(x, 0)))  # Padding.
     x = flatten(x)
@@ -80,7 +80,7 @@ class TokensEncoder(nn.Module):
 
 
 class TokensDecoder(nn.Module):
-  """Hidden layers, an embedding per place, a logit per category."""
+  """Hidden layers, an embedding per position, a logit per category."""
 
   embedding_size: int
   hidden_sizes: tuple[int, ...]

@@ -79,7 +79,7 @@ class Penalty:
   Attributes:
     kind: name of its kind in `PENALTIES`.
     factor: name of the factor whose codes it applies to.
-    weight: factor, at least 0, that its sum over images is multiplied by.
+    weight: number, at least 0, by which its sum over images is multiplied.
   """
 
   kind: str

@@ -52,7 +52,8 @@ OFFSETS = np.array([0, 2, 2, 5, 6])
 
 @pytest.mark.parametrize('change, match', [
     ({'x': IMAGES.astype(object)}, r'observations.*got object of'),
-    ({'x': IMAGES[:, 0, 0, 0]}, r'of \[N, ...\], numbers, got uint8 of \[6\]'),
+    ({'x': IMAGES[:, 0, 0, 0]},
+     r'\[N, ...\] that are numbers, got uint8 of \[6\]'),
     ({'x': IMAGES.tolist()}, 'observations.*got list of'),
     ({'offsets': OFFSETS[:4]}, r'offsets of \[5\] integers.*got int64 of \[4'),
     ({'names': NAMES[:3]}, r'offsets of \[4\] integers, one more than'),

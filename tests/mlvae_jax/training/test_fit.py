@@ -263,12 +263,13 @@ def test_another_workdir_is_refused_in_one_line(tmp_path):
   _fit(workdir=tmp_path, validation=VALIDATION, steps=2)
   before = (tmp_path / 'config.json').read_bytes()
   for settings, message in (
-      ({'model': VAE}, 'a run of another model, with other factors; choose'),
+      ({'model': VAE}, 'another model, which differs in factors; choose'),
       ({'config': mlvae_jax.TrainConfig(learning_rate=0.1)},
        'with learning_rate=0.001, not 0.1; choose another'),
       ({'max_group_size': 3}, 'with max_group_size=4, not 3; choose another'),
-      ({'data': _data(seed=2)}, 'with other data: 30 rows of 5 groups then'),
-      ({'validation': DATA}, 'other validation: 12 rows of 4 groups then, 30'),
+      ({'data': _data(seed=2)}, 'different data: 30 rows of 5 groups then'),
+      ({'validation': DATA},
+       'different validation: 12 rows of 4 groups then, 30'),
       ({'resume': False}, 'already holds a run')):
     with pytest.raises(ValueError, match=message) as caught:
       _fit(workdir=tmp_path, **settings)
@@ -276,7 +277,7 @@ def test_another_workdir_is_refused_in_one_line(tmp_path):
   assert (tmp_path / 'config.json').read_bytes() == before
   (tmp_path / 'config.json').write_text(json.dumps(
       {'model': MODEL.to_dict(), 'config': {}}))
-  with pytest.raises(ValueError, match='of another program than mlvae_jax.fit'):
+  with pytest.raises(ValueError, match='that mlvae_jax.fit did not make'):
     _fit(workdir=tmp_path)
 
 
