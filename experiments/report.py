@@ -195,7 +195,7 @@ def _pictures(workdir: str, figures: dict[str, str]) -> str:
       order.get(name.partition('_')[0], len(order)),
       name.endswith('_strategy_1'), name))
   no_images = (
-      '<p>Swap grids and the other pictures are drawn of images only.</p>'
+      '<p>Swap grids and the other pictures are drawn only for images.</p>'
       if {'map', 'profiles', 'sentences'} & set(names) else None)
   return web.lines(no_images, *(figures[name] for name in names)) or (
       web.missing(

@@ -89,9 +89,9 @@ class Config:
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)
   hold_out: str = setting(
-      '', 'Images held out for testing: for --dataset=shapes the combinations '
+      '', 'Combinations or groups held out for testing: for --dataset=shapes '
       'VALUE+VALUE,..., such as triangle+purple,star; for --dataset=fonts one '
-      'of combinations, fonts and letters. If empty, none are.', SPLITS)
+      'of combinations, fonts and letters. If empty, none.', SPLITS)
   model: str = setting(
       'mlvae', 'Kind of model; svi has free posteriors in place of an '
       'encoder.', MODEL, choices=('mlvae', 'vae', 'svi'))

@@ -200,4 +200,4 @@ def _draw_samples(subject: Subject) -> Drawing:
     sheet.put(i // size, i % size, image, LIGHT)
   sheet.head('Samples from the prior')
   return Drawing(sheet.figure(), (
-      'Samples: expected images of codes that are drawn from the prior.'))
+      'Samples: expected images for codes that are drawn from the prior.'))

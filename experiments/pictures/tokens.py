@@ -158,15 +158,15 @@ def _describe(subject: Subject) -> str:
            'an array "vocabulary" in the .npz gives them names.')
   if model.grouped:
     how = ('from the row alone (blue, strategy 1) and with the evidence of '
-           'others of its group in the codes that the group shares (red, '
+           'other rows of its group in the codes that the group shares (red, '
            'strategy 2)')
   else:
     how = '(blue)'
   swapped = (
-      f' Below, sentences of the {subject.others} of one test row and the '
-      f'{factor} of another (strategy 2).' if can_swap(model) else '')
+      f' Below, sentences decoded from the {subject.others} of one test row '
+      f'and the {factor} of another (strategy 2).' if can_swap(model) else '')
   return (
       'Sentences: test rows (green) and their reconstructions from posterior '
-      f'means {how}, cut where the row ends.{swapped} Last, sentences of codes '
-      'drawn from the prior. Of all that is decoded, the most probable token '
-      f'at each position is shown.{names}{subject.given_words}')
+      f'means {how}, cut where the row ends.{swapped} Last, sentences decoded '
+      'from codes drawn from the prior. Every decoded sentence shows the most '
+      f'probable token at each position.{names}{subject.given_words}')

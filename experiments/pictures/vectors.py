@@ -137,8 +137,8 @@ def _draw_profiles(subject: Subject, rows: np.ndarray, lines: list) -> Figure:
 
 def _describe_profiles(subject: Subject) -> str:
   accumulated = (
-      f' and with the evidence of up to {NUM_EVIDENCE} others of its group in '
-      f'the codes that the group shares (red, strategy 2)'
+      f' and with the evidence of up to {NUM_EVIDENCE} other rows of its group '
+      f'in the codes that the group shares (red, strategy 2)'
       if subject.model.grouped else '')
   scale = (', standardised as in training' if subject.data.scale is not None
            else '')

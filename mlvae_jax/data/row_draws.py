@@ -166,7 +166,7 @@ def draw_evidence(ids: np.ndarray, seed: Sequence[int]) -> np.ndarray:
   Any members are valid evidence for a bound on log p of the whole group. Of n
   members m are drawn, with log m about uniform from 0 to log n: so a single
   one is evidence about as often as many are, and its posterior is trained to be
-  good by itself.
+  useful by itself.
 
   Args:
     ids: `[n]` ints from 0, group of each row.

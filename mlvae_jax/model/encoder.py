@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
 class Encoder(nn.Module):
   """A network's encoder with the heads of a model's factors.
 
-  The network's parameters lie beside those of the heads, not below a name of
+  The network's parameters lie next to those of the heads, not below a name of
   their own.
 
   Attributes:

@@ -1,8 +1,8 @@
 """The history of a run: a list of records, kept in metrics.jsonl as well.
 
-A record is a dict of plain JSON: 'step', 'epoch', 'split' ('train', of the
-steps since the record before, or 'validation'), and the averages that
-`evaluation.summarize` gives; of training also 'grad_norm' and
+A record is a dict of plain JSON: 'step', 'epoch', 'split' ('train', for the
+steps since the previous record, or 'validation'), and the averages that
+`evaluation.summarize` gives; records of training also have 'grad_norm' and
 'images_per_second'.
 """
 

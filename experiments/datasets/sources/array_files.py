@@ -1,4 +1,4 @@
-"""Arrays with labels in one file: .npz, .npy with a .csv beside it, .h5ad.
+"""Arrays with labels in one file: .npz, .npy with a .csv next to it, .h5ad.
 
   FILE.npz    x [N, ...], and labels [N] in every other array; vocabulary [K],
               if it is there, has the names of tokens

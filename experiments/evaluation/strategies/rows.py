@@ -166,7 +166,7 @@ def _infer_given(model, params, factor, images, codes):
 def _reconstruct(model, params, images, codes):
   """Sums over images: log likelihood, and squared error per pixel.
 
-  Of tokens the error is that of their probabilities (Brier score).
+  For tokens the error is that of their probabilities (Brier score).
   """
   x = model.prepare(images)
   logits = model.decode(params, codes)

@@ -41,9 +41,9 @@ def report(results: Results) -> str:
 
 
 def _scale(model: Model) -> str:
-  """What a squared error is of, as the end of a sentence."""
+  """What a squared error is computed from, as the end of a sentence."""
   if shows_images(model):
     return ', for pixels from 0 to 1'
   if isinstance(model.likelihood, Categorical):
-    return ' and kind of token, of probabilities'
+    return ' and category, computed from probabilities'
   return ', on the scale of the likelihood\'s mean'

@@ -77,7 +77,7 @@ class Modules(Network):
 
 
 class OwnEncoder(nn.Module):
-  """Keeps the parameters of an encoder below a name of their own."""
+  """Keeps the parameters of an encoder under a name of their own."""
 
   own: nn.Module
 

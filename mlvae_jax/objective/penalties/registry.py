@@ -61,7 +61,7 @@ PENALTIES = {
         'on what a factor\'s code reveals about the groups of other factors'),
     'mean_leakage': Kind(
         leakage.mean_leakage, _needs_other_groups,
-        'the same of the code\'s standardised means, without sampling noise'),
+        'the same for the code\'s standardised means, without sampling noise'),
     'nonnegative_leakage': Kind(
         leakage.nonnegative_leakage, _needs_other_groups,
         'leakage by an estimate that training cannot push below 0 by making '

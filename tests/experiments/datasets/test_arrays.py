@@ -196,7 +196,7 @@ def test_counts_are_not_standardised():
     ({'label': None, 'region': None}, 'has no labels; add an array of 60'),
     ({'region': np.arange(59)}, r"60 labels in 'region', .* got \[59\]"),
     ({'region': np.zeros((60, 2), int)}, r"'region', .* got \[60, 2\]"),
-    ({'region': np.zeros(60)}, "'region' is of float64"),
+    ({'region': np.zeros(60)}, "'region' has the type float64"),
     ({'label': _LABELS.astype(object)}, "'label' is of Python objects"),
     ({'x': _X.astype(object)}, "'x' is of Python objects"),
     ({'x': _X[:, 0]}, r'expected observations of \[N, \.\.\.\] numbers'),
@@ -289,7 +289,7 @@ def test_run_on_vectors(tmp_path):
   assert {'profiles', 'map', 'curves'} <= set(drawn) and 'swap' not in drawn
   assert 'label and region' in drawn['map'].text['Description']
   assert 'Vectors of 4 numbers, standardised' in page
-  assert 'drawn of images only' in page and 'scale.npz' in page
+  assert 'drawn only for images' in page and 'scale.npz' in page
   config = (tmp_path / 'run' / 'projector_config.pbtxt').read_text()
   assert config.count('embeddings {') == 3 and '"place (test)"' in config
 
@@ -330,7 +330,7 @@ def _text_of(page):
   """What a report says, without its settings and commands."""
   page = page.partition('<h2>Configuration')[0]
   return re.sub(r'<[^>]*>', ' ', page).replace(
-      'drawn of images only', '')
+      'drawn only for images', '')
 
 
 @pytest.mark.parametrize('vocabulary, shown', [
