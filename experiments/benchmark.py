@@ -8,7 +8,7 @@ comparison the same models in PyTorch (eager, see `torch_twin`) on the same
 batches. Images are synthetic: uint8 noise of a seeded generator. Every number
 is a median of --repeats measurements. The two take turns, so that other load
 on the machine slows both; the ratio is the median over turns, and above 1 if
-JAX is faster. On a GPU both use the same one, and round float32 alike. PyTorch
+JAX is faster. On a GPU both use the same card, and round float32 alike. PyTorch
 is optional: pip install torch.
 """
 

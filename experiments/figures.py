@@ -3,10 +3,12 @@
   python -m experiments.figures --workdir=runs/mnist5k-mlvae
   python -m experiments.figures --workdir=... --only=swap,interpolation
 
-Made of test images: swap (paper fig. 4), generation (5a), interpolation (5b),
-reconstruction (6a, 6b) and generalisation (1); for a VAE, samples replace the
-first two. Made of the run's files, if they exist: evidence (6c), factors and
-recognition (all from evaluation.json) and curves (from metrics.jsonl).
+Drawn from test images: swap (paper fig. 4), generation (5a), interpolation
+(5b), reconstruction (6a, 6b) and generalisation (1); for a VAE, samples replace
+the first two. For observations other than images: profiles, or for tokens
+sentences, and a map of codes. Drawn from the run's files, if they exist:
+evidence (6c), factors and recognition (all from evaluation.json) and curves
+(from metrics.jsonl).
 
 swap.png shows the first grouped factor, swap_light.png another one called
 light. These accumulate the evidence of groups, the paper's strategy 2; in

@@ -5,8 +5,8 @@
 FACES holds MS-Celeb-1M's TSV files, a folder of images per identity, a
 manifest.csv that names images and their groups, or a data set prepared by
 TFDS. After an interruption the same command resumes; once the store is
-complete, it describes it. --verify checks the whole store against its
-checksums. `experiments.train` prepares a missing store by itself.
+complete, the command only describes it. --verify checks the whole store
+against its checksums. `experiments.train` prepares a missing store by itself.
 --tfds_dir=DIR also writes the images, in their original encoding, as a TFDS
 data set.
 """

@@ -11,7 +11,7 @@
 The preset of the data set gives every setting; flags override it. Running the
 same command again resumes the run in the workdir. With 10 + 10 dimensions on
 the digits, expect a classifier to get about 93 % of single images right from
-their content.
+their content codes.
 """
 
 from __future__ import annotations
