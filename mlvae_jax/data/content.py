@@ -67,11 +67,23 @@ def check_values(model: Model, data: GroupedData, what: str = 'data') -> None:
   except ValueError as error:  # Of the type, not of a row.
     raise ValueError(f'{what}: {error}') from error
   for start, rows in _blocks(data):
+    _check_32_bits(rows, what)
     try:
       model.prepare(rows)
     except ValueError:
       number = _first_bad(model, rows)
       _raise_bad_row(model, rows[number:number + 1], data, start + number, what)
+
+
+def _check_32_bits(rows: np.ndarray, what: str) -> None:
+  """Raises a ValueError on integers that devices could not hold."""
+  if rows.dtype.kind not in 'iu' or rows.dtype.itemsize < 4 or not rows.size:
+    return
+  limits = np.iinfo(np.int32)
+  if rows.min() < limits.min or rows.max() > limits.max:
+    raise ValueError(
+        f'{what}: expected integers of 32 bits, got {rows.min()} to '
+        f'{rows.max()}; pass them as floats')
 
 
 def fingerprint(data: GroupedData) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +120,21 @@ class GroupedData:
         None if row_names is None else row_names[order])
 
   def slice_groups(self, start: int, stop: int) -> GroupedData:
-    """The groups `[start, stop)`, renumbered from 0; rows are not copied."""
+    """The groups `[start, stop)`, renumbered from 0; rows are not copied.
+
+    Args:
+      start: number of the first group.
+      stop: number after that of the last group.
+
+    Returns:
+      Their rows.
+
+    Raises:
+      ValueError: on numbers outside `[0, G]`, or a stop before the start.
+    """
+    if not 0 <= start <= stop <= self.num_groups:
+      raise ValueError(f'expected groups within [0, {self.num_groups}), got '
+                       f'[{start}, {stop})')
     # Additional groupings keep all their groups: ids stay the same.
     first, last = self.offsets[start], self.offsets[stop]
     return dataclasses.replace(
@@ -178,14 +193,15 @@ def number_labels(labels: Any) -> Labels:
     Numbers, -1 for labels that are -1, '', None or NaN, and names.
 
   Raises:
-    ValueError: on labels that are not of one axis.
+    ValueError: on labels that are not of one axis, of several types, or on
+      integers of more than 63 bits.
   """
+  _check_types(labels)
   labels = np.asarray(labels)
   if labels.ndim != 1:
     raise ValueError(f'expected labels of [N], got {list(labels.shape)}')
   if labels.dtype == object:
-    known = np.array([label is not None and label == label and label != ''
-                      for label in labels], bool)
+    known = np.array([_is_known(label) for label in labels], bool)
   elif labels.dtype.kind in 'US':
     known = labels != labels.dtype.type()
   elif labels.dtype.kind == 'f':
@@ -198,6 +214,30 @@ def number_labels(labels: Any) -> Labels:
   return Labels(ids, tuple(
       name.decode() if isinstance(name, bytes) else str(name)
       for name in names.tolist()))
+
+
+def _check_types(labels: Any) -> None:
+  """Raises a ValueError where NumPy would make 1 and '1' the same label."""
+  dtype = getattr(labels, 'dtype', np.dtype(object))
+  if dtype != np.dtype(object) or not isinstance(labels, Iterable):
+    return  # Of one type, or not labels at all.
+  known = [label for label in labels if _is_known(label)]
+  is_text = [isinstance(label, (str, bytes)) for label in known]
+  if any(is_text) and not all(is_text):
+    raise ValueError('expected labels of one type, got both numbers and text; '
+                     'turn all of them into strings')
+  if any(isinstance(label, numbers.Integral) and not -2**63 <= label < 2**63
+         for label in known):
+    raise ValueError('expected labels of at most 63 bits; turn them into '
+                     'strings')
+
+
+def _is_known(label: Any) -> bool:
+  """Whether a label is other than '', None, NaN and the NA of pandas."""
+  try:
+    return label is not None and bool(label == label) and label != ''
+  except (TypeError, ValueError):  # NA has no truth, and arrays have several.
+    return False
 
 
 def _check_observations(x: Any) -> None:

@@ -14,12 +14,18 @@ from mlvae_jax.grouping.checks import check_mask, is_traced
 from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.model.factors import Factor
 
+_EXAMPLES = {'likelihood': 'mlvae_jax.Gaussian()',
+             'network': 'mlvae_jax.MLP((64,))'}
+
 
 def as_array(x: Any) -> np.ndarray | jax.Array:
   """An array of observations; lists and sparse matrices become one.
 
   A list of images, `[N, H, W, C]` of whole numbers up to 255, is uint8 pixels.
   """
+  if isinstance(x, np.ma.MaskedArray):
+    raise ValueError('expected an array without a mask, got a masked array; '
+                     'leave these rows out, or fill in what is masked')
   if hasattr(x, 'toarray'):  # A sparse matrix of SciPy.
     x = x.toarray()
   if not isinstance(x, (list, tuple)):
@@ -31,6 +37,31 @@ def as_array(x: Any) -> np.ndarray | jax.Array:
       0 <= x.min() <= x.max() <= 255):
     return x.astype(np.uint8)
   return x
+
+
+def check_parts(observation_shape: Any, **parts: tuple[Any, type]) -> None:
+  """Checks the kinds of what a model is made of.
+
+  Args:
+    observation_shape: a sequence of whole numbers.
+    **parts: (value, class that it must be an instance of) by name.
+
+  Raises:
+    ValueError: on another kind.
+  """
+  try:
+    is_shape = all(int(size) == size for size in observation_shape)
+  except (TypeError, ValueError):
+    is_shape = False
+  if not is_shape:
+    raise ValueError(
+        'expected observation_shape to be a tuple of whole numbers, such as '
+        f'(height, width, channels) or (D,), got {observation_shape!r}')
+  for name, (value, kind) in parts.items():
+    if not isinstance(value, kind):
+      raise ValueError(
+          f'expected {name} to be a {kind.__name__} of the library, such as '
+          f'{_EXAMPLES[name]}, got {value!r}')
 
 
 def is_real(dtype: Any) -> bool:

@@ -77,6 +77,9 @@ class Model:
     if encoder is not None or decoder is not None:
       object.__setattr__(
           self, 'network', Modules(encoder, decoder, self.network))
+    checks.check_parts(
+        self.observation_shape, likelihood=(self.likelihood, Likelihood),
+        network=(self.network, Network))
     for name in ('factors', 'observation_shape'):  # Lists could not be hashed.
       object.__setattr__(self, name, tuple(getattr(self, name)))
     factors_lib.check_factors(self.factors)
@@ -260,6 +263,12 @@ class Model:
     codes = self.check_codes(codes, leading=('N',))
     z = jnp.concatenate([codes[f.name] for f in self.factors], axis=-1)
     logits = self._apply(self._decoder, params['decoder'], z)
+    expected = self.likelihood.num_outputs, *self.observation_shape
+    if logits.shape[1:] != expected:
+      raise ValueError(
+          f'expected outputs of [N, {", ".join(map(str, expected))}] from the '
+          f'decoder of {type(self.network).__name__}, got '
+          f'{list(logits.shape)}')
     if 'shared' not in params:
       return logits
     shared = params['shared']
@@ -371,7 +380,9 @@ class Model:
           'Tokens is for the likelihood Categorical, got '
           f'{self.likelihood}; use MLP, Conv or Conv1D')
     _ = self._decoder, self.has_encoder and self._encoder
-    if isinstance(self.network, Modules):  # Only calling them shows more.
+    # Only calling networks that are not the library's shows what they give.
+    if isinstance(self.network, Modules) or not networks.is_built_in(
+        self.network):
       def call():
         params = self.init(jax.random.key(0))
         if self.has_encoder:
@@ -394,6 +405,12 @@ def _init(name: str, network: nn.Module, key: jax.Array, *inputs: Any
         f'({", ".join(variables)}), as batch norm does. Statistics of a batch '
         'mix the rows of different groups, but a posterior must depend only on '
         'its own rows: use nn.GroupNorm or nn.LayerNorm')
+  if any(leaf.dtype not in ('float32', 'float64')
+         for leaf in jax.tree.leaves(params)):
+    raise ValueError(
+        f'expected parameters of float32 in the {name}, got '
+        f'{jax.tree.map(lambda leaf: str(leaf.dtype), params)}; to compute in '
+        "bfloat16, pass dtype='bfloat16' to the model")
   return params
 
 

@@ -17,6 +17,7 @@ from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
 from mlvae_jax.devices import Device
 from mlvae_jax.files import expand_path
+from mlvae_jax.grouping.checks import check_count
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.penalties.registry import misfit
 from mlvae_jax.training.loop import DivergedError
@@ -102,7 +103,13 @@ def fit(
     SaveError: where a checkpoint cannot be written.
     ImportError: where tqdm, which the progress bar needs, is missing.
   """
-  config = dataclasses.replace(config or TrainConfig(), num_steps=steps)
+  for name, given in (('data', data), ('validation', validation)):
+    if given is not None and not isinstance(given, GroupedData):
+      raise ValueError(
+          f'expected {name} to be a GroupedData, as GroupedData.from_labels(x, '
+          f'labels) makes it, got {type(given).__name__}')
+  config = dataclasses.replace(
+      config or TrainConfig(), num_steps=check_count(steps, 'steps'))
   schedule = Schedule(steps, chunk_steps, eval_every, eval_every, patience)
   batches = Settings(groups_per_batch, max_group_size, min_group_size, visit,
                      subsampling, evidence, seed=config.seed)

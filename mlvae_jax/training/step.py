@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -71,7 +72,8 @@ class TrainConfig:
   Attributes:
     learning_rate: learning rate of Adam.
     seed: seed of initialisation and noise.
-    kl_weights: (factor name, weight of its KL) pairs; other weights are 1.
+    kl_weights: (factor name, weight of its KL) pairs, or a dict of them; other
+      weights are 1.
     kl_warmup_steps: number of steps over which all KL weights grow linearly
       from 0.
     sample_per: whether a group's code is drawn per 'row' (algorithm 1) or once
@@ -95,6 +97,21 @@ class TrainConfig:
   table_learning_rate: float = 0.05
   num_steps: int = 0
   decay_fraction: float = 0.0
+
+  def __post_init__(self):
+    if isinstance(self.kl_weights, Mapping):
+      object.__setattr__(self, 'kl_weights', tuple(self.kl_weights.items()))
+    for name in ('learning_rate', 'table_learning_rate'):
+      if not 0.0 < getattr(self, name) < math.inf:
+        raise ValueError(f'expected {name} > 0, got {getattr(self, name)}')
+    if not 0.0 <= self.decay_fraction <= 1.0:
+      raise ValueError('expected decay_fraction in [0, 1], got '
+                       f'{self.decay_fraction}')
+    if isinstance(self.penalties, str) or not all(
+        isinstance(penalty, Penalty) for penalty in self.penalties):
+      raise ValueError(
+          'expected penalties to be a tuple such as (mlvae_jax.Penalty('
+          f"'leakage', 'style', 100.0),), got {self.penalties!r}")
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -137,7 +137,7 @@ def _check_magnitude(x: jax.Array, name: str, limit: float) -> None:
   if not is_finite:
     raise ValueError(
         f'{name}: expected finite values, got NaN or infinity; mask these '
-        'rows, or fill in what is missing')
+        'rows or leave them out, or fill in what is missing')
   raise ValueError(
       f'{name}: expected values on a scale of about 1, got values from {low:g} '
       f'to {high:g}; standardise the data, divide pixels by 255 or pass them '

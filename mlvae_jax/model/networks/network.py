@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from flax import linen as nn
 import jax
+import numpy as np
 
 ACTIVATIONS = {
     'tanh': nn.tanh,
@@ -86,6 +87,9 @@ def check_layers(activation: str, what: str, sizes: tuple[int, ...]) -> None:
     raise ValueError(
         f'unknown activation {activation!r}, expected one of '
         + ', '.join(ACTIVATIONS))
+  if any(not isinstance(size, (int, np.integer)) for size in sizes):
+    raise ValueError(f'expected {what} that are whole numbers, got '
+                     f'{list(sizes)}')
   if any(size < 1 for size in sizes):
     raise ValueError(f'expected {what} >= 1, got {list(sizes)}')
 

@@ -41,6 +41,11 @@ def register_network(name: str, cls: type[Network]) -> None:
   NETWORKS[name] = cls
 
 
+def is_built_in(network: Network) -> bool:
+  """Whether a network is one of the library's own."""
+  return type(network) in (MLP, Conv, Conv1D, Tokens)
+
+
 def to_dict(network: Network) -> dict[str, Any]:
   """A network as JSON; one that has no name is described only."""
   if type(network) in NETWORKS.values():

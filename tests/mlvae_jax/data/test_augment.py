@@ -153,6 +153,6 @@ def test_negative_shifts_are_refused():
 def test_what_is_not_an_image_is_refused(kind, shape):
   rows = np.arange(4)
   x = np.zeros((4, *shape), np.int32)
-  with pytest.raises(ValueError, match='of images, .*; leave augment out'):
+  with pytest.raises(ValueError, match='to images .*; leave augment out'):
     KINDS[kind](KEY, x, rows)
   assert Augment()(KEY, x, rows) is x

@@ -266,3 +266,31 @@ def test_a_file_is_not_read_to_be_sorted(tmp_path):
     np.testing.assert_array_equal(part.labels, other.labels)
   rows = np.array([[3, 0], [5, 5]])
   np.testing.assert_array_equal(data.x[rows], expected.x[rows])
+
+
+@pytest.mark.parametrize('labels, message', [
+    ([1, '1'] * 3, 'both numbers and text'),
+    (np.array([1, '1'] * 3, object), 'both numbers and text'),
+    ([2 ** 63, 1] * 3, 'at most 63 bits')])
+def test_labels_that_numpy_would_change_are_refused(labels, message):
+  with pytest.raises(ValueError, match=message):
+    GroupedData.from_labels(np.zeros((6, 2)), labels)
+
+
+def test_unknown_labels_do_not_count_as_a_type():
+  data = GroupedData.from_labels(
+      np.zeros((4, 2)), {'a': list('wxyz'), 'b': ['p', np.nan, None, 'q']})
+  np.testing.assert_array_equal(data.labels_of('b').ids, [0, -1, -1, 1])
+
+
+def test_a_mask_of_numpy_is_refused():
+  with pytest.raises(ValueError, match='without a mask'):
+    GroupedData.from_labels(
+        np.ma.masked_greater(np.ones((4, 2)), 0), np.arange(4))
+
+
+@pytest.mark.parametrize('start, stop', [(0, 9), (-1, 1), (2, 1)])
+def test_groups_outside_are_refused(start, stop):
+  data = GroupedData.from_labels(np.zeros((4, 2)), np.arange(4))
+  with pytest.raises(ValueError, match=r'groups within \[0, 4\)'):
+    data.slice_groups(start, stop)

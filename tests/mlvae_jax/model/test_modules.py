@@ -225,3 +225,40 @@ def test_bad_registrations_are_refused(name, cls, message):
   with pytest.raises(ValueError, match=message):
     mlvae_jax.register_network(name, cls)
   assert 'mine' not in registry.NETWORKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat(Network):
+  """A registered network whose decoder gives `[N, size]`."""
+
+  def encoder(self, num_outputs, observation_shape):
+    return nn.Dense(4)
+
+  def decoder(self, num_outputs, observation_shape):
+    return nn.Dense(SIZE)
+
+
+def test_outputs_of_another_network_are_checked():
+  with pytest.raises(ValueError, match=r'outputs of \[N, 1, 6\] .* of Flat'):
+    _model(network=Flat())
+
+
+@pytest.mark.parametrize('encoder', [
+    nn.Dense(8, param_dtype=jnp.bfloat16),
+    (lambda key, x: {'w': jnp.ones((SIZE, 2)), 'n': jnp.int32(3)},
+     lambda params, x: x @ params['w'])])
+def test_parameters_of_another_type_are_refused(encoder):
+  with pytest.raises(ValueError, match='parameters of float32 in the encoder'):
+    _model(encoder=encoder)
+
+
+@pytest.mark.parametrize('args, message', [
+    ((6, Gaussian()), 'observation_shape to be a tuple'),
+    (((6.5,), Gaussian()), 'observation_shape to be a tuple'),
+    (((6,), Gaussian), r'likelihood .* such as mlvae_jax.Gaussian\(\)'),
+    (((6,), 'gaussian'), 'likelihood'),
+    (((6,), Gaussian(), MLP), r'network .* such as mlvae_jax.MLP\(\(64,\)\)'),
+])
+def test_parts_of_another_kind_are_refused(args, message):
+  with pytest.raises(ValueError, match=message):
+    Model(ml_vae(3, 2), *args)

@@ -322,3 +322,38 @@ def test_all_devices_or_some():
   found = _fit(devices=None, validation=VALIDATION)[1]
   for record, expected in zip(found, _fit(validation=VALIDATION)[1]):
     np.testing.assert_allclose(record['elbo'], expected['elbo'], rtol=1e-4)
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'learning_rate': -1e-3}, 'learning_rate > 0'),
+    ({'learning_rate': float('nan')}, 'learning_rate > 0'),
+    ({'table_learning_rate': 0.0}, 'table_learning_rate > 0'),
+    ({'decay_fraction': 5.0}, r'decay_fraction in \[0, 1\]'),
+    ({'penalties': 'leakage/style:1'}, 'penalties to be a tuple')])
+def test_settings_out_of_range_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    mlvae_jax.TrainConfig(**settings)
+
+
+def test_kl_weights_may_be_a_dict():
+  config = mlvae_jax.TrainConfig(kl_weights={'style': 2.0})
+  assert config == mlvae_jax.TrainConfig(kl_weights=(('style', 2.0),))
+  hash(config)
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'data': np.zeros((4, 3))}, 'data to be a GroupedData'),
+    ({'validation': (1, 2)}, 'validation to be a GroupedData'),
+    ({'steps': 1.5}, 'steps as a static integer')])
+def test_arguments_of_another_kind_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    _fit(**settings)
+
+
+@pytest.mark.parametrize('offset', [2 ** 31, 2 ** 32])
+def test_integers_that_would_wrap_around_are_refused(offset):
+  counts = np.random.default_rng(0).poisson(3.0, (30, 3)) + offset
+  model = mlvae_jax.Model(
+      MODEL.factors, (3,), mlvae_jax.Poisson(library=False), MODEL.network)
+  with pytest.raises(ValueError, match='integers of 32 bits.*as floats'):
+    _fit(mlvae_jax.GroupedData.from_labels(counts, np.arange(30) % 5), model)
