@@ -251,7 +251,7 @@ def test_bad_settings():
     _fit(data)
   with pytest.raises(ValueError, match='patience needs validation'):
     _fit(patience=2)
-  with pytest.raises(ValueError, match='expected steps of at least 1, got 0'):
+  with pytest.raises(ValueError, match='expected steps >= 1, got 0'):
     _fit(steps=0)
   with pytest.raises(ValueError, match='expected visit of'):
     _fit(visit='rows')
