@@ -18,6 +18,7 @@ from mlvae_jax.model.networks.network import (
     check_norm_groups,
     flatten,
     group_norm,
+    hidden_layers,
 )
 
 
@@ -99,9 +100,7 @@ class ConvEncoder(nn.Module):
       x = Downsample(features, name=f'down_{i}')(x)
       x = self.activation(group_norm(self.norm_groups, f'norm_{i}')(x))
     x = flatten(x)
-    for i, size in enumerate(self.hidden_sizes):
-      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return x
+    return hidden_layers(x, self.hidden_sizes, self.activation)
 
 
 class ConvDecoder(nn.Module):
@@ -119,8 +118,7 @@ class ConvDecoder(nn.Module):
     per_pixel, height, width, colours = self.output_shape
     scale = 2 ** len(self.channels)
     shape = (height // scale, width // scale, self.channels[0])
-    for i, size in enumerate(self.hidden_sizes):
-      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
+    z = hidden_layers(z, self.hidden_sizes, self.activation)
     x = nn.Dense(math.prod(shape), name='grid')(z)
     x = x.reshape(z.shape[0], *shape)
     for i, features in enumerate(self.channels[1:]):

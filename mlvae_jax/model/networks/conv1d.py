@@ -17,6 +17,7 @@ from mlvae_jax.model.networks.network import (
     check_norm_groups,
     flatten,
     group_norm,
+    hidden_layers,
 )
 
 _KERNEL_SIZE = 4
@@ -89,9 +90,7 @@ class Conv1DEncoder(nn.Module):
       x = nn.Conv(features, (_KERNEL_SIZE,), _STRIDE, name=f'down_{i}')(x)
       x = self.activation(group_norm(self.norm_groups, f'norm_{i}')(x))
     x = flatten(x)
-    for i, size in enumerate(self.hidden_sizes):
-      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return x
+    return hidden_layers(x, self.hidden_sizes, self.activation)
 
 
 class Conv1DDecoder(nn.Module):
@@ -107,8 +106,7 @@ class Conv1DDecoder(nn.Module):
   def __call__(self, z: jax.Array) -> jax.Array:
     num_outputs, length, *rest = self.output_shape
     start = -(-length // _STRIDE ** len(self.channels))
-    for i, size in enumerate(self.hidden_sizes):
-      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
+    z = hidden_layers(z, self.hidden_sizes, self.activation)
     x = nn.Dense(start * self.channels[0], name='grid')(z)
     x = x.reshape(z.shape[0], start, self.channels[0])
     # The last convolution gives all numbers of an element as its channels.

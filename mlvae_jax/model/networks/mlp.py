@@ -14,6 +14,7 @@ from mlvae_jax.model.networks.network import (
     Network,
     check_layers,
     flatten,
+    hidden_layers,
 )
 
 
@@ -56,9 +57,7 @@ class MLPEncoder(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     x = flatten(x)
-    for i, size in enumerate(self.hidden_sizes):
-      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return x
+    return hidden_layers(x, self.hidden_sizes, self.activation)
 
 
 class MLPDecoder(nn.Module):
@@ -70,7 +69,6 @@ class MLPDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
-    for i, size in enumerate(self.hidden_sizes):
-      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
+    z = hidden_layers(z, self.hidden_sizes, self.activation)
     z = nn.Dense(math.prod(self.output_shape), name='pixels')(z)
     return z.reshape(z.shape[0], *self.output_shape)

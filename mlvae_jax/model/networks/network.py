@@ -81,6 +81,14 @@ def flatten(x: jax.Array) -> jax.Array:
   return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
+def hidden_layers(x: jax.Array, sizes: tuple[int, ...],
+                  activation: Callable[[jax.Array], jax.Array]) -> jax.Array:
+  """Fully connected layers of the module that calls this, `[N, F]`."""
+  for i, size in enumerate(sizes):
+    x = activation(nn.Dense(size, name=f'hidden_{i}')(x))
+  return x
+
+
 def check_layers(activation: str, what: str, sizes: tuple[int, ...]) -> None:
   """Raises a ValueError on an unknown activation, or a size below 1."""
   if activation not in ACTIVATIONS:

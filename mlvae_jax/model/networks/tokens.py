@@ -15,6 +15,7 @@ from mlvae_jax.model.networks.network import (
     Network,
     check_layers,
     flatten,
+    hidden_layers,
 )
 
 
@@ -74,9 +75,7 @@ class TokensEncoder(nn.Module):
     embed = nn.Embed(self.num_categories, self.embedding_size, name='embed')
     x = jnp.where(x[..., None] < 0, 0.0, embed(jnp.maximum(x, 0)))  # Padding.
     x = flatten(x)
-    for i, size in enumerate(self.hidden_sizes):
-      x = self.activation(nn.Dense(size, name=f'hidden_{i}')(x))
-    return x
+    return hidden_layers(x, self.hidden_sizes, self.activation)
 
 
 class TokensDecoder(nn.Module):
@@ -90,8 +89,7 @@ class TokensDecoder(nn.Module):
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
     num_categories, *shape = self.output_shape
-    for i, size in enumerate(self.hidden_sizes):
-      z = self.activation(nn.Dense(size, name=f'hidden_{i}')(z))
+    z = hidden_layers(z, self.hidden_sizes, self.activation)
     z = nn.Dense(math.prod(shape) * self.embedding_size, name='places')(z)
     z = self.activation(z.reshape(z.shape[0], *shape, self.embedding_size))
     z = nn.Dense(num_categories, name='logits')(z)
