@@ -229,7 +229,7 @@ def test_bad_registrations_are_refused(name, cls, message):
 
 @dataclasses.dataclass(frozen=True)
 class Flat(Network):
-  """A registered network whose decoder gives `[N, size]`."""
+  """A network whose decoder gives `[N, size]`."""
 
   def encoder(self, num_outputs, observation_shape):
     return nn.Dense(4)
