@@ -32,6 +32,7 @@ from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.model.networks.network import Network
 from mlvae_jax.model.networks.registry import register_network
 from mlvae_jax.model.networks.tokens import Tokens
+from mlvae_jax.objective.bounds import group_likelihood_bound
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
 from mlvae_jax.objective.penalties.registry import Penalty
 from mlvae_jax.training.fit import fit
@@ -69,6 +70,7 @@ __all__ = [
     'evidence',
     'fit',
     'generate',
+    'group_likelihood_bound',
     'infer',
     'interpolate',
     'kl_divergence',

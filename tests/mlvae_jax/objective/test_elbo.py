@@ -17,6 +17,15 @@ from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms, warm_up
 from mlvae_jax.objective.penalties.registry import Penalty
+from tests.helpers.exact_model import (
+  LINEAR,
+  exact_heads,
+  linear_params,
+  log_evidence,
+  other_heads,
+  posterior_gap,
+  sample_groups,
+)
 from tests.helpers.small_models import (
   KEY,
   MODEL,
@@ -48,88 +57,7 @@ def _take(tree, rows):
   return jax.tree.map(lambda value: value[rows], tree)
 
 
-# The exact model: x = W'z + 1/2 + noise, with orthogonal rows of W.
-#
-# Then the exact posterior of (c, s_1, ..., s_n) given a group of n images is
-# diagonal, with precisions 1 + n a_c and 1 + a_s, where a = |w|² / sigma².
-# The encoder can express it: the product must have the prior's precision of 1
-# once, so each of the n members contributes a_c + 1/n.
-
-SIGMA = 0.2
-CONTENT_DIM, STYLE_DIM = 2, 1
-LINEAR = Model(ml_vae(CONTENT_DIM, STYLE_DIM), SHAPE, Gaussian(SIGMA), MLP(()))
-
-
-def _weights():
-  """Orthogonal rows `[D, pixels]`, content first."""
-  rng = np.random.default_rng(0)
-  basis, _ = np.linalg.qr(rng.normal(size=(64, CONTENT_DIM + STYLE_DIM)))
-  return basis.T * np.array([[0.5], [0.25], [0.4]])
-
-
-def _linear_params(head_mean, head_bias, head_logvar):
-  """Parameters of LINEAR, given the heads of [content..., style...]."""
-  kernel = np.concatenate([head_mean, np.zeros_like(head_mean)], axis=1)
-  bias = np.concatenate([head_bias, head_logvar])
-  # Heads are the moments of one factor after the other.
-  order = np.array([0, 1, 3, 4, 2, 5])
-  params = {
-      'encoder': {'heads': {'kernel': kernel[:, order], 'bias': bias[order]}},
-      'decoder': {'pixels': {'kernel': _weights(), 'bias': np.full(64, 0.5)}},
-  }
-  return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
-
-
-def _exact_heads(group_size):
-  """(mean kernel, mean bias, logvar) whose product is the exact posterior."""
-  w = _weights()
-  prior = np.array([1.0 / group_size] * CONTENT_DIM + [1.0] * STYLE_DIM)
-  precision = np.square(w).sum(axis=1) / SIGMA ** 2 + prior
-  kernel = w.T / SIGMA ** 2 / precision
-  return kernel, -0.5 * kernel.sum(axis=0), -np.log(precision)
-
-
-def _sample_groups(num_groups, group_size):
-  """Groups `[G, n, pixels]` drawn from the exact model."""
-  rng = np.random.default_rng(1)
-  c = rng.normal(size=(num_groups, 1, CONTENT_DIM))
-  s = rng.normal(size=(num_groups, group_size, STYLE_DIM))
-  z = np.concatenate([np.repeat(c, group_size, axis=1), s], axis=-1)
-  noise = rng.normal(size=(num_groups, group_size, 64))
-  return 0.5 + z @ _weights() + SIGMA * noise
-
-
-def _log_evidence(groups):
-  """Sum of log p(X_G), from the joint Normal of a group's pixels."""
-  _, n, _ = groups.shape
-  w = _weights()
-  c, s = w[:CONTENT_DIM], w[CONTENT_DIM:]
-  covariance = (np.kron(np.ones((n, n)), c.T @ c)
-                + np.kron(np.eye(n), s.T @ s + SIGMA ** 2 * np.eye(64)))
-  residual = groups.reshape(len(groups), -1) - 0.5
-  distance = np.sum(residual * np.linalg.solve(covariance, residual.T).T)
-  _, log_det = np.linalg.slogdet(2.0 * np.pi * covariance)
-  return -0.5 * (distance + len(groups) * log_det)
-
-
-def _posterior_moments(groups, heads):
-  """Moments (mean, variance) of contents `[G, D]` and styles `[G, n, D]`."""
-  kernel, bias, logvar = heads
-  mean = groups @ kernel + bias
-  c, s = slice(0, CONTENT_DIM), slice(CONTENT_DIM, None)
-  n = groups.shape[1]
-  return ((mean[..., c].mean(axis=1), np.exp(logvar[c]) / n),
-          (mean[..., s], np.exp(logvar[s])))
-
-
-def _gap(groups, heads):
-  """KL(q || exact posterior), summed over groups: log p(X_G) - ELBO."""
-  total = 0.0
-  exact = _posterior_moments(groups, _exact_heads(groups.shape[1]))
-  for (m_q, v_q), (m_p, v_p) in zip(_posterior_moments(groups, heads), exact):
-    total += 0.5 * np.sum(
-        np.log(v_p / v_q) - 1.0 + (v_q + np.square(m_q - m_p)) / v_p)
-  return total
+# The exact model.
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -148,7 +76,7 @@ def _mean_elbo(groups, heads, sample_per):
       jnp.asarray(groups.reshape(rows, *SHAPE), jnp.float32),
       {'content': jnp.arange(rows) // n}, jnp.ones(rows, bool),
       jnp.arange(rows))
-  params = _linear_params(*heads)
+  params = linear_params(*heads)
   keys = jax.random.split(KEY, 4000)
   draws = np.asarray(
       _draw_elbos(params, keys, batch, num_groups, sample_per), np.float64)
@@ -159,39 +87,22 @@ def _mean_elbo(groups, heads, sample_per):
 @pytest.mark.parametrize('group_size', [1, 4])
 def test_elbo_at_the_exact_posterior_is_the_log_evidence(
     group_size, sample_per):
-  groups = _sample_groups(3, group_size)
-  mean, error = _mean_elbo(groups, _exact_heads(group_size), sample_per)
+  groups = sample_groups(3, group_size)
+  mean, error = _mean_elbo(groups, exact_heads(group_size), sample_per)
   assert error < 0.1  # Small beside the gaps elsewhere, below.
-  assert abs(mean - _log_evidence(groups)) < 4 * error
-
-
-def _elsewhere(name, group_size):
-  """Heads that are not those of the exact posterior."""
-  kernel, bias, logvar = _exact_heads(group_size)
-  content = np.array([1.0, 1.0, 0.0])
-  return {
-      'content mean': (kernel * (1 + 0.3 * content), bias, logvar),
-      'content variance': (kernel, bias, logvar + 0.8 * content),
-      'style mean': (kernel, bias + 0.5 * (1 - content), logvar),
-      'style variance': (kernel, bias, logvar - 0.8 * (1 - content)),
-      # The prior counted once per member instead of once per group.
-      'prior per member': _exact_heads(1),
-      # Members do not know that they are `group_size`.
-      'evidence not added': (
-          kernel, bias, logvar + np.log(group_size) * content),
-  }[name]
+  assert abs(mean - log_evidence(groups)) < 4 * error
 
 
 @pytest.mark.parametrize('name', [
     'content mean', 'content variance', 'style mean', 'style variance',
     'prior per member', 'evidence not added'])
 def test_elsewhere_the_elbo_lies_below_by_the_kl_of_the_posteriors(name):
-  groups = _sample_groups(6, 4)
-  heads = _elsewhere(name, 4)
+  groups = sample_groups(6, 4)
+  heads = other_heads(name, 4)
   mean, error = _mean_elbo(groups, heads, 'row')
-  log_evidence, gap = _log_evidence(groups), _gap(groups, heads)
-  assert abs(mean - (log_evidence - gap)) < 4 * error
-  assert mean + 4 * error < log_evidence
+  log_p, gap = log_evidence(groups), posterior_gap(groups, heads)
+  assert abs(mean - (log_p - gap)) < 4 * error
+  assert mean + 4 * error < log_p
 
 
 # Reductions.

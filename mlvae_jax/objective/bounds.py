@@ -1,0 +1,180 @@
+"""An importance-weighted bound on the log likelihood of a group.
+
+For a group G with content c and a style s_i of each of its images, K outer
+samples c_k ~ q(c | X_G) and for each of them L inner samples per image
+s_il ~ q(s | x_i, c_k) give
+
+  p_hat(x_i | c_k) = mean_l p(x_i | c_k, s_il) p(s_il) / q(s_il | x_i, c_k)
+  p_hat(X_G) = mean_k p(c_k) / q(c_k | X_G) prod_i p_hat(x_i | c_k).
+
+Given c_k the estimates of different images are independent, so the mean of
+their product is the product of their means: p_hat(X_G) is unbiased for p(X_G),
+and by Jensen's inequality the mean of its logarithm is at most log p(X_G). It
+rises with K and with L. At K = L = 1 it is the group ELBO (paper eq. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import functools
+
+import jax
+import jax.numpy as jnp
+from numpy.typing import ArrayLike
+
+from mlvae_jax.grouping.checks import check_count, check_group_ids
+from mlvae_jax.grouping.normal import Normal, standard_normal
+from mlvae_jax.grouping.posterior import row_noise
+from mlvae_jax.model.factors import Factor
+from mlvae_jax.model.model import Model, Params
+
+Codes = dict[str, jax.Array]
+
+
+def group_likelihood_bound(
+    model: Model,
+    params: Params,
+    x: ArrayLike,
+    group_ids: ArrayLike | None = None,
+    num_groups: int | None = None,
+    *,
+    key: jax.Array,
+    num_outer: int = 64,
+    num_inner: int = 16,
+    mask: ArrayLike | None = None,
+    free: Mapping[str, Normal] | None = None,
+) -> jax.Array:
+  """Estimates a lower bound on log p(X_G) of every group.
+
+  Samples are taken one after the other, so that the memory is that of decoding
+  the N rows once, whatever their number. Where the group posterior is not
+  Normal (`GroupPosterior.is_normal`), codes are drawn from the Normal of the
+  same mean and variance, as `encode_group` gives it: the bound holds for any
+  distribution that codes are drawn from, but is then not the ELBO at K = L = 1.
+
+  Args:
+    model: the model; static. Its grouped factors share one grouping, and are
+      not given ungrouped ones. Groups of several groupings overlap: their
+      likelihood does not factorise, and there is no such bound.
+    params: the model's parameters.
+    x: `[N, ...]` observations, with values that the likelihood can have.
+    group_ids: `[N]` integers in `[0, num_groups)`, in any order; None where no
+      factor is grouped, and each row is a group of its own.
+    num_groups: static int, G; along with group_ids.
+    key: random key; consumed.
+    num_outer: static number K of samples of a group's codes.
+    num_inner: static number L of samples of a row's codes for each of them.
+    mask: optional `[N]` bool; False drops a row, even one of NaN.
+    free: posteriors of a model without an encoder (SVI): Normal of `[G, D]` per
+      grouped factor, of `[N, D]` per ungrouped one.
+
+  Returns:
+    `[G]` (`[N]` without groups), in nats: a draw of log p_hat(X_G), whose mean
+    is a lower bound; 0 for a group without rows.
+
+  Raises:
+    ValueError: on wrong shapes, dtypes, ranges or ids, a model of another kind
+      than above, or free posteriors that are missing or not needed.
+  """
+  _check_model(model, group_ids, num_groups, free)
+  x = model.prepare(x, mask)
+  if group_ids is None or num_groups is None:
+    group_ids, num_groups = jnp.arange(x.shape[0]), max(x.shape[0], 1)
+  ids, mask = check_group_ids(group_ids, x.shape[0], num_groups, mask)
+  return _bound(
+      model, params, key, x, ids, mask, free, int(num_groups),
+      check_count(num_outer, 'num_outer'), check_count(num_inner, 'num_inner'))
+
+
+def _check_model(model: Model, group_ids: ArrayLike | None,
+                 num_groups: int | None, free: Mapping[str, Normal] | None
+                 ) -> None:
+  if len(model.groupings) > 1:
+    raise ValueError(
+        'expected a model with at most one grouping, got '
+        f'{", ".join(model.groupings)}: groups of several groupings overlap, '
+        'and their likelihood does not factorise')
+  for factor in model.grouped:
+    if alone := [name for name in factor.given
+                 if model.factor(name).grouping is None]:
+      raise ValueError(
+          f'expected grouped factors that are not given ungrouped ones, got '
+          f'{factor.name!r} given {", ".join(alone)}')
+  if (group_ids is None) != (num_groups is None) or (
+      group_ids is None) != (not model.grouped):
+    raise ValueError(
+        'expected group_ids and num_groups where a factor is grouped, and '
+        f'neither where none is, got {type(group_ids).__name__} and '
+        f'{num_groups} for the grouped factors '
+        f'{[f.name for f in model.grouped]}')
+  if (free is None) != model.has_encoder:
+    raise ValueError(
+        'expected free posteriors for a model without an encoder, and only for '
+        f'such a one, got {None if free is None else list(free)}')
+
+
+@functools.partial(jax.jit, static_argnums=(0, 7, 8, 9))
+def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
+           num_inner):
+  """Does what `group_likelihood_bound` promises, after its checks."""
+  rows = model.encode_rows(params, x) if model.has_encoder else None
+
+  def row_posterior(factor: Factor, codes: Codes) -> Normal:
+    """q of each row alone, or the free posteriors."""
+    q = free[factor.name] if rows is None else model.posterior(
+        params, factor, rows, codes)
+    # Free posteriors of groups are not those of rows: no row is padding.
+    return q if rows is None and factor.grouping else q.masked(mask)
+
+  def outer(key: jax.Array) -> jax.Array:
+    """log [p(c) / q(c | X_G) prod_i p_hat(x_i | c)] `[G]` for one c."""
+    group_key, row_key = jax.random.split(key)
+    codes, log_ratio = {}, jnp.zeros(num_groups)
+    for factor, factor_key in _with_keys(model.grouped, group_key):
+      q = row_posterior(factor, codes)
+      if rows is not None:
+        q = model.group_posterior.combine(q, ids, num_groups, mask)
+      code, ratio = _draw(factor_key, q)
+      # One code per group, since its members are not independent otherwise.
+      codes[factor.name] = code[ids]
+      log_ratio += ratio
+    log_p = _log_mean_exp(jax.lax.map(
+        functools.partial(inner, codes), jax.random.split(row_key, num_inner)))
+    # Padding may give anything; `where`, since 0 * NaN is NaN.
+    log_lik = jax.ops.segment_sum(
+        jnp.where(mask, log_p, 0.0), ids, num_groups)
+    is_present = jax.ops.segment_max(
+        mask.astype(jnp.int32), ids, num_groups) > 0
+    return jnp.where(is_present, log_ratio + log_lik, 0.0)
+
+  def inner(codes: Codes, key: jax.Array) -> jax.Array:
+    """log [p(x_i | c, s_i) p(s_i) / q(s_i | x_i, c)] `[N]` for one s_i."""
+    codes, log_ratio = dict(codes), jnp.zeros(x.shape[0])
+    ungrouped = [f for f in model.factors if f.grouping is None]
+    for factor, factor_key in _with_keys(ungrouped, key):
+      codes[factor.name], ratio = _draw(
+          factor_key, row_posterior(factor, codes))
+      log_ratio += ratio
+    logits = model.decode(params, codes)
+    return model.likelihood.log_prob(logits, x) + log_ratio
+
+  return _log_mean_exp(jax.lax.map(outer, jax.random.split(key, num_outer)))
+
+
+def _with_keys(factors, key: jax.Array):
+  """Pairs of factors and random keys."""
+  return list(zip(factors, jax.random.split(key, max(len(factors), 1))))
+
+
+def _draw(key: jax.Array, q: Normal) -> tuple[jax.Array, jax.Array]:
+  """Draws codes z `[M, D]` of q, with log p(z) - log q(z), `[M]`."""
+  count, dim = q.mean.shape
+  # A function of key and row, so that padding does not change the noise.
+  z = q.reparameterize(row_noise(key, jnp.arange(count), dim))
+  log_p = standard_normal((dim,)).log_prob(z)
+  return z, jnp.sum(log_p - q.log_prob(z), axis=-1)
+
+
+def _log_mean_exp(values: jax.Array) -> jax.Array:
+  """log of the mean of exp over the first axis: `[K, M]` to `[M]`."""
+  return jax.nn.logsumexp(values, axis=0) - jnp.log(len(values))

@@ -1,0 +1,209 @@
+"""The importance-weighted bound on log p(X_G), on a model solved exactly."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlvae_jax import group_likelihood_bound
+from mlvae_jax.grouping.free import Free
+from mlvae_jax.grouping.mixture import Mixture
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.model.factors import Batch, Factor, parse_factors, vae
+from mlvae_jax.model.likelihoods.bernoulli import Bernoulli
+from mlvae_jax.model.model import Model
+from mlvae_jax.model.networks.mlp import MLP
+from mlvae_jax.objective.elbo import elbo_terms
+from tests.helpers.exact_model import (
+  LINEAR,
+  exact_heads,
+  linear_params,
+  log_evidence,
+  other_heads,
+  posterior_gap,
+  sample_groups,
+)
+from tests.helpers.small_models import KEY, MODEL, SHAPE, init_params
+
+IDS = np.array([2, 0, 2, 2, 0, 4])  # Groups 1 and 3 have no rows.
+
+
+def _rows(count, seed=0):
+  return np.random.default_rng(seed).random((count, *SHAPE), np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _draw(model, params, x, num_draws, num_outer, num_inner):
+  """Draws `[num_draws, 2]` of the bound for two groups of n rows each."""
+  ids = jnp.arange(x.shape[0]) // (x.shape[0] // 2)
+  return jax.vmap(lambda key: group_likelihood_bound(
+      model, params, x, ids, 2, key=key, num_outer=num_outer,
+      num_inner=num_inner))(jax.random.split(KEY, num_draws))
+
+
+def _draws(heads, num_outer, num_inner, model=LINEAR, num_draws=1000):
+  """Draws of log p_hat(X_G) - log p(X_G), `[num_draws, 2]`, of two groups."""
+  groups = sample_groups(2, 3)
+  found = _draw(
+      model, linear_params(*heads), groups.reshape(-1, *SHAPE).astype('f4'),
+      num_draws, num_outer, num_inner)
+  exact = [log_evidence(group[None]) for group in groups]
+  return np.asarray(found, np.float64) - exact
+
+
+def _mean(values):
+  return values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
+
+
+def _wide():
+  """Heads wider than the exact ones: weights have a finite variance."""
+  kernel, bias, logvar = exact_heads(3)
+  return kernel, bias + 0.05, logvar + 0.4
+
+
+@pytest.mark.parametrize(('num_outer', 'num_inner'), [
+    (1, 1), (4, 1), (1, 4), (4, 4)])
+def test_the_estimate_of_the_likelihood_is_unbiased(num_outer, num_inner):
+  mean, error = _mean(np.exp(_draws(_wide(), num_outer, num_inner)))
+  assert np.all(error < 0.1)
+  assert np.all(np.abs(mean - 1) < 4 * error)
+
+
+def test_a_mixture_is_weighted_by_what_codes_are_drawn_from():
+  model = dataclasses.replace(LINEAR, group_posterior=Mixture())
+  # Means and variance of single images, each as if it were the group.
+  mean, error = _mean(np.exp(_draws(exact_heads(1), 8, 2, model)))
+  assert np.all(error < 0.1)
+  assert np.all(np.abs(mean - 1) < 4 * error)
+
+
+def test_the_bound_rises_with_both_numbers_and_stays_below():
+  kernel, bias, logvar = exact_heads(3)
+  heads = kernel, bias + 0.1, logvar + 1.0
+  values = {numbers: _mean(_draws(heads, *numbers).sum(axis=1))
+            for numbers in [(1, 1), (4, 1), (1, 4), (4, 4), (16, 16)]}
+  for low, high in [((1, 1), (4, 1)), ((1, 1), (1, 4)), ((4, 1), (4, 4)),
+                    ((1, 4), (4, 4)), ((4, 4), (16, 16))]:
+    (below, error), (above, other_error) = values[low], values[high]
+    assert above - below > 3 * np.hypot(error, other_error), (low, high)
+  mean, error = values[16, 16]
+  assert mean + 3 * error < 0 < mean + 1
+  # At K = L = 1 its mean is the ELBO.
+  mean, error = values[1, 1]
+  assert abs(mean + posterior_gap(sample_groups(2, 3), heads)) < 4 * error
+
+
+@pytest.mark.parametrize(('num_outer', 'num_inner'), [(1, 1), (3, 2)])
+def test_at_the_exact_posterior_every_draw_is_the_log_likelihood(
+    num_outer, num_inner):
+  draws = _draws(exact_heads(3), num_outer, num_inner, num_draws=4)
+  np.testing.assert_allclose(draws, 0.0, atol=2e-3)  # Of some 30 nats a row.
+
+
+GIVEN = Model(parse_factors('content:3:group,style:2|content'), SHAPE,
+              Bernoulli(), MLP((16,)))
+
+
+def test_at_one_sample_its_mean_is_the_elbo():
+  params, x = init_params(GIVEN), _rows(6)
+  batch = Batch(x, {'content': IDS}, np.ones(6, bool), np.arange(6))
+
+  @jax.jit
+  @jax.vmap
+  def both(key):
+    terms = elbo_terms(
+        GIVEN, params, key, batch, {'content': 5}, sample_per='group')
+    rows = terms.log_lik - terms.kl['style']
+    elbo = jax.ops.segment_sum(rows, IDS, 5) - terms.kl['content']
+    return elbo, group_likelihood_bound(
+        GIVEN, params, x, IDS, 5, key=key, num_outer=1, num_inner=1)
+
+  (elbo, error), (bound, other_error) = map(
+      _mean, both(jax.random.split(KEY, 2000)))
+  assert np.all(np.abs(elbo - bound) <= 4 * np.hypot(error, other_error))
+  np.testing.assert_array_equal(bound[np.array([1, 3])], 0.0)
+
+
+@pytest.mark.parametrize('model', [GIVEN, dataclasses.replace(
+    GIVEN, group_posterior=Mixture())])
+def test_groups_and_padding_do_not_touch_each_other(model):
+  params, x = init_params(model), _rows(6)
+  bound = functools.partial(
+      group_likelihood_bound, model, params, key=KEY, num_outer=3, num_inner=2)
+  found = bound(x, IDS, 5)
+  padded = np.concatenate([x, np.full((2, *SHAPE), np.nan, np.float32)])
+  again = bound(padded, [*IDS, 4, -1], 5, mask=np.arange(8) < 6)
+  np.testing.assert_allclose(again, found, rtol=1e-5)
+  np.testing.assert_allclose(  # The group of a single row.
+      found[4], bound(x, np.where(IDS == 4, 4, 0), 5)[4], rtol=1e-5)
+
+
+def test_gradients_are_finite_with_padding():
+  x = np.concatenate([_rows(3), np.full((1, *SHAPE), np.nan, np.float32)])
+  grad = jax.jit(jax.grad(lambda params: group_likelihood_bound(
+      MODEL, params, x, [0, 0, 1, 1], 2, key=KEY, num_outer=2, num_inner=2,
+      mask=np.arange(4) < 3).sum()))(init_params(MODEL))
+  for leaf in jax.tree.leaves(grad):
+    assert np.all(np.isfinite(leaf)) and np.any(leaf)
+
+
+def test_without_groups_every_row_has_its_own():
+  plain = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
+  grouped = dataclasses.replace(plain, factors=(Factor('z', 4, 'g'),))
+  params, x = init_params(plain), _rows(6)
+
+  def mean(model, *groups):
+    return _mean(jax.jit(jax.vmap(lambda key: group_likelihood_bound(
+        model, params, x, *groups, key=key, num_outer=4, num_inner=1)))(
+            jax.random.split(KEY, 500)))
+
+  (found, error), (expected, other_error) = mean(plain), mean(
+      grouped, np.arange(6), 6)
+  assert found.shape == (6,)
+  assert np.all(np.abs(found - expected) < 4 * np.hypot(error, other_error))
+
+
+def test_free_posteriors_are_given():
+  model = dataclasses.replace(LINEAR, group_posterior=Free())
+  heads, groups = other_heads('content variance', 3), sample_groups(1, 3)
+  params, x = linear_params(*heads), groups.reshape(-1, *SHAPE)
+  alone = LINEAR.encode(params, x)
+  free = {'content': LINEAR.group_posterior.combine(
+      alone['content'], np.zeros(3, int), 2), 'style': alone['style']}
+  # A group without rows keeps its start, which is not the prior.
+  free['content'] = Normal(
+      free['content'].mean, free['content'].logvar.at[1].set(-2.0))
+  arguments = x, [0, 0, 0], 2
+  found, expected = (
+      group_likelihood_bound(m, params, *arguments, key=KEY, free=f,
+                             num_outer=2, num_inner=2)
+      for m, f in ((model, free), (LINEAR, None)))
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  assert found[1] == 0
+
+
+@pytest.mark.parametrize(('factors', 'arguments', 'message'), [
+    ('a:2:one,b:2:two', ([0, 0], 1), 'at most one grouping, got one, two'),
+    ('s:2,c:2:one|s', ([0, 0], 1), "not given ungrouped ones, got 'c' given s"),
+    ('c:2:one', (), 'group_ids and num_groups where a factor is grouped'),
+    ('z:2', ([0, 0], 1), 'and neither where none is'),
+    ('c:2:one', ([0, 3], 2), r'group ids in \[0, 2\)'),
+])
+def test_what_has_no_bound_is_refused(factors, arguments, message):
+  model = Model(parse_factors(factors), SHAPE, Bernoulli(), MLP((4,)))
+  with pytest.raises(ValueError, match=message):
+    group_likelihood_bound(
+        model, init_params(model), _rows(2), *arguments, key=KEY)
+
+
+def test_bad_numbers_and_free_posteriors_are_refused():
+  params = init_params(MODEL)
+  with pytest.raises(ValueError, match='expected num_inner >= 1, got 0'):
+    group_likelihood_bound(
+        MODEL, params, _rows(2), [0, 1], 2, key=KEY, num_inner=0)
+  with pytest.raises(ValueError, match='only for such a one'):
+    group_likelihood_bound(MODEL, params, _rows(2), [0, 1], 2, key=KEY,
+                           free={})
