@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from experiments.evaluation import (
+    bounds,
     disentanglement,
     elbo,
     factors,
@@ -27,6 +28,7 @@ SECTIONS = (
     strategies.SECTION,
     recognition.SECTION,
     elbo.SECTION,
+    bounds.SECTION,
 )
 # In the order of the report; sorting is stable.
 SHOWN = sorted(SECTIONS, key=lambda section: section.shown_last)
