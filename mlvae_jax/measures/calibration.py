@@ -1,15 +1,10 @@
 """Uncertainty: does a code know how sure it is about its group?
 
-An image belongs to one of G known groups, or to none of them. Each group has
-the posterior q(c | X_G) of some of its images, and the image x its own
-posterior q(c | x). By Bayes' rule q(c | x) / p(c) is in proportion to the
-likelihood p(x | c), so that the predictive density of x in a group, relative to
-that in a new group, of which only the prior p(c) = N(0, I) is known, is
-
-  p(x | X_G) / p(x) = integral of q(c | X_G) q(c | x) / p(c) dc.
-
+An image belongs to one of G known groups, or to none of them. The scores
+`[N, G]` are those of `membership.membership_scores`: log p(x | X_G) / p(x), the
+predictive density of an image in a group relative to that in a new group.
 If an image is as likely to come from one group as from another, probabilities
-of membership are the softmax of its logarithm over the groups.
+of membership are their softmax over the groups.
 """
 
 from __future__ import annotations
@@ -18,12 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.sorted_rows import check_at_least
 from mlvae_jax.measures.verification import verify
-
-_MAX_LOGVAR = 300.0  # Products of two such variances still fit a float64.
-_BLOCK = 1 << 22  # Numbers `[rows, G, D]` at a time, which bounds the memory.
 
 
 class Reliability(NamedTuple):
@@ -45,50 +36,6 @@ class Reliability(NamedTuple):
   count: np.ndarray
   calibration_error: float
   log_loss: float
-
-
-def membership_scores(q: Normal, q_groups: Normal) -> np.ndarray:
-  """Log predictive density of rows in each group, relative to a new group.
-
-  In each dimension, with means m and M and variances v and V of the row and of
-  the group, the integral above is
-
-    log score = -1/2 log d + (V m^2 + v M^2 - (m - M)^2) / (2 d),
-    where d = v + V - v V.
-
-  It exists only if d > 0. A posterior that is wider than the prior would make
-  the likelihood grow without bound away from its mean, so variances of rows
-  are taken as at most 1, that of the prior; then d > 0 for all groups.
-
-  Args:
-    q: Normal of `[N, D]`, posteriors of single rows.
-    q_groups: Normal of `[G, D]`, posteriors of groups, made of other rows.
-
-  Returns:
-    `[N, G]` float64 in nats, summed over D; above 0 where the group is more
-    likely than a new one.
-
-  Raises:
-    ValueError: on wrong shapes, or posteriors that are not finite.
-  """
-  (mean, var), (group_mean, group_var) = map(_moments, (q, q_groups))
-  if mean.shape[1] != group_mean.shape[1]:
-    raise ValueError(
-        'expected posteriors of the same number of dimensions, got '
-        f'{mean.shape[1]} and {group_mean.shape[1]}')
-  var = np.minimum(var, 1.0)
-  step = max(1, _BLOCK // max(1, group_mean.size))
-  scores = np.empty((len(mean), len(group_mean)))
-  for start in range(0, len(mean), step):
-    rows = slice(start, start + step)
-    m, v = mean[rows, None], var[rows, None]
-    # Not v + V - v V, which could lose all digits of a small V.
-    d = v + group_var * (1.0 - v)
-    # Each term over d by itself: their products could overflow.
-    distance = (np.square(m - group_mean) / d - np.square(m) * (group_var / d)
-                - np.square(group_mean) * (v / d))
-    scores[rows] = -0.5 * np.sum(np.log(d) + distance, axis=-1)
-  return scores
 
 
 def membership_probabilities(scores: np.ndarray) -> np.ndarray:
@@ -206,15 +153,3 @@ def nested_sets(offsets: np.ndarray, size: int, max_sets: int, seed: int = 0
   found.sort(key=lambda item: item[:2])
   return np.array([rows for *_, rows in found[:max_sets]], int).reshape(
       -1, size)
-
-
-def _moments(q: Normal) -> tuple[np.ndarray, np.ndarray]:
-  """Mean and variance `[N, D]` in float64."""
-  mean, logvar = (np.asarray(value, np.float64) for value in q)
-  if mean.ndim != 2 or mean.shape != logvar.shape:
-    raise ValueError(
-        'expected posteriors of [N, D], got a mean of '
-        f'{list(mean.shape)} and a logvar of {list(logvar.shape)}')
-  if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(logvar))):
-    raise ValueError('expected finite posteriors, got NaN or infinity')
-  return mean, np.exp(np.clip(logvar, -_MAX_LOGVAR, _MAX_LOGVAR))

@@ -1,8 +1,8 @@
 """Verification of groups never seen in training: are two images of one group?
 
-The codes of two images are compared, by cosine or by the ratio of evidence;
-nothing is trained. Rows are sorted by group: with `offsets [G + 1]`, group g
-has the rows offsets[g]:offsets[g + 1].
+The codes of two images are compared, by cosine or by the ratio of evidence
+(see `membership`); nothing is trained. Rows are sorted by group: with
+`offsets [G + 1]`, group g has the rows offsets[g]:offsets[g + 1].
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mlvae_jax.data.ids import check_offsets
-from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.sorted_rows import (
     check_at_least,
     draw_rows,
     unit_rows,
 )
-
-_MAX_LOGVAR = 300.0  # Products of two such variances still fit a float64.
 
 
 class Pairs(NamedTuple):
@@ -142,40 +139,6 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     `[P]` float64; 0 where a row is all zeros.
   """
   return np.sum(unit_rows(a) * unit_rows(b), axis=-1)
-
-
-def evidence_ratio(q_a: Normal, q_b: Normal) -> np.ndarray:
-  """Log likelihood ratio: do two observations share one code?
-
-  As in the product of Normals (paper eqs. 6-7), a row's q is its evidence e
-  about the code c, exp(eta c - precision c^2 / 2) with eta = precision *
-  mean; the prior p = N(0, I) is a separate factor. In each dimension
-
-    log ratio = log Z(e_a + e_b) - log Z(e_a) - log Z(e_b), where
-    Z(e) = integral of p(c) exp(eta c - precision c^2 / 2) dc
-         = (1 + precision)^(-1/2) exp(eta^2 / (2 (1 + precision))).
-
-  Args:
-    q_a: Normal of `[P, D]`.
-    q_b: Normal of `[P, D]`.
-
-  Returns:
-    `[P]` float64 in nats, summed over D; above 0 where a shared code is more
-    likely.
-  """
-  m_a, m_b = (np.asarray(q.mean, np.float64) for q in (q_a, q_b))
-  log_a, log_b = (
-      np.clip(np.asarray(q.logvar, np.float64), -_MAX_LOGVAR, _MAX_LOGVAR)
-      for q in (q_a, q_b))
-  # At high precision the Zs are huge and cancel. An equivalent form, with v =
-  # 1 / precision: m_a and m_b are jointly Normal, of variances 1 + v_a and
-  # 1 + v_b, and of covariance 1 if the code is shared, else 0.
-  log_total_a, log_total_b = np.logaddexp(0, log_a), np.logaddexp(0, log_b)
-  log_det = np.logaddexp(np.logaddexp(log_a, log_b), log_a + log_b)
-  distance = np.exp(-log_det) * (
-      np.square(m_a - m_b) - np.square(m_a) * np.exp(log_a - log_total_a)
-      - np.square(m_b) * np.exp(log_b - log_total_b))
-  return 0.5 * np.sum(log_total_a + log_total_b - log_det - distance, axis=-1)
 
 
 def _pairs_of_numbers(number, start, count):

@@ -23,10 +23,10 @@ from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import control_name, vectors
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.few_shot import few_shot
+from mlvae_jax.measures.membership import evidence_ratio
 from mlvae_jax.measures.verification import (
     Pairs,
     cosine,
-    evidence_ratio,
     verification_pairs,
     verify,
 )

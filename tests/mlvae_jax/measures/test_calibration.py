@@ -5,77 +5,11 @@ import pytest
 
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures import calibration
-from mlvae_jax.measures.verification import evidence_ratio
+from mlvae_jax.measures.membership import membership_scores
 
 
 def _normal(mean, var):
   return Normal(np.asarray(mean, float), np.log(np.asarray(var, float)))
-
-
-def _density(x, mean, var):
-  return np.exp(-np.square(x - mean) / (2 * var)) / np.sqrt(2 * np.pi * var)
-
-
-@pytest.mark.parametrize(('m', 'v', 'group_m', 'group_v'), [
-    (0.3, 0.5, -0.4, 0.2), (2.0, 0.01, 2.1, 0.003), (-1.0, 0.9, 0.5, 1.5),
-    (0.7, 1.0, 0.2, 0.3), (0.0, 0.4, 0.0, 1.0)])
-def test_scores_are_the_integral(m, v, group_m, group_v):
-  found = calibration.membership_scores(
-      _normal([[m]], [[v]]), _normal([[group_m]], [[group_v]]))
-  # Wide enough for the last of these; they all fall off within it.
-  c = np.linspace(-40, 40, 800_001)
-  integrand = (_density(c, m, v) * _density(c, group_m, group_v)
-               / np.maximum(_density(c, 0, 1), 1e-300))
-  assert found[0, 0] == pytest.approx(
-      np.log(np.sum(integrand) * (c[1] - c[0])), abs=1e-6)
-
-
-def test_rows_wider_than_the_prior_are_as_wide():
-  groups = _normal([[0.5], [-1.0]], [[0.1], [30.0]])
-  wide, capped = (calibration.membership_scores(
-      _normal([[2.0]], [[var]]), groups) for var in (7.0, 1.0))
-  assert np.all(np.isfinite(wide))
-  np.testing.assert_array_equal(wide, capped)
-
-
-def test_dimensions_add_up_and_blocks_change_nothing(monkeypatch):
-  rng = np.random.default_rng(0)
-  q = _normal(rng.normal(size=(7, 3)), rng.uniform(0.01, 1.5, (7, 3)))
-  groups = _normal(rng.normal(size=(4, 3)), rng.uniform(0.01, 1, (4, 3)))
-  found = calibration.membership_scores(q, groups)
-  parts = [calibration.membership_scores(
-      *(Normal(*(value[:, [d]] for value in n)) for n in (q, groups)))
-      for d in range(3)]
-  np.testing.assert_allclose(found, sum(parts), rtol=1e-12)
-  monkeypatch.setattr(calibration, '_BLOCK', 25)
-  np.testing.assert_array_equal(
-      calibration.membership_scores(q, groups), found)
-
-
-def test_scores_are_the_ratio_of_evidence_with_the_prior():
-  # `evidence_ratio` takes a Normal as evidence without the prior: multiplied by
-  # N(0, I) it is the posterior that scores are for.
-  rng = np.random.default_rng(1)
-  mean, var = rng.normal(size=(2, 6, 4)), rng.uniform(0.01, 5, (2, 6, 4))
-  expected = evidence_ratio(*map(_normal, mean, var))
-  posterior = [_normal(m / (1 + v), v / (1 + v)) for m, v in zip(mean, var)]
-  found = calibration.membership_scores(*posterior)
-  np.testing.assert_allclose(np.diag(found), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize('logvar', [-80.0, -20.0, 80.0])
-def test_scores_are_finite_at_extreme_variances(logvar):
-  q = Normal(np.array([[1.0], [-3.0]], np.float32),
-             np.full((2, 1), logvar, np.float32))
-  assert np.all(np.isfinite(calibration.membership_scores(q, q)))
-
-
-def test_a_new_group_scores_zero():
-  rng = np.random.default_rng(2)
-  q = _normal(rng.normal(size=(5, 3)), rng.uniform(0.1, 1, (5, 3)))
-  prior = _normal(np.zeros((1, 3)), np.ones((1, 3)))
-  np.testing.assert_allclose(
-      calibration.membership_scores(q, prior), 0.0, atol=1e-12)
 
 
 def _draw(rng, num_rows, num_groups, noise, dim=2, evidence=3):
@@ -99,12 +33,12 @@ def test_exact_posteriors_are_calibrated():
   probabilities, labels, known, unknown = [], [], [], []
   for _ in range(100):
     q, new, groups, label = _draw(rng, 200, 5, 0.7)
-    scores = calibration.membership_scores(q, groups)
+    scores = membership_scores(q, groups, includes_prior=True)
     probabilities.append(calibration.membership_probabilities(scores))
     labels.append(label)
     known.append(calibration.evidence_of_known(scores))
     unknown.append(calibration.evidence_of_known(
-        calibration.membership_scores(new, groups)))
+        membership_scores(new, groups, includes_prior=True)))
   found = calibration.reliability(
       np.concatenate(probabilities), np.concatenate(labels))
   assert found.calibration_error < 0.02
@@ -154,14 +88,6 @@ def test_nested_sets_are_disjoint_and_of_one_group():
 
 
 @pytest.mark.parametrize(('call', 'message'), [
-    (lambda: calibration.membership_scores(
-        _normal(np.zeros((2, 3)), np.ones((2, 3))),
-        _normal(np.zeros((2, 2)), np.ones((2, 2)))), 'got 3 and 2'),
-    (lambda: calibration.membership_scores(
-        Normal(np.zeros((2, 1)), np.full((2, 1), np.nan)),
-        _normal([[0]], [[1]])), 'finite'),
-    (lambda: calibration.membership_scores(
-        _normal([0], [1]), _normal([[0]], [[1]])), r'\[N, D\]'),
     (lambda: calibration.reliability([[0.5, 0.5]], [2]), r'in \[0, 2\)'),
     (lambda: calibration.reliability(np.ones((0, 2)), []), 'N > 0'),
     (lambda: calibration.reliability([[1.0]], [0], 0), 'num_bins >= 1'),

@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 
-from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.verification import (
     cosine,
-    evidence_ratio,
     verification_pairs,
     verify,
 )
-from tests.helpers.codes import noisy_people
 
 SIZES = [3, 0, 1, 12, 2]
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])
@@ -111,58 +108,6 @@ def test_cosine():
   b = np.array([[6, 8], [0, 5], [1, 1], [0, 0], [1, 1]], np.float32)
   np.testing.assert_allclose(
       cosine(a, b), [1, 0, 0, 0, -1], atol=1e-12)
-
-
-def _log_z(precision, eta):
-  c = np.linspace(-40, 40, 400_001)
-  exponent = eta * c - precision * c**2 / 2 - c**2 / 2
-  total = np.sum(np.exp(exponent - exponent.max())) * (c[1] - c[0])
-  return np.log(total) + exponent.max() - np.log(2 * np.pi) / 2
-
-
-@pytest.mark.parametrize('m_a, logvar_a, m_b, logvar_b', [
-    (0.5, -1.0, 0.7, -2.0), (1.5, 0.3, -1.0, -3.0), (0.0, 0.0, 0.0, 0.0),
-    (2.0, -6.0, 2.01, -5.0), (-1.0, 3.0, 2.0, 4.0)])
-def test_evidence_ratio_is_the_integral(m_a, logvar_a, m_b, logvar_b):
-  precision_a, precision_b = np.exp(-logvar_a), np.exp(-logvar_b)
-  eta_a, eta_b = precision_a * m_a, precision_b * m_b
-  expected = (
-      _log_z(precision_a + precision_b, eta_a + eta_b)
-      - _log_z(precision_a, eta_a) - _log_z(precision_b, eta_b))
-  q_a = Normal(np.array([[m_a]]), np.array([[logvar_a]]))
-  q_b = Normal(np.array([[m_b]]), np.array([[logvar_b]]))
-  for ratio in (evidence_ratio(q_a, q_b),
-                evidence_ratio(q_b, q_a)):
-    np.testing.assert_allclose(ratio, [expected], rtol=1e-7, atol=1e-9)
-
-
-def test_evidence_ratio_of_certain_and_of_ignorant_codes():
-  mean = np.full((3, 1), 2.0)
-  q = Normal(mean, np.array([[-60.0], [80.0], [-800.0]]))
-  ratio = evidence_ratio(q, q)
-  # Of v near 0: log N(m_a; m_b, 2 v) against log N(m_a; 0, 1).
-  np.testing.assert_allclose(ratio[0], (60 - np.log(2)) / 2 + 2, rtol=1e-12)
-  assert abs(ratio[1]) < 1e-12 and np.isfinite(ratio[2])
-
-
-def test_evidence_ratio_sums_over_dimensions():
-  rng = np.random.default_rng(0)
-  q_a, q_b = (Normal(*rng.normal(size=(2, 5, 3)).astype('f4')) for _ in 'ab')
-  parts = [
-      evidence_ratio(*(
-          Normal(q.mean[:, d:d + 1], q.logvar[:, d:d + 1]) for q in (q_a, q_b)))
-      for d in range(3)]
-  ratio = evidence_ratio(q_a, q_b)
-  assert ratio.shape == (5,) and ratio.dtype == np.float64
-  np.testing.assert_allclose(ratio, np.sum(parts, axis=0), rtol=1e-12)
-
-
-def test_evidence_ratio_verifies():
-  codes, offsets = noisy_people(0.3)
-  pairs = verification_pairs(offsets)
-  scores = evidence_ratio(
-      codes.take(pairs.first), codes.take(pairs.second))
-  assert verify(scores, pairs.same).auc > 0.99
 
 
 @pytest.mark.parametrize('offsets, change, message', [
