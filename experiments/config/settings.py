@@ -156,7 +156,9 @@ class Config:
   # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '
-      'product of Normals, or their mixture.', MODEL, choices=tuple(
+      'product of their Normals (the paper\'s), the product with the prior, '
+      'the mean of means and variances, the product\'s mean with the harmonic '
+      'mean of variances, or a mixture.', MODEL, choices=tuple(
           name for name, kind in GROUP_POSTERIORS.items()
           if kind.has_encoder))
   batch_size: int = setting(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.mixture import Mixture
-from mlvae_jax.grouping.product import Product
+from mlvae_jax.grouping.moments import Moments
+from mlvae_jax.grouping.product import Harmonic, PriorProduct, Product
 
-GROUP_POSTERIORS = {'product': Product, 'mixture': Mixture, 'free': Free}
+GROUP_POSTERIORS = {
+    'product': Product, 'prior_product': PriorProduct, 'moments': Moments,
+    'harmonic': Harmonic, 'mixture': Mixture, 'free': Free}

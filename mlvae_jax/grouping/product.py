@@ -1,13 +1,14 @@
-"""The product of the members' Normals (paper eqs. 6-7)."""
+"""Products of the members' Normals (paper eqs. 6-7), and kin of them."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from mlvae_jax.grouping.evidence import evidence
+from mlvae_jax.grouping.evidence import Evidence, evidence
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.posterior import (
     GroupPosterior,
@@ -23,8 +24,8 @@ class Product(GroupPosterior):
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """Multiplies the members' Normals, see `product_of_normals`."""
-    return product_of_normals(q, group_ids, num_groups, mask)
+    """Combines the evidence; arguments as for `GroupPosterior`."""
+    return self._of_evidence(evidence(q, group_ids, num_groups, mask))
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:
@@ -33,7 +34,43 @@ class Product(GroupPosterior):
     if axis_name is not None:  # A group may straddle devices.
       found = found.psum(axis_name)
     return sample_normal(
-        key, found.to_normal(), members, sample_per, axis_name)
+        key, self._of_evidence(found), members, sample_per, axis_name)
+
+  def _of_evidence(self, found: Evidence) -> Normal:
+    """The group posteriors, Normal of `[G, D]`; N(0, I) without any rows."""
+    return found.to_normal()
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorProduct(Product):
+  """The product with the prior N(0, I) as one more expert.
+
+  Precisions add up to 1 + the members', as for a true posterior of
+  conditionally independent observations. So no variance exceeds the prior's 1,
+  whatever the encoder says of a single row.
+  """
+
+  def _of_evidence(self, found: Evidence) -> Normal:
+    q = found.to_normal()
+    # With p = exp(-logvar): mean p / (1 + p), and precision 1 + p.
+    with_prior = Normal(q.mean * jax.nn.sigmoid(-q.logvar),
+                        -jax.nn.softplus(-q.logvar))
+    return with_prior.masked(found.count > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Harmonic(Product):
+  """The product's mean, with the harmonic mean of the members' variances.
+
+  The variance is that of the product times the number of rows, and does not
+  fall as evidence grows. disentanglement_lib computes it for pairs, in place
+  of the product.
+  """
+
+  def _of_evidence(self, found: Evidence) -> Normal:
+    q = found.to_normal()
+    count = jnp.maximum(found.count, 1).astype(q.logvar.dtype)
+    return Normal(q.mean, q.logvar + jnp.log(count)[:, None])
 
 
 def product_of_normals(

@@ -8,9 +8,15 @@ import pytest
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.mixture import Mixture
+from mlvae_jax.grouping.moments import Moments
 from mlvae_jax.grouping.normal import Normal, kl_divergence
 from mlvae_jax.grouping.posterior import SAMPLE_PER, GroupPosterior, Members
-from mlvae_jax.grouping.product import Product, product_of_normals
+from mlvae_jax.grouping.product import (
+    Harmonic,
+    PriorProduct,
+    Product,
+    product_of_normals,
+)
 
 _MEAN = np.array([[-1.0], [0.4], [1.5]], np.float32)
 _LOGVAR = np.array([[-1.0], [-2.5], [0.3]], np.float32)
@@ -100,12 +106,54 @@ def test_codes_are_distributed_as_the_mixture():
       codes.var(), np.exp(q.logvar[0, 0]), rtol=0.1)
 
 
-@pytest.mark.parametrize('kind', _ENCODED)
+@pytest.mark.parametrize(
+    'kind', [kind for kind in _ENCODED if kind != PriorProduct()])
 def test_a_group_of_one_is_its_members_normal(kind):
   q = _random(4, 3)
   group = kind.combine(q, np.array([2, 0, 3, 1]), 4)
   for ours, own in zip(group.take(jnp.array([2, 0, 3, 1])), q):
     np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
+
+
+def _expected(kind, mean, logvar):
+  """Mean and variance of a group's posterior, in float64."""
+  mean, var = mean.astype(float), np.exp(logvar.astype(float))
+  precision = (1 / var).sum(0)
+  product = (mean / var).sum(0) / precision
+  return {
+      Product(): (product, 1 / precision),
+      PriorProduct(): ((mean / var).sum(0) / (1 + precision),
+                       1 / (1 + precision)),
+      Harmonic(): (product, 1 / (1 / var).mean(0)),
+      Moments(): (mean.mean(0), var.mean(0)),
+      Mixture(): (mean.mean(0), var.mean(0) + mean.var(0)),
+  }[kind]
+
+
+@pytest.mark.parametrize('scale', [1.0, 20.0])
+@pytest.mark.parametrize('kind', _ENCODED)
+def test_a_groups_posterior_is_that_of_float64(kind, scale):
+  rng = np.random.default_rng(3)
+  q = Normal(*(rng.normal(size=(200, 4)).astype(np.float32) * size
+               for size in (3.0, scale)))  # Variances from e-80 to e80.
+  ids = np.concatenate([rng.integers(0, 9, 199), [10]])
+  mask = (rng.uniform(size=200) < 0.9) | (ids == 10)
+  found = kind.combine(q, ids, 12, mask)
+  for group in range(12):
+    rows = (ids == group) & mask
+    mean, var = (np.zeros(4), np.ones(4)) if not rows.any() else _expected(
+        kind, q.mean[rows], q.logvar[rows])
+    # A mean is accurate relative to the members' means.
+    np.testing.assert_allclose(found.mean[group], mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.logvar[group], np.log(var), rtol=1e-5,
+                               atol=1e-5)
+
+
+def test_with_the_prior_no_variance_exceeds_its_own():
+  q = Normal(jnp.zeros((3, 1)), jnp.array([[80.0], [0.0], [-80.0]]))
+  found = PriorProduct().combine(q, np.arange(3), 3)
+  np.testing.assert_allclose(
+      found.logvar[:, 0], [0.0, -np.log(2.0), -80.0], rtol=1e-6, atol=1e-30)
 
 
 def test_the_mixture_has_the_moments_of_its_members():
