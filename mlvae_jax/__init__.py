@@ -9,8 +9,14 @@ from mlvae_jax.data.index_stream import IndexStream
 from mlvae_jax.grouping.evidence import Evidence, evidence, merge, remove
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.mixture import Mixture
+from mlvae_jax.grouping.moments import Moments
 from mlvae_jax.grouping.normal import Normal, kl_divergence, standard_normal
-from mlvae_jax.grouping.product import Product, product_of_normals
+from mlvae_jax.grouping.product import (
+    Harmonic,
+    PriorProduct,
+    Product,
+    product_of_normals,
+)
 from mlvae_jax.inference.encode import encode_group, infer, posteriors
 from mlvae_jax.inference.latents import (
     decode,
@@ -50,17 +56,20 @@ __all__ = [
     'Free',
     'Gaussian',
     'GroupedData',
+    'Harmonic',
     'IndexStream',
     'Laplace',
     'LearnedGaussian',
     'MLP',
     'Mixture',
     'Model',
+    'Moments',
     'NegativeBinomial',
     'Network',
     'Normal',
     'Penalty',
     'Poisson',
+    'PriorProduct',
     'Product',
     'Tokens',
     'TrainConfig',

@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from mlvae_jax.grouping.checks import check_group_ids
-from mlvae_jax.grouping.normal import Normal, standard_normal
+from mlvae_jax.grouping.moments import averaging
+from mlvae_jax.grouping.normal import (
+    Normal,
+    at_least_float32,
+    standard_normal,
+)
 from mlvae_jax.grouping.posterior import (
     GroupPosterior,
     Members,
@@ -16,7 +21,6 @@ from mlvae_jax.grouping.posterior import (
     code_noise,
     share_of_kl,
 )
-from mlvae_jax.grouping.segment_sum import segment_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +38,12 @@ class Mixture(GroupPosterior):
     group_ids, mask = check_group_ids(
         group_ids, q.mean.shape[0], num_groups, mask)
     # Sums in bfloat16 would stop growing at 256.
-    dtype = jnp.promote_types(q.mean.dtype, jnp.float32)
-    q = Normal(*(value.astype(dtype) for value in q.masked(mask)))
-    weight = mask[:, None].astype(q.mean.dtype)
-    count = segment_sum(weight, group_ids, num_groups)
-    # Rows are weighted before they are added: a sum of variances that is
-    # divided afterwards could overflow.
-    share = weight / jnp.maximum(count, 1.0)[group_ids]
-    mean = segment_sum(share * q.mean, group_ids, num_groups)
+    q = Normal(*map(at_least_float32, q.masked(mask)))
+    average, is_empty = averaging(group_ids, mask, num_groups, q.mean.dtype)
+    mean = average(q.mean)
     # Law of total variance: the mean variance, and the variance of the means.
-    spread = jnp.exp(q.logvar) + jnp.square(q.mean - mean[group_ids])
-    var = segment_sum(share * spread, group_ids, num_groups)
-    logvar = jnp.log(jnp.where(count > 0, var, 1.0))
+    var = average(jnp.exp(q.logvar) + jnp.square(q.mean - mean[group_ids]))
+    logvar = jnp.log(jnp.where(is_empty, 1.0, var))
     return Normal(mean, logvar)
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 
 import jax
@@ -23,7 +24,8 @@ class Moments(GroupPosterior):
   """q(C | X_G) is the Normal of the members' mean mean and mean variance.
 
   The group VAE of Hosoya (IJCAI 2019). The variance does not fall as evidence
-  grows: a group is as uncertain as its members are on average.
+  grows: a group is as uncertain as its members are on average. How far the
+  members' means lie apart does not enter; the `Mixture` adds their variance.
   """
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
@@ -35,9 +37,10 @@ class Moments(GroupPosterior):
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:
-    q_group = average_moments(
-        members.q, members.group_ids, members.mask & members.evidence,
-        num_groups, axis_name)
+    ids, mask = check_group_ids(
+        members.group_ids, members.group_ids.shape[0], num_groups,
+        members.mask & members.evidence)
+    q_group = average_moments(members.q, ids, mask, num_groups, axis_name)
     return sample_normal(key, q_group, members, sample_per, axis_name)
 
 
@@ -48,23 +51,53 @@ def average_moments(q: Normal, group_ids: jax.Array, mask: jax.Array,
   Args:
     q: Normal of `[N, D]`.
     group_ids: `[N]` ints in `[0, num_groups)`, checked.
-    mask: `[N]` bool; False drops a row.
+    mask: `[N]` bool; False drops a row, whatever it holds.
     num_groups: static int, G.
     axis_name: mapped axis over which the rows are spread, if any.
 
   Returns:
     Normal of `[G, D]`; N(0, I) for a group without rows.
   """
+  q = Normal(*map(at_least_float32, q.masked(mask)))
+  average, is_empty = averaging(
+      group_ids, mask, num_groups, q.mean.dtype, axis_name)
+  # Variances are scaled by the largest of their group, so that none overflows.
+  # The scale cancels, so it needs no gradient.
+  lowest = jnp.finfo(q.logvar.dtype).min
+  logvar = jnp.where(mask[:, None], q.logvar, lowest)
+  log_scale = jnp.maximum(jax.ops.segment_max(
+      jax.lax.stop_gradient(logvar), group_ids, num_groups), lowest)
+  if axis_name is not None:
+    log_scale = jax.lax.pmax(log_scale, axis_name)
+  var = average(jnp.exp(jnp.where(
+      mask[:, None], q.logvar - log_scale[group_ids], 0.0)))
+  return Normal(average(q.mean), jnp.where(
+      is_empty, 0.0, jnp.log(jnp.where(is_empty, 1.0, var)) + log_scale))
+
+
+def averaging(group_ids: jax.Array, mask: jax.Array, num_groups: int,
+              dtype: jnp.dtype, axis_name: str | None = None
+              ) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
+  """Prepares means over the members of groups.
+
+  Args:
+    group_ids: `[N]` ints in `[0, num_groups)`, checked.
+    mask: `[N]` bool; False drops a row, which must not be NaN.
+    num_groups: static int, G.
+    dtype: type of the values to average.
+    axis_name: mapped axis over which the rows are spread, if any.
+
+  Returns:
+    A function from values `[N, D]` to their means `[G, D]`, 0 for a group
+    without rows; and `[G, 1]` bool, whether a group is without rows.
+  """
   def total(values: jax.Array) -> jax.Array:
     found = segment_sum(values, group_ids, num_groups)
     return found if axis_name is None else jax.lax.psum(found, axis_name)
 
-  q = Normal(*map(at_least_float32, q.masked(mask)))
-  weight = mask[:, None].astype(q.mean.dtype)
+  weight = mask[:, None].astype(dtype)
   count = total(weight)
-  # Rows are weighted before they are added: a sum of variances that is divided
-  # afterwards could overflow.
+  # Rows are weighted before they are added: a sum that is divided afterwards
+  # could overflow.
   share = weight / jnp.maximum(count, 1.0)[group_ids]
-  mean, var = jnp.split(total(
-      share * jnp.concatenate([q.mean, jnp.exp(q.logvar)], axis=-1)), 2, -1)
-  return Normal(mean, jnp.log(jnp.where(count > 0, var, 1.0)))
+  return lambda values: total(share * values), count == 0

@@ -1,4 +1,4 @@
-"""Every likelihood with every network and every posterior trains two steps."""
+"""Every likelihood, network and group posterior trains two steps."""
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ SMALL = {'mlp': MLP((4,)), 'conv': Conv((2,), (4,)),
 IDS = np.array([0, 0, 1, 1, 1, 2], np.int32)
 NAMES = [name for name in EXAMPLES if 'any total' not in name]
 SIZES = {'content': 3, 'style': len(IDS)}
+# The other posteriors see no more of a model than these do.
+WITH_ALL = ('product', 'mixture', 'free')
 CONFIG = TrainConfig(learning_rate=1e-2)
 
 
@@ -42,10 +44,11 @@ def test_tokens_are_for_categories_only():
     Model(ml_vae(3, 2), (SIZE,), Gaussian(), Tokens())
 
 
-@pytest.mark.parametrize('posterior', GROUP_POSTERIORS)
-@pytest.mark.parametrize('name, network', [
-    (name, network) for name in NAMES for network in SMALL
-    if network != 'tokens' or name == 'categorical'])
+@pytest.mark.parametrize('name, network, posterior', [
+    (name, network, posterior) for name in NAMES for network in SMALL
+    for posterior in GROUP_POSTERIORS
+    if (network != 'tokens' or name == 'categorical')
+    and (posterior in WITH_ALL or (name, network) == ('gaussian', 'mlp'))])
 def test_two_steps(name, network, posterior):
   x = _observations(name, network)
   batch = Batch(jnp.asarray(x), {'content': IDS}, np.ones(len(IDS), bool),

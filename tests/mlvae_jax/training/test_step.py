@@ -6,6 +6,7 @@ it. Noise images are as good as any here: nothing is learned but the numbers.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -261,8 +262,10 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
         a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
 
 
-@pytest.mark.parametrize('check_vma', [True, False])
-@pytest.mark.parametrize('kind', GROUP_POSTERIORS)
+# Those that are missing differ from the product only after its sums.
+@pytest.mark.parametrize('kind, check_vma', [
+    *itertools.product(('product', 'mixture', 'free'), (True, False)),
+    ('moments', True)])
 def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
   """A gradient that is summed over devices twice would be four times that."""
   if jax.local_device_count() < 4:
