@@ -6,6 +6,7 @@ Autoencoder", arXiv 1705.08841, as pure functions on JAX arrays.
 
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.index_stream import IndexStream
+from mlvae_jax.grouping.adaptive import Adaptive
 from mlvae_jax.grouping.evidence import Evidence, evidence, merge, remove
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.mixture import Mixture
@@ -46,6 +47,7 @@ from mlvae_jax.training.loading import load
 from mlvae_jax.training.step import TrainConfig
 
 __all__ = [
+    'Adaptive',
     'Batch',
     'Bernoulli',
     'Categorical',

@@ -158,7 +158,8 @@ class Config:
       'product', 'Combination of the posteriors of a group\'s members: the '
       'product of their Normals (the paper\'s), the product with the prior, '
       'the mean of means and variances, the product\'s mean with the harmonic '
-      'mean of variances, or a mixture.', MODEL, choices=tuple(
+      'mean of variances, the mean of moments only in dimensions in which the '
+      'members agree, or a mixture.', MODEL, choices=tuple(
           name for name, kind in GROUP_POSTERIORS.items()
           if kind.has_encoder))
   batch_size: int = setting(

@@ -61,7 +61,7 @@ class Mixture(GroupPosterior):
         members.group_ids, members.group_ids.shape[0], num_groups, members.mask)
     members = members._replace(
         group_ids=ids, mask=mask, q=members.q.masked(mask))
-    everyone = members._replace(kl_share=None)
+    everyone = members._replace(kl_share=None, weights=None)
     if axis_name is not None:
       everyone = jax.lax.all_gather(everyone, axis_name, tiled=True)
     dim = members.q.mean.shape[1]

@@ -30,6 +30,8 @@ class Members(NamedTuple):
     rows: `[N]` int32, numbers of the rows, which determine their noise.
     kl_share: `[N]`, the share of its group's KL that a row pays; None where
       the rows present pay the whole KL in equal shares.
+    weights: `[N]`, the number of rows that a row represents in the likelihood;
+      None for one each.
   """
 
   q: Normal
@@ -38,6 +40,7 @@ class Members(NamedTuple):
   evidence: jax.Array
   rows: jax.Array
   kl_share: jax.Array | None = None
+  weights: jax.Array | None = None
 
 
 class Sampled(NamedTuple):
@@ -45,7 +48,8 @@ class Sampled(NamedTuple):
 
   Attributes:
     codes: `[N, D]`, a code of each row from its group's posterior.
-    kl: `[G]`, each group's KL to the prior in nats, times `kl_share`.
+    kl: `[G]`, each group's KL to the prior in nats, times `kl_share`; with the
+      KLs of its rows in dimensions that they do not share (`Adaptive`).
     kl_share: `[G]`, the share of each group's KL that this batch pays: the sum
       of its rows' shares, on this device where there are several.
   """

@@ -139,4 +139,5 @@ def _members(batch: Batch, factor: Factor, q: Normal) -> posterior.Members:
               else batch.evidence[factor.name])
   return posterior.Members(
       q, batch.group_ids[factor.name], batch.mask, evidence, batch.rows,
-      None if batch.kl_share is None else batch.kl_share[factor.name])
+      None if batch.kl_share is None else batch.kl_share[factor.name],
+      batch.weights)

@@ -265,7 +265,7 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
 # Those that are missing differ from the product only after its sums.
 @pytest.mark.parametrize('kind, check_vma', [
     *itertools.product(('product', 'mixture', 'free'), (True, False)),
-    ('moments', True)])
+    ('moments', True), ('adaptive', True)])
 def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
   """A gradient that is summed over devices twice would be four times that."""
   if jax.local_device_count() < 4:
