@@ -27,12 +27,31 @@ from mlvae_jax.objective.elbo import (
     sum_terms,
     warm_up,
 )
-from mlvae_jax.objective.penalties.registry import Penalty, penalty_terms
+from mlvae_jax.objective.penalties.registry import (
+    Penalty,
+    init_critics,
+    penalty_terms,
+)
 from mlvae_jax.training import tables as tables_lib
 from mlvae_jax.training.tables import Table
 
 # Numbers folded into the key of a run's seed, one per use of it.
-_INIT, _NOISE, _AUGMENT, _TABLES = 0, 1, 2, 3
+_INIT, _NOISE, _AUGMENT, _TABLES, _CRITICS = 0, 1, 2, 3, 4
+
+# Learning rate of critics, which does not fall: they have to keep up.
+_CRITIC_LEARNING_RATE = 1e-3
+
+
+class Critics(NamedTuple):
+  """Classifiers that are trained against the encoder by some penalties.
+
+  Attributes:
+    params: parameters by the penalty's name.
+    opt_state: state of their optax optimiser.
+  """
+
+  params: dict[str, Any]
+  opt_state: Any
 
 
 class TrainState(NamedTuple):
@@ -43,12 +62,14 @@ class TrainState(NamedTuple):
     params: {'encoder': phi, 'decoder': theta}.
     opt_state: state of the optax optimiser.
     tables: free posteriors of an SVI model, a table per factor; else None.
+    critics: critics of the penalties that have any; else None.
   """
 
   step: jax.Array
   params: Params
   opt_state: Any
   tables: dict[str, Table] | None = None
+  critics: Critics | None = None
 
 
 class Metrics(NamedTuple):
@@ -131,17 +152,19 @@ def init_state(model: Model, config: TrainConfig,
   Returns:
     The state.
   """
-  init_key, table_key = (
+  init_key, table_key, critic_key = (
       jax.random.fold_in(jax.random.key(config.seed), use)
-      for use in (_INIT, _TABLES))
+      for use in (_INIT, _TABLES, _CRITICS))
   params = jax.jit(model.init)(init_key)
   tables = None
   if not model.has_encoder:
     tables = tables_lib.init_tables(
         model, table_key, table_sizes or {})
+  critics = init_critics(model, config.penalties, critic_key)
   return TrainState(
       jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
-      tables)
+      tables, None if critics is None else Critics(
+          critics, _critic_optimizer().init(critics)))
 
 
 def train_step(
@@ -177,7 +200,7 @@ def train_step(
       x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
   kl_weights = _kl_weights(model, config, state.step)
 
-  def total_loss(params, free):
+  def total_loss(params, free, critics):
     drawn = draw_codes(
         model, params, key, batch, num_groups, sample_per=config.sample_per,
         free=None if free is None else as_normals(free),
@@ -185,7 +208,8 @@ def train_step(
     # The penalties are traced before the decoder: gradients are added up in
     # reverse order, on which their last bits depend.
     penalties = penalty_terms(
-        model, config.penalties, drawn, num_groups, axis_name=axis_name)
+        model, config.penalties, drawn, num_groups, critics,
+        axis_name=axis_name)
     sums = sum_terms(
         elbo_of_codes(model, params, drawn)._replace(penalties=penalties))
     penalty = sum(p.weight * sums.penalties[p.name] for p in config.penalties)
@@ -193,15 +217,16 @@ def train_step(
 
   tables, table_rows = state.tables, table_rows or {}
   free = None if tables is None else tables_lib.gather(tables, table_rows)
+  critics = state.critics and state.critics.params
   # With respect to a device's own copies: then the gradients are its own too,
   # and are summed over devices once, below.
-  (_, sums), (grads, free_grads) = jax.value_and_grad(
-      total_loss, argnums=(0, 1), has_aux=True)(
-          *own_copies((state.params, free), [axis_name]))
+  (_, sums), (grads, free_grads, critic_grads) = jax.value_and_grad(
+      total_loss, argnums=(0, 1, 2), has_aux=True)(
+          *own_copies((state.params, free, critics), [axis_name]))
   num_images = jnp.sum(batch.mask)
   if axis_name is not None:
-    grads, sums, num_images = jax.lax.psum(
-        (grads, sums, num_images), axis_name)
+    grads, critic_grads, sums, num_images = jax.lax.psum(
+        (grads, critic_grads, sums, num_images), axis_name)
   # Eq. 5: the sum over groups becomes an average, over groups on all devices.
   scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
   grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
@@ -215,8 +240,31 @@ def train_step(
       grads, state.opt_state, state.params)
   params = cast(Params, optax.apply_updates(
       state.params, jax.tree.map(lambda u: u * decay, updates)))
-  return (TrainState(state.step + 1, params, opt_state, tables),
+  critics = state.critics and _ascend(
+      state.critics, _of_unit_weight(config, critic_grads, scale))
+  return (TrainState(state.step + 1, params, opt_state, tables, critics),
           Metrics(sums, optax.tree.norm(grads), num_images))
+
+
+def _critic_optimizer() -> optax.GradientTransformation:
+  return optax.adam(_CRITIC_LEARNING_RATE)
+
+
+def _of_unit_weight(config: TrainConfig, grads: dict[str, Any],
+                    scale: jax.Array) -> dict[str, Any]:
+  """Critics' gradients as if the weights of their penalties were 1."""
+  # Adam hardly minds the scale of a gradient, unless it is near its epsilon.
+  scales = {p.name: scale / (p.weight or 1.0) for p in config.penalties}
+  return {name: optax.tree.scale(scales[name], grad)
+          for name, grad in grads.items()}
+
+
+def _ascend(critics: Critics, grads: dict[str, Any]) -> Critics:
+  """One step of Adam up the penalties."""
+  updates, opt_state = _critic_optimizer().update(
+      jax.tree.map(jnp.negative, grads), critics.opt_state)
+  params = cast(dict, optax.apply_updates(critics.params, updates))
+  return Critics(params, opt_state)
 
 
 def _kl_weights(model: Model, config: TrainConfig, step: jax.Array

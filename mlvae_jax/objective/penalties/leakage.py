@@ -39,8 +39,8 @@ def nonnegative_mean_leakage(rows: Rows) -> jax.Array:
 def _of_others(estimate: Callable[..., jax.Array], rows: Rows, z: jax.Array
                ) -> jax.Array:
   return jnp.asarray(sum(
-      estimate(z, ids, rows.mask, axis_name=rows.axis_name)
-      for ids in rows.other_ids))
+      estimate(z, other.group_ids, rows.mask, axis_name=rows.axis_name)
+      for other in rows.others.values()))
 
 
 def discrepancy(

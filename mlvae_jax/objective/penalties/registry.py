@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,8 +13,8 @@ from mlvae_jax.grouping.posterior import row_noise
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model
 from mlvae_jax.objective.draws import Drawn
-from mlvae_jax.objective.penalties import contrast, leakage
-from mlvae_jax.objective.penalties.rows import Rows
+from mlvae_jax.objective.penalties import adversary, contrast, leakage
+from mlvae_jax.objective.penalties.rows import Other, Rows
 
 # Folded into a factor's key for the noise of rows on their own. The number is
 # larger than any row's, and than any index of a split: since fold_in(key, 1)
@@ -30,7 +30,7 @@ def _needs_groups(model: Model, factor: Factor) -> str:
 
 
 def _needs_other_groups(model: Model, factor: Factor) -> str:
-  if {other.grouping for other in model.grouped} - {factor.grouping}:
+  if _others(model, factor):
     return ''
   return ('some other factor with a different grouping, and '
           f'{factor.name!r} has none')
@@ -41,15 +41,19 @@ class Kind(NamedTuple):
 
   Attributes:
     value: pure function of `Rows` that gives the penalty of each row, `[N]`;
-      0 for padding.
+      0 for padding. Where there are critics, their parameters come second.
     lacks: function of a model and its factor that says what a penalty of this
       kind would need and does not find; '' where it fits.
     help: phrase for users that says what the penalty is for.
+    init_critics: function of a key, the factor's dimension and the names of the
+      factors with other groupings that makes the parameters of critics, which
+      are trained to increase the penalty; None where there are none.
   """
 
-  value: Callable[[Rows], jax.Array]
+  value: Callable[..., jax.Array]
   lacks: Callable[[Model, Factor], str]
   help: str
+  init_critics: Callable[..., Any] | None = None
 
 
 PENALTIES = {
@@ -69,6 +73,11 @@ PENALTIES = {
     'nonnegative_mean_leakage': Kind(
         leakage.nonnegative_mean_leakage, _needs_other_groups,
         'mean_leakage by that estimate'),
+    'adversary': Kind(
+        adversary.adversary, _needs_other_groups,
+        'on what a classifier, trained alongside, predicts of the groups of '
+        'other factors from the code\'s standardised means',
+        adversary.init_critics),
 }
 
 
@@ -110,11 +119,35 @@ def misfit(kind: str, model: Model, factor: Factor) -> str:
   return lacks and f'{kind} needs {lacks}'
 
 
+def init_critics(model: Model, penalties: Iterable[Penalty], key: jax.Array
+                 ) -> dict[str, Any] | None:
+  """Parameters of the critics of all penalties that have any.
+
+  Args:
+    model: the model; static.
+    penalties: the penalties; static.
+    key: random key; consumed.
+
+  Returns:
+    Parameters by the penalty's name; None where no penalty has critics.
+  """
+  critics = {}
+  for i, penalty in enumerate(penalties):
+    init = PENALTIES[penalty.kind].init_critics
+    if init is not None:
+      factor = model.factor(penalty.factor)
+      critics[penalty.name] = init(
+          jax.random.fold_in(key, i), factor.dim,
+          [other.name for other in _others(model, factor)])
+  return critics or None
+
+
 def penalty_terms(
     model: Model,
     penalties: Iterable[Penalty],
     drawn: Drawn,
     num_groups: Mapping[str, int],
+    critics: Mapping[str, Any] | None = None,
     *,
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
@@ -125,6 +158,8 @@ def penalty_terms(
     penalties: the penalties to compute; static.
     drawn: the batch's posteriors and codes.
     num_groups: static number of groups per grouped factor.
+    critics: what `init_critics` gave, as trained so far; needed where a penalty
+      has critics.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
@@ -138,9 +173,22 @@ def penalty_terms(
     factor = model.factor(penalty.factor)
     if problem := misfit(penalty.kind, model, factor):
       raise ValueError(problem)
-    terms[penalty.name] = PENALTIES[penalty.kind].value(
-        _rows(model, factor, drawn, num_groups, axis_name))
+    kind = PENALTIES[penalty.kind]
+    rows = _rows(model, factor, drawn, num_groups, axis_name)
+    if kind.init_critics is None:
+      terms[penalty.name] = kind.value(rows)
+    elif critics is None:
+      raise ValueError(f'the penalty {penalty.name} needs critics, see '
+                       'init_critics')
+    else:
+      terms[penalty.name] = kind.value(rows, critics[penalty.name])
   return terms
+
+
+def _others(model: Model, factor: Factor) -> list[Factor]:
+  """The grouped factors with another grouping than a factor's."""
+  return [other for other in model.grouped
+          if other.grouping != factor.grouping]
 
 
 def _rows(model: Model, factor: Factor, drawn: Drawn,
@@ -154,5 +202,5 @@ def _rows(model: Model, factor: Factor, drawn: Drawn,
   return Rows(
       drawn.encoded[name], q, z, batch.mask, batch.group_ids.get(name),
       num_groups.get(name),
-      tuple(batch.group_ids[other.name] for other in model.grouped
-            if other.grouping != factor.grouping), axis_name)
+      {other.name: Other(batch.group_ids[other.name], num_groups[other.name])
+       for other in _others(model, factor)}, axis_name)

@@ -5,12 +5,26 @@ Rows are compared with all other rows of the batch, on all devices.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mlvae_jax.grouping.normal import Normal
+
+
+class Other(NamedTuple):
+  """A grouping that a factor's codes should not reveal.
+
+  Attributes:
+    group_ids: `[N]` ints, the group of each row.
+    num_groups: static number of groups.
+  """
+
+  group_ids: jax.Array
+  num_groups: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +40,8 @@ class Rows:
     group_ids: `[N]` ints, groups of the factor's own grouping; None where it is
       not grouped.
     num_groups: static number of these groups; None where it is not grouped.
-    other_ids: `[N]` ints for every grouped factor with another grouping.
+    others: the groupings of the grouped factors with another grouping, by the
+      factor's name.
     axis_name: mapped axis over which the batch is spread, if any.
   """
 
@@ -36,7 +51,7 @@ class Rows:
   mask: jax.Array
   group_ids: jax.Array | None
   num_groups: int | None
-  other_ids: tuple[jax.Array, ...]
+  others: Mapping[str, Other]
   axis_name: str | None = None
 
 
