@@ -43,15 +43,14 @@ def main() -> None:
   for name, (ids, names) in data.others.items():
     print(f'also grouped by {name}: {len(names):,} groups, {(ids < 0).sum():,} '
           'images without a label')
-  if config.split_by == 'group':
+  if config.split_by != 'image':
     _show_splits(config, data)
   if values['tfds_dir']:
     _write_tfds(config, values['tfds_dir'])
 
 
 def _show_splits(config: Config, data: GroupedData) -> None:
-  found = splits.split_groups(
-      data, config.split_fractions or splits.FRACTIONS['group'])
+  found = splits.split(data, config)
   for name in ('train', 'validation', 'test'):
     split = getattr(found, name)
     print(f'{name}: {len(split):,} images of {split.num_groups:,} groups')
@@ -63,8 +62,8 @@ def _write_tfds(config: Config, tfds_dir: str) -> None:
   found = folder.store_settings(config)
   builder = celeb_builder.write(
       found['data_dir'], tfds_dir, found['top_k'], found['sort_by'],
-      {name: found[name]
-       for name in ('read_as', 'group_level', 'black', 'white')})
+      {name: found[name] for name in (
+          'read_as', 'group_level', 'nested_groupings', 'black', 'white')})
   bad = builder.info.metadata['num_bad_images']
   print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
         f'{builder.data_dir}'

@@ -33,7 +33,8 @@ PRESETS = {
     'celeb': _FACES,
     'celeba': dataclasses.replace(_FACES, dataset='celeba'),
     'omniglot': Config(
-        dataset='omniglot', image_size=32, split_by='group',
+        dataset='omniglot', nested_groupings='alphabet/character',
+        image_size=32, split_by='group',
         split_fractions=(0.1, 0.2), factors='content:32:character,style:16',
         likelihood='bernoulli', network='conv', channels=(32, 64, 128),
         hidden_sizes=(256,), activation='silu', steps=5000,

@@ -55,6 +55,11 @@ class Config:
       0, 'Level of the folder that names an image\'s group; 1 is the first '
       'below --data_dir. Folders with the same name are one group. 0 means 1, '
       'but stops with an error where that looks wrong.', DATA, lower=0)
+  nested_groupings: str = setting(
+      '', 'Names of the groupings of nested folders, from the outermost, such '
+      'as alphabet/character for ALPHABET/CHARACTER/IMAGE; if there are fewer '
+      'levels, the last names count. Also of features of TFDS. Not used with '
+      '--group_level.', DATA)
   image_size: int = setting(
       28, 'Width and height of the images in pixels, for data sets that '
       'resize.', DATA, lower=4, upper=1024)
@@ -79,12 +84,14 @@ class Config:
       'skip', 'Response to images that cannot be used: skip continues without '
       'them, fail stops at the first.', DATA, choices=('skip', 'fail'))
   split_by: str = setting(
-      'image', 'Unit that is assigned to training, validation or test: single '
-      'images, or whole groups.', SPLITS, choices=('image', 'group'))
+      'image', 'Unit that is assigned to training, validation or test: image; '
+      'group, which is a whole group of the first factor\'s grouping; or the '
+      'name of another grouping, such as alphabet, of whose groups no image is '
+      'in two splits.', SPLITS)
   # None, because the default depends on split_by.
   split_fractions: tuple[float, float] | None = setting(
       None, 'Fractions for validation and test: by default 0.1 and 0.1 of the '
-      'images, or with --split_by=group 0.25 and 0.25 of the groups.', SPLITS)
+      'images, otherwise 0.25 and 0.25 of the groups of --split_by.', SPLITS)
   num_images: int = setting(
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)

@@ -33,10 +33,10 @@ def load(config: Config) -> splits.Splits:
       split_fractions and standardise are read.
 
   Returns:
-    The splits of rows, or of groups by the grouping of the first factor. Rows
-    with names are assigned by a hash of their name; otherwise every group is
-    divided in the same proportions. Rows without a label in that grouping are
-    groups of their own.
+    The splits of rows, or of groups by the grouping of the first factor or by
+    the one that split_by names. Rows with names are assigned by a hash of their
+    name; otherwise every group is divided in the same proportions. Rows without
+    a label in that grouping are groups of their own.
 
   Raises:
     UserError: when the file cannot be used, or lacks a grouping.
@@ -46,12 +46,9 @@ def load(config: Config) -> splits.Splits:
   numbered = {name: number_labels(values)
               for name, values in table.labels.items()}
   data = _grouped(table, numbered, _first_grouping(config, list(numbered)),
-                  by_hash=config.split_by == 'group')
-  fractions = config.split_fractions or splits.FRACTIONS[config.split_by]
-  split = (splits.split_groups if config.split_by == 'group'
-           else splits.split_images)
+                  by_hash=config.split_by != 'image')
   found = dataclasses.replace(
-      split(data, fractions), content=_content(table, numbered, data),
+      splits.split(data, config), content=_content(table, numbered, data),
       vocabulary=table.vocabulary)
   return standardise(found) if config.standardise else found
 

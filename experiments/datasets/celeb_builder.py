@@ -77,8 +77,8 @@ class Celeb(tfds.core.GeneratorBasedBuilder):
       top_k: number of images with the best search ranks to keep per identity
         of a TSV; 0 keeps all. Ignored for a source without ranks.
       sort_by: grouping of a CSV to use as identity; None is the first.
-      reading: read_as, group_level, black and white of `StoreSettings`, if
-        they differ from its defaults.
+      reading: read_as, group_level, nested_groupings, black and white of
+        `StoreSettings`, if they differ from its defaults.
       file_format: file format of TFDS; None is array_record. Most others need
         TensorFlow.
       **kwargs: arguments of TFDS's builders: data_dir, version.

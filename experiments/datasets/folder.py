@@ -15,7 +15,7 @@ from typing import Any
 from experiments.cli import UserError
 from experiments.config.settings import Config
 from experiments.datasets import splits
-from experiments.datasets.sources import detect
+from experiments.datasets.sources import detect, folder_levels
 from experiments.datasets.sources.manifest import ManifestSource
 from experiments.datasets.store import opening, packed
 from experiments.datasets.store.settings import store_path
@@ -29,7 +29,7 @@ GROUPINGS = {
 # Settings that only these data sets read.
 SETTINGS = (
     'celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
-    'split_by', 'split_fractions')
+    'nested_groupings', 'split_by', 'split_fractions')
 # Splitting by image copies the images into memory; a split by group is a slice
 # of the file on disk.
 _MAX_COPY_BYTES = 8 << 30
@@ -43,36 +43,33 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
 
   Args:
     config: configuration, of which data_dir, store_dir, read_as, group_level,
-      image_size, resize, black, white, celeb_top_k, on_bad_image, model,
-      factors, split_by and split_fractions are read.
+      nested_groupings, image_size, resize, black, white, celeb_top_k,
+      on_bad_image, model, factors, split_by and split_fractions are read.
     show_notes: whether to print what else is in data_dir, and the flags that
       read it; for entry points that have these flags.
 
   Returns:
     The splits: groups, or with split_by='image' images, are divided in the
     proportions split_fractions. If there are several groupings, that of the
-    first factor is split; groups of the others may be in all splits.
+    first factor is split, or the one that split_by names; groups of the others
+    may be in all splits.
 
   Raises:
     UserError: when the data cannot be used, or cannot be split.
   """
   _check_columns(config)
   data = open_images(config, show_notes)
-  fractions = config.split_fractions or splits.FRACTIONS[config.split_by]
-  if config.split_by == 'group':
-    found = splits.split_groups(data, fractions)
-  elif data.x.nbytes > _MAX_COPY_BYTES:
+  if config.split_by == 'image' and data.x.nbytes > _MAX_COPY_BYTES:
     raise UserError(
         f'{data.x.nbytes / 1e9:.0f} GB of images are too many to split by '
         'image; use --split_by=group')
-  else:
-    found = splits.split_images(data, fractions)
+  found = splits.split(data, config)
   return dataclasses.replace(
       found, content=packed.content_fingerprint(store_manifest(config)))
 
 
 def check(config: Config) -> None:
-  """Checks black, white and factors.
+  """Checks black, white, nested_groupings and factors.
 
   Args:
     config: configuration of a run.
@@ -81,6 +78,7 @@ def check(config: Config) -> None:
     ValueError: when one of them makes no sense.
   """
   _check_scale(config.black, config.white)
+  folder_levels.parse_groupings(config.nested_groupings)
   parse_factors(config.factors)
 
 
@@ -129,7 +127,8 @@ def store_settings(config: Config) -> dict[str, object]:
       'image_size': config.image_size, 'top_k': config.celeb_top_k,
       'sort_by': next((f.grouping for f in _grouped(config)), None),
       'resize': config.resize, 'black': config.black, 'white': config.white,
-      'read_as': config.read_as, 'group_level': config.group_level}
+      'read_as': config.read_as, 'group_level': config.group_level,
+      'nested_groupings': config.nested_groupings}
 
 
 def _check_scale(black: float | None, white: float | None) -> None:

@@ -17,7 +17,7 @@ from mlvae_jax.data.ids import rank_within_group
 # Splits are part of a data set: they do not depend on the seed of a run, so
 # that runs with different seeds can be compared.
 SPLIT_SEED = 1705
-# Default fractions for validation and test, by `split_by`.
+# Default fractions for validation and test, of images and of groups.
 FRACTIONS = {'image': (0.1, 0.1), 'group': (0.25, 0.25)}
 
 
@@ -78,6 +78,33 @@ def check_image_size(config: Config, size: int) -> None:
         f'{config.image_size}; leave out --image_size')
 
 
+def split(data: GroupedData, config: Config) -> Splits:
+  """Splits images as a configuration says.
+
+  Args:
+    data: images to split, in the order of a packed store, unless they are split
+      by image.
+    config: configuration, of which split_by and split_fractions are read.
+
+  Returns:
+    The splits.
+
+  Raises:
+    UserError: when split_by names a grouping that the images do not have.
+  """
+  by = config.split_by
+  fractions = config.split_fractions or FRACTIONS.get(by, FRACTIONS['group'])
+  if by == 'image':
+    return split_images(data, fractions)
+  if by in ('group', data.grouping):
+    return split_groups(data, fractions)
+  if by not in data.groupings:
+    raise UserError(
+        f'--split_by={by} names no grouping of these data, which are grouped '
+        f'by {", ".join(data.groupings)}; choose one of them, image or group')
+  return split_by_grouping(data, by, fractions)
+
+
 def split_images(
     data: GroupedData, fractions: tuple[float, float] = FRACTIONS['image'],
 ) -> Splits:
@@ -127,6 +154,58 @@ def split_groups(
   bounds = np.searchsorted(part, range(4))
   return Splits(*(data.slice_groups(*bound) for bound in zip(
       bounds[:-1], bounds[1:])), shares_groups=False)
+
+
+def split_by_grouping(
+    data: GroupedData, grouping: str,
+    fractions: tuple[float, float] = FRACTIONS['group'],
+) -> Splits:
+  """Splits images by the groups of another grouping than they are sorted by.
+
+  For example, characters by their alphabet: no character of an alphabet that
+  is held out is trained on. The split of an alphabet follows from a hash of its
+  name. An image whose alphabet is unknown is an alphabet of its own.
+
+  Args:
+    data: images to split.
+    grouping: name of the additional grouping whose groups are in one split.
+    fractions: expected fractions of these groups for validation and test.
+
+  Returns:
+    The splits. They share the groups by which images are sorted if one of these
+    has images in two splits, as people have who are seen in several lights.
+    Otherwise each split knows its own groups only.
+
+  Raises:
+    UserError: when no group of this grouping falls into one of the splits.
+  """
+  ids, names = data.labels_of(grouping)
+  position = np.array([*map(group_position, names), 0.0])[ids]
+  for row in np.flatnonzero(ids < 0):
+    position[row] = _position(
+        f'row {row}'.encode() if data.row_names is None
+        else bytes(data.row_names[row]))
+  part, labels = _parts(position, fractions), data.labels
+  for p, name in enumerate(('training', 'validation', 'testing')):
+    if not np.any(part == p):
+      raise UserError(
+          f'--split_by={grouping}: of {len(names)} groups none falls into the '
+          f'split for {name}, which follows from a hash of their names; choose '
+          'other --split_fractions')
+  is_in = np.zeros((data.num_groups, 3), bool)
+  is_in[labels, part] = True
+  shares_groups = bool(np.any(is_in.sum(axis=1) > 1))
+  parts = (data.take(np.flatnonzero(part == p)) for p in range(3))
+  return Splits(*(parts if shares_groups else map(_own_groups, parts)),
+                shares_groups=shares_groups)
+
+
+def _own_groups(data: GroupedData) -> GroupedData:
+  """The same images without the groups that have none, renumbered."""
+  kept = np.flatnonzero(np.diff(data.offsets))
+  return dataclasses.replace(
+      data, offsets=np.append(data.offsets[kept], len(data)),
+      names=tuple(data.names[g] for g in kept))
 
 
 def group_position(name: str) -> float:

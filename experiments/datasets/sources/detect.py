@@ -26,19 +26,23 @@ _MAX_NAMED, _MAX_LOOKED_AT = 3, 20
 
 
 def detect(data_dir: str | None, sort_by: str | None = None,
-           read_as: str = 'auto', group_level: int = 0) -> Source:
+           read_as: str = 'auto', group_level: int = 0,
+           nested_groupings: str = '') -> Source:
   """Finds out what a path holds.
 
   Args:
     data_dir: path of a folder with a folder per group or a manifest.csv, of
       any other .csv file, of a .tsv file or a folder of such files, or of a
       data set prepared by TFDS.
-    sort_by: grouping of a .csv that comes first.
+    sort_by: grouping that comes first, of a .csv or of nested groupings.
     read_as: value of the setting of this name; 'auto' takes the first that
       exists of a manifest.csv, a data set of TFDS, .tsv files of MS-Celeb-1M,
       and folders.
     group_level: level of the folder that names an image's group; 1 is the
       first below data_dir. 0 means 1, but is an error if that looks wrong.
+    nested_groupings: names of nested groupings, see
+      `folder_levels.parse_groupings`, for folders and data sets of TFDS that
+      have them; not with a group_level.
 
   Returns:
     The source. Its notes name what else is there.
@@ -53,7 +57,9 @@ def detect(data_dir: str | None, sort_by: str | None = None,
         'group, with a manifest.csv, or with TSV files')
   data_dir = absolute(data_dir)
   if os.path.isdir(data_dir):
-    source = _read_folder(data_dir, sort_by, read_as, group_level)
+    source = _read_folder(
+        data_dir, sort_by, read_as, group_level,
+        () if group_level else folder_levels.parse_groupings(nested_groupings))
   else:
     source = _read_file(data_dir, sort_by, read_as)
   if group_level and not isinstance(source, FolderSource):
@@ -106,7 +112,7 @@ def _read_file(path: str, sort_by: str | None, read_as: str) -> Source:
 
 
 def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
-                 group_level: int) -> Source:
+                 group_level: int, nested: tuple[str, ...]) -> Source:
   """The source that a folder holds, with notes on what else is there."""
   folders, files = records.list_folder(data_dir)
   tsv_files = [name for name in files if name.lower().endswith('.tsv')]
@@ -115,14 +121,14 @@ def _read_folder(data_dir: str, sort_by: str | None, read_as: str,
     chosen, notes = _choose(data_dir, folders, files, tsv_files)
   try:
     if chosen == 'folders':
-      source = _read_groups(data_dir, group_level, read_as)
+      source = _read_groups(data_dir, group_level, read_as, nested, sort_by)
     elif chosen == 'tsv' and tsv_files:
       source = TsvSource([os.path.join(data_dir, name) for name in tsv_files])
       source.notes += _left_out(data_dir, folders + files, tsv_files)
     elif chosen == 'manifest' and (path := find_csv(data_dir, read_as)):
       source = ManifestSource(path, sort_by)
     elif chosen == 'tfds' and (path := tfds.find_prepared(data_dir)):
-      source = TfdsSource(path)
+      source = TfdsSource(path, nested, sort_by)
     else:
       raise UserError(_not_there(data_dir, files, chosen))
   except UserError as error:
@@ -183,11 +189,13 @@ def _choose(data_dir: str, folders: list[str], files: list[str],
       for name in _csv_files(data_dir, files) if name != manifest.NAME]
 
 
-def _read_groups(data_dir: str, group_level: int, read_as: str
-                 ) -> FolderSource:
+def _read_groups(data_dir: str, group_level: int, read_as: str,
+                 nested: tuple[str, ...], sort_by: str | None) -> FolderSource:
   """The source with a folder per group, with notes on doubtful groups."""
   if not group_level:
     folder_levels.check_first_level(data_dir)
+  if nested and (levels := folder_levels.named_levels(data_dir, nested)):
+    return FolderSource(data_dir, nested=levels, sort_by=sort_by)
   source = FolderSource(
       data_dir, group_level or 1,
       'folders' if read_as == 'folders'

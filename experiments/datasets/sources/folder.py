@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 import os
 from typing import Any
@@ -20,19 +20,24 @@ _LINKS_BACK = 'is a link to a folder above it, or to one that was read already'
 class FolderSource:
   """`DATA_DIR/GROUP/IMAGE`, or `DATA_DIR/GROUP/ANYTHING/IMAGE`.
 
+  With names of nested groupings, such as alphabet and character, it is
+  `DATA_DIR/ALPHABET/CHARACTER/IMAGE`: every level is a grouping, in which a
+  group is named by its whole path, such as Greek/character01.
+
   The content of a file determines whether it is an image. Everything else,
   except litter (`records.is_litter`), is listed as bad.
 
   Attributes:
     level: level of the folder that names the group.
     group_names: names of the groups' folders.
+    groupings: names of nested groupings, the one to sort by first.
   """
 
   unit = 'image'
   has_ranks = False
-  groupings = ()
 
-  def __init__(self, data_dir: str, level: int = 1, sought: str = 'folders'):
+  def __init__(self, data_dir: str, level: int = 1, sought: str = 'folders',
+               nested: Sequence[str] = (), sort_by: str | None = None):
     """Finds the folders of the groups.
 
     Args:
@@ -40,11 +45,16 @@ class FolderSource:
       level: level of the folder that names the group; 1 is the first below
         data_dir. Folders with the same name are one group.
       sought: what is missing, in words, for the error if there are none.
+      nested: names of the groupings of all levels from the outermost, if these
+        are groupings; then `level` is their number.
+      sort_by: grouping of these to put first; by default the innermost.
 
     Raises:
       UserError: when there are no folders at this level.
     """
-    self._data_dir, self.level = data_dir, level
+    self._data_dir, self._nested = data_dir, tuple(nested)
+    self.level = level = len(nested) or level
+    self.groupings = records.sorted_by(nested[::-1], sort_by)
     self._folders, self._strays = _find_groups(data_dir, level)
     where = readable(data_dir)
     if not self._folders:
@@ -53,6 +63,8 @@ class FolderSource:
     self.notes: tuple[str, ...] = ()
     num_folders, num_groups = len(self._folders), len(self.group_names)
     self.description = (
+        f'folders {"/".join(nested).upper()}, {num_folders:,} of the last, in '
+        f'{where}' if nested else
         f'a folder per group, {num_groups:,} of them, in {where}'
         + (f', at level {level}' if level > 1 else '')
         + (f', {num_folders:,} folders pooled by name'
@@ -95,6 +107,7 @@ class FolderSource:
     return records.digest(self._states())
 
   def _states(self) -> Iterator[Any]:
+    yield from self.groupings
     yield from self._strays
     num_left = records.MAX_STATED
     for folder in self._folders:
@@ -120,7 +133,7 @@ class FolderSource:
     # Counting starts at the first record also when reading resumes.
     ranks = Counter()
     for folder, names, problems in self._files:
-      group = readable(os.path.basename(folder))
+      group, *others = self._groups(folder)
       for name in names:
         number += 1
         problem, rank = problems.get(name), ranks[group]
@@ -130,7 +143,15 @@ class FolderSource:
           path = os.path.join(self._data_dir, relative)
           yield Record(
               group, readable(path), rank, None if problem else path, problem,
-              1, number, name=readable(relative))
+              1, number, tuple(others), readable(relative))
+
+  def _groups(self, folder: str) -> list[str]:
+    """The names of the groups of a folder, in the order of the groupings."""
+    if not self._nested:
+      return [readable(os.path.basename(folder))]
+    parts = readable(folder).split('/')
+    return ['/'.join(parts[:self._nested.index(name) + 1])
+            for name in self.groupings]
 
   def mend(self, where: str, problem: str) -> str:
     del where

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import os
 import re
 import shlex
@@ -40,6 +40,59 @@ def check_first_level(data_dir: str) -> None:
     _check_single(data_dir, names[0])
   elif names and all(_SPLIT.fullmatch(name.lower()) for name in names):
     _check_splits(data_dir, names)
+
+
+def parse_groupings(text: str) -> tuple[str, ...]:
+  """The names of nested groupings, such as 'alphabet/character'.
+
+  Args:
+    text: names from the outermost folder inwards, separated by slashes; ''
+      for none.
+
+  Returns:
+    The names.
+
+  Raises:
+    ValueError: on names that cannot be those of files, or are not different.
+  """
+  names = tuple(text.split('/')) if text else ()
+  # The packed store names files after groupings; some file systems ignore case.
+  if not all(map(str.isidentifier, names)) or len(
+      set(map(str.casefold, names))) < len(names):
+    raise ValueError(
+        'expected --nested_groupings as different names of letters, digits and '
+        f'underscores, such as alphabet/character, got {text!r}')
+  return names
+
+
+def named_levels(data_dir: str, names: Sequence[str]) -> tuple[str, ...]:
+  """The groupings that folders have, of those named from the outermost.
+
+  Args:
+    data_dir: path of a folder of images in nested folders.
+    names: names of the levels; if there are fewer levels, the last names are
+      those of the innermost.
+
+  Returns:
+    The names of the levels that there are; () for a single one, or no images.
+
+  Raises:
+    UserError: when images lie deeper than there are names.
+  """
+  path, depth = data_dir, 0
+  while depth <= len(names) and not (depth and _holds_images(path)):
+    inner = (os.path.join(path, name) for name in _folders(path))
+    path = next(filter(has_images, inner), None)
+    if path is None:
+      return ()
+    depth += 1
+  if depth > len(names):
+    raise UserError(
+        f'images lie deeper in {readable(data_dir)} than --nested_groupings='
+        f'{"/".join(names)} says, such as in {readable(path)}; point '
+        '--data_dir at a folder inside it, name more levels, or choose '
+        '--group_level')
+  return tuple(names[-depth:]) if depth > 1 else ()
 
 
 def has_images(path: str) -> bool:

@@ -63,10 +63,8 @@ class ManifestSource:
     self._path, self._inside = path, os.path.join(os.path.dirname(path), '')
     self.notes: tuple[str, ...] = ()
     self._columns, self._start = read_header(path)
-    names = [name for name in self._columns if name != PATH]
-    if sort_by in names:
-      names.insert(0, names.pop(names.index(sort_by)))
-    self.groupings = tuple(names)
+    self.groupings = names = records.sorted_by(
+        [name for name in self._columns if name != PATH], sort_by)
     self._places = [self._columns.index(name) for name in (PATH, *names)]
     self.description = (
         f'images named by {readable(path)}, grouped by {", ".join(names)}')

@@ -130,6 +130,12 @@ def read_lines(path: str, offset: int = 0, number: int = 0) -> Iterator[Line]:
         yield Line(None if is_too_long else text, number, size, offset)
 
 
+def sorted_by(groupings: Sequence[str], first: str | None
+              ) -> tuple[str, ...]:
+  """Groupings in their order, with one of them first if it is there."""
+  return tuple(sorted(groupings, key=lambda name: name != first))
+
+
 def place(ranks: Sequence[int], rank: int, top_k: int) -> int | None:
   """The place of an image among those of its group that are kept.
 

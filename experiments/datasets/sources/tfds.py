@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 import os
 from typing import Any
@@ -21,14 +21,29 @@ class TfdsSource:
 
   All its splits are read, one after the other, except those that repeat images
   of others. The group is the feature 'identity', 'identity/Identity_No'
-  (CelebA) or 'label' (Omniglot, MNIST).
+  (CelebA) or 'label' (Omniglot, MNIST). Outer ones of nested groupings are
+  features of their names, such as the 'alphabet' of Omniglot.
+
+  Attributes:
+    groupings: names of nested groupings, the one to sort by first; () if there
+      are no features of outer ones.
   """
 
   unit = 'image'
   has_ranks = False
-  groupings = ()
 
-  def __init__(self, folder: str):
+  def __init__(self, folder: str, nested: Sequence[str] = (),
+               sort_by: str | None = None):
+    """Opens the data set.
+
+    Args:
+      folder: folder of its version.
+      nested: names of nested groupings, the innermost last.
+      sort_by: grouping of these to put first; by default the innermost.
+
+    Raises:
+      UserError: when it cannot be read, or has no images or groups.
+    """
     import tensorflow_datasets as tfds  # Slow to import: only where needed.
 
     self._folder = folder
@@ -51,6 +66,10 @@ class TfdsSource:
       raise UserError(
           f'{folder} has the features {sorted(features)}; expected image, and '
           'identity or label')
+    outer = [(name, (name,)) for name in nested[:-1] if name in features]
+    found = dict([(nested[-1], self._label), *outer]) if outer else {}
+    self.groupings = records.sorted_by(found, sort_by)
+    self._paths = [found[name] for name in self.groupings] or [self._label]
     self.description = (
         f'a data set that TFDS prepared, {self.total:,} images, in {folder}')
 
@@ -59,8 +78,9 @@ class TfdsSource:
     return sum(len(source) for _, source in self._splits)
 
   def fingerprint(self) -> str:
-    return records.digest(
-        [self.total, *file_state(os.path.join(self._folder, _INFO))[1:]])
+    return records.digest([
+        self.total, *self.groupings,
+        *file_state(os.path.join(self._folder, _INFO))[1:]])
 
   def records(self, position: list[int] | None = None) -> Iterator[Record]:
     first, start = position or (0, 0)
@@ -68,19 +88,17 @@ class TfdsSource:
       name, source = self._splits[number]
       for i in range(start, len(source)):
         where = f'{self._folder} {name}[{i}]'
-        group, image, problem = '', None, None
+        groups, image, problem = [''], None, None
         try:
           record = source[i]
-          group = functools.reduce(lambda v, k: v[k], self._label, record)
-          group = (readable(group) if isinstance(group, bytes)
-                   else str(group))
+          groups = [_name_at(path, record) for path in self._paths]
           image = record['image']
-          problem = None if group else records.NO_GROUP
+          problem = None if groups[0] else records.NO_GROUP
         except Exception as error:
           problem = f'cannot be read: {error}'
         yield Record(
-            group, where, i, image, problem, 1, [number, i + 1],
-            name=f'{name}[{i}]')
+            groups[0], where, i, image, problem, 1, [number, i + 1],
+            tuple(groups[1:]), f'{name}[{i}]')
       start = 0
 
   def mend(self, where: str, problem: str) -> str:
@@ -117,6 +135,12 @@ def find_prepared(data_dir: str) -> str | None:
     found_folders = [
         path for folder in found_folders for path in _subfolders(folder)]
   return None
+
+
+def _name_at(path: Sequence[str], record: Any) -> str:
+  """The name of a group in a record, at the path of its feature."""
+  value = functools.reduce(lambda inner, key: inner[key], path, record)
+  return readable(value) if isinstance(value, bytes) else str(value)
 
 
 def _group_feature(features: Any) -> tuple[str, ...] | None:

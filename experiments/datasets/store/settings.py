@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from experiments.datasets.sources import detect
+from experiments.datasets.sources import detect, folder_levels, records
 from experiments.datasets.sources.images import Pixels
 from experiments.datasets.sources.manifest import ManifestSource
 from experiments.datasets.sources.records import Source, readable
@@ -26,7 +26,8 @@ class StoreSettings:
     sort_by: grouping to sort by, if the source has several; by default, and
       if there is none of this name, the first.
     resize, black, white: conversion of images, see `images.Pixels`.
-    read_as, group_level: way to read the source, see `sources.detect`.
+    read_as, group_level, nested_groupings: way to read the source, see
+      `sources.detect`.
   """
 
   image_size: int
@@ -37,6 +38,7 @@ class StoreSettings:
   white: float | None = None
   read_as: str = 'auto'
   group_level: int = 0
+  nested_groupings: str = ''
 
   @property
   def pixels(self) -> Pixels:
@@ -46,12 +48,13 @@ class StoreSettings:
   def detect(self, data_dir: str | None) -> Source:
     """The source at a path, see `sources.detect`."""
     return detect.detect(
-        data_dir, self.sort_by, self.read_as, self.group_level)
+        data_dir, self.sort_by, self.read_as, self.group_level,
+        self.nested_groupings)
 
   def to_dict(self) -> dict[str, Any]:
-    """All settings but `sort_by`, which the source resolves to a grouping."""
+    """All settings but those that the source resolves to its groupings."""
     values = dataclasses.asdict(self)
-    del values['sort_by']
+    del values['sort_by'], values['nested_groupings']
     return values
 
 
@@ -97,4 +100,6 @@ def store_path(data_dir: str | None, store_dir: str | None = None,
   # A path that does not exist any more may have been a .csv.
   if sort_by and not os.path.exists(data_dir) and os.path.isdir(path(sort_by)):
     return path(sort_by)
-  return path()
+  # Whether the source has these groupings is found out when it is read.
+  return path(*records.sorted_by(
+      folder_levels.parse_groupings(choices.nested_groupings)[::-1], sort_by))

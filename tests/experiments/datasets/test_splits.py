@@ -16,7 +16,7 @@ from experiments.datasets.store import packed
 from experiments.runs.build import make_model
 from experiments.runs.reading import load_data
 from experiments.runs.workdir import open_workdir
-from mlvae_jax.data.grouped import GroupedData
+from mlvae_jax.data.grouped import GroupedData, Labels
 from tests.helpers.made_up import write_folder
 
 
@@ -86,6 +86,82 @@ def test_groups_in_another_order_are_refused():
   with pytest.raises(ValueError, match='order of a packed store'):
     splits.split_groups(GroupedData(
         np.zeros((50, 1, 1, 1), np.uint8), np.arange(51), names))
+
+
+def _characters(num_alphabets=12, per_alphabet=4, images=3):
+  """Characters in alphabets, in the order of a store; one has none."""
+  names = [f'a{a}/c{c}' for a in range(num_alphabets)
+           for c in range(per_alphabet)]
+  names = [names[i] for i in packed.group_order(names)]
+  labels = np.repeat(np.arange(len(names)), images)
+  alphabets = [f'a{a}' for a in range(num_alphabets)]
+  ids = np.array([alphabets.index(name.partition('/')[0])
+                  for name in names], np.int32)[labels]
+  ids[:images] = -1
+  return GroupedData.from_labels(
+      np.arange(len(labels), dtype=np.int64).reshape(-1, 1, 1, 1), labels,
+      tuple(names), 'character', {'alphabet': Labels(ids, tuple(alphabets))},
+      np.array([f'{i}'.encode() for i in range(len(labels))]))
+
+
+def test_whole_groups_of_another_grouping_are_held_out():
+  data = _characters()
+  data.others['alphabet'].ids[:3] = data.others['alphabet'].ids[3]
+  found = splits.split_by_grouping(data, 'alphabet')
+  assert not found.shares_groups and found.grouping == 'character'
+  alphabets = []
+  for part in found.parts:
+    assert np.all(np.diff(part.offsets) > 0)
+    ids = np.unique(part.labels_of('alphabet').ids)
+    alphabets.append({data.others['alphabet'].names[i] for i in ids})
+    np.testing.assert_array_equal(
+        data.labels[part.x.ravel()],
+        [data.names.index(part.names[label]) for label in part.labels])
+  assert sum(map(len, alphabets)) == 12 and all(alphabets)
+  assert alphabets == [
+      {f'a{a}' for a in range(12) if low <= splits.group_position(
+          f'a{a}') < high} for low, high in ((0, .5), (.5, .75), (.75, 1))]
+  assert sum(map(len, found.parts)) == len(data)
+
+
+def test_images_of_unknown_groups_are_groups_of_their_own():
+  # Three images of one character, which may then be in several splits.
+  data = _characters()
+  found = splits.split_by_grouping(data, 'alphabet', (0.3, 0.3))
+  parts = [int(np.sum(part.labels_of('alphabet').ids < 0))
+           for part in found.parts]
+  assert sum(parts) == 3
+  assert found.shares_groups == (max(parts) < 3)
+
+
+def test_groups_with_images_in_two_splits_are_shared():
+  ids = np.arange(40) % 10
+  data = GroupedData.from_labels(
+      np.arange(40).reshape(-1, 1, 1), {
+          'person': np.arange(40) // 10, 'light': [f'l{i}' for i in ids]})
+  found = splits.split_by_grouping(data, 'light')
+  assert found.shares_groups
+  assert {part.names for part in found.parts} == {data.names}
+  lights = [set(part.labels_of('light').ids) for part in found.parts]
+  assert sum(map(len, lights)) == len(set.union(*lights)) == 10
+
+
+def test_a_split_without_any_group_is_an_error():
+  with pytest.raises(UserError, match='12 groups none falls .* validation'):
+    splits.split_by_grouping(_characters(), 'alphabet', (1e-6, 0.3))
+
+
+def test_a_split_by_its_own_grouping_is_one_by_group():
+  data = _characters()
+  config = dataclasses.replace(
+      presets.PRESETS['folder'], split_by='group', split_fractions=(0.2, 0.2))
+  by_group, by_name = (
+      splits.split(data, dataclasses.replace(config, split_by=by))
+      for by in ('group', 'character'))
+  for one, other in zip(by_group.parts, by_name.parts):
+    np.testing.assert_array_equal(one.x, other.x)
+  with pytest.raises(UserError, match='grouped by character, alphabet; choose'):
+    splits.split(data, dataclasses.replace(config, split_by='letter'))
 
 
 # Runs.

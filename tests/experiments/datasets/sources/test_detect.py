@@ -283,7 +283,8 @@ def test_a_path_without_images_names_the_remedy(tmp_path, path, message):
 # TFDS.
 
 
-def _prepare(data_dir, name, labels, splits=('train',), key='label'):
+def _prepare(data_dir, name, labels, splits=('train',), key='label',
+             alphabets=None):
   """A data set of TFDS in array_record, written without TensorFlow."""
   import tensorflow_datasets as tfds
 
@@ -295,6 +296,8 @@ def _prepare(data_dir, name, labels, splits=('train',), key='label'):
       del features[key]
     if key == 'identity':
       features[key] = tfds.features.Text()
+    if alphabets:
+      features['alphabet'] = tfds.features.ClassLabel(num_classes=50)
     return tfds.core.DatasetInfo(
         builder=self, features=tfds.features.FeaturesDict(features),
         disable_shuffling=True)
@@ -306,7 +309,8 @@ def _prepare(data_dir, name, labels, splits=('train',), key='label'):
   def _generate_examples(self):
     for i, label in enumerate(labels):
       outer, _, inner = key.partition('/')
-      yield i, {'image': jpeg(i), outer: {inner: label} if inner else label}
+      yield i, {'image': jpeg(i), outer: {inner: label} if inner else label} | (
+          {'alphabet': alphabets[i]} if alphabets else {})
 
   with tfds.core.registered.skip_registration():
     builder = type(name, (tfds.core.GeneratorBasedBuilder,), {
@@ -346,6 +350,21 @@ def test_all_splits_of_tfds_are_read_but_omniglots_subsets(tmp_path):
   assert [r.where.split()[-1] for r in source.records()] == [
       'test[0]', 'test[1]', 'train[0]', 'train[1]']
   assert source.total == 4
+
+
+def test_alphabets_of_omniglot_are_a_grouping_if_they_are_named(tmp_path):
+  path = _prepare(tmp_path, 'omniglot', [5, 6, 7], alphabets=[2, 2, 3])
+  plain = detect.detect(str(path))
+  assert plain.groupings == () and next(plain.records()).others == ()
+  source = detect.detect(str(path), nested_groupings='alphabet/character')
+  assert source.groupings == ('character', 'alphabet')
+  assert [(r.group, *r.others) for r in source.records()] == [
+      ('5', '2'), ('6', '2'), ('7', '3')]
+  assert source.fingerprint() != plain.fingerprint()
+  other = detect.detect(str(path), 'alphabet', 'auto', 0, 'alphabet/character')
+  assert [r.group for r in other.records()] == ['2', '2', '3']
+  unknown = detect.detect(str(path), nested_groupings='family/character')
+  assert unknown.groupings == ()
 
 
 def test_of_several_data_sets_of_tfds_one_must_be_chosen(tmp_path):
