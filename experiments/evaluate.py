@@ -71,30 +71,45 @@ def main() -> None:
   """Reads the flags and evaluates a run."""
   values = flags.FLAGS.flag_values_dict()
   workdir = require_workdir(values['workdir'])
-  ks = None if values['ks'] is None else parse_ks(values['ks'])
+  with cli.checked_flags():
+    ks, step = checked_values(values)
   data = load_data(
       workdir, data_changed=values['data_changed'],
       data_dir=values['data_dir'], store_dir=values['store_dir'])
   print(report.summary(evaluate(
       workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
       probe_steps=values['probe_steps'], split=values['split'],
-      step=parse_step(values['step']), projects=values['projector'])))
+      step=step, projects=values['projector'])))
 
 
-def define_flags() -> None:
-  """Defines the flags of this entry point."""
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the flags of this entry point in a registry."""
   options.define('workdir', 'data_dir', 'store_dir', 'step', 'data_changed',
-                 'vae_workdir')
+                 'vae_workdir', flag_values=flag_values)
   for name, option in _FLAGS.items():
-    define(name, option)
+    define(name, option, flag_values)
 
 
-def parse_ks(values: list[str]) -> tuple[int, ...]:
-  """The numbers of --ks, sorted; exits with 2 if they are not numbers."""
-  if not values or not all(v.isdigit() and int(v) > 0 for v in values):
-    cli.bad_flag(
-        f'expected --ks as comma-separated integers >= 1, got {values}')
-  return tuple(sorted({int(v) for v in values}))
+def checked_values(values: dict[str, Any]
+                   ) -> tuple[tuple[int, ...] | None, int | str]:
+  """The values of --ks, sorted, and --step.
+
+  Args:
+    values: values of the flags by name.
+
+  Returns:
+    The numbers of images of evidence, None for the default; and the step.
+
+  Raises:
+    ValueError: when one of them is not of its form.
+  """
+  ks = values['ks']
+  if ks is not None:
+    if not ks or not all(v.isdigit() and int(v) > 0 for v in ks):
+      raise ValueError(
+          f'expected --ks as comma-separated integers >= 1, got {ks}')
+    ks = tuple(sorted(set(map(int, ks))))
+  return ks, parse_step(values['step'])
 
 
 def evaluate(

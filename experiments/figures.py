@@ -53,10 +53,12 @@ def main() -> None:
   if only is not None and not (only and set(only) <= set(NAMES)):
     wrong = ', '.join(repr(n) for n in only if n not in NAMES) or 'nothing'
     cli.bad_flag(f'--only: expected some of {", ".join(NAMES)}; got {wrong}')
+  with cli.checked_flags():
+    step = parse_step(values['step'])
   paths = draw_all(workdir, load_data(
       workdir, data_changed=values['data_changed'],
       data_dir=values['data_dir'], store_dir=values['store_dir']),
-      only=only, step=parse_step(values['step']))
+      only=only, step=step)
   if only and not paths:
     raise UserError(
         f'cannot draw {", ".join(only)}: the model, the data or the files of '

@@ -9,10 +9,8 @@ command that makes it.
 
 from __future__ import annotations
 
-from importlib import metadata
 import json
 import os
-import platform
 import statistics
 import textwrap
 from typing import Any
@@ -27,11 +25,11 @@ from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import shows_images, worded
 from experiments.pictures.registry import PICTURES
 from experiments.runs.reading import read_run
 from experiments.runs.workdir import SCALE_FILE, require_workdir
-import mlvae_jax
 from mlvae_jax.files import write_atomically
 from mlvae_jax.model.likelihoods.categorical import Categorical
 from mlvae_jax.model.model import Model
@@ -40,7 +38,6 @@ from mlvae_jax.training.history import read_metrics
 _BAD_IMAGES = 'bad_images.jsonl'
 _BAD_IMAGE_COLUMNS = ('where', 'group', 'problem')
 _MAX_BAD_IMAGES = 20  # Millions may be bad; the report lists the first.
-_PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def main() -> None:
@@ -258,11 +255,8 @@ def _configuration(config: Config) -> str:
 
 
 def _software() -> str:
-  rows = [['Python', platform.python_version()],
-          ['mlvae_jax', mlvae_jax.__version__]]
-  rows += [[name, metadata.version(name)] for name in _PACKAGES]
   return ('<p class="soft">Versions installed when this report was written.</p>'
-          + web.table(['package', 'version'], rows, words=True))
+          + web.table(['package', 'version'], versions().items(), words=True))
 
 
 if __name__ == '__main__':

@@ -86,16 +86,18 @@ def main() -> None:
       finish(workdir, data, values)
 
 
-def define_flags() -> None:
-  """Defines the flags of this entry point."""
-  settings.define('dataset', default='mnist5k', choices=tuple(PRESETS))
-  settings.define(*(name for name in SETTINGS if name != 'dataset'))
-  options.define(
-      'workdir', text='Folder of the run; runs/DATASET-MODEL by default.')
-  options.define('data_changed', 'vae_workdir')
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the flags of this entry point in a registry."""
+  settings.define('dataset', flag_values=flag_values, default='mnist5k',
+                  choices=tuple(PRESETS))
+  settings.define(*(name for name in SETTINGS if name != 'dataset'),
+                  flag_values=flag_values)
+  options.define('workdir', flag_values=flag_values,
+                 text='Folder of the run; runs/DATASET-MODEL by default.')
+  options.define('data_changed', 'vae_workdir', flag_values=flag_values)
   for name, option in _FLAGS.items():
-    define(name, option)
-  processes.define_flags()
+    define(name, option, flag_values)
+  processes.define_flags(flag_values)
 
 
 def config_from_flags(values: dict[str, Any]) -> Config:
@@ -108,19 +110,24 @@ def config_from_flags(values: dict[str, Any]) -> Config:
     The configuration. Exits with 2 when the value of a flag makes no sense.
   """
   with cli.checked_flags():
-    datasets.check_fit(values['dataset'], given_settings(values))
-    config = make_config(values)
-    if values['steps'] is not None and values['epochs'] is not None:
-      raise ValueError('give --steps or --epochs, not both')
-    # Finds bad values before the data are read. Their channels are not known
-    # yet, and do not matter here.
-    known = config
-    if config.dataset == 'arrays':  # Nor is their shape.
-      known = dataclasses.replace(config, network='mlp', augment='')
-    model = library.make_model(
-        known, (config.image_size, config.image_size, 1))
-    library.make_train_config(known, model)
-    datasets.check(config)
+    return checked_config(values)
+
+
+def checked_config(values: dict[str, Any]) -> Config:
+  """As `config_from_flags`; a ValueError when a value makes no sense."""
+  datasets.check_fit(values['dataset'], given_settings(values))
+  config = make_config(values)
+  if values['steps'] is not None and values['epochs'] is not None:
+    raise ValueError('give --steps or --epochs, not both')
+  # Finds bad values before the data are read. Their channels are not known
+  # yet, and do not matter here.
+  known = config
+  if config.dataset == 'arrays':  # Nor is their shape.
+    known = dataclasses.replace(config, network='mlp', augment='')
+  model = library.make_model(
+      known, (config.image_size, config.image_size, 1))
+  library.make_train_config(known, model)
+  datasets.check(config)
   return config
 
 

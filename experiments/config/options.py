@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from absl.flags import FLAGS, FlagValues
+
 from experiments.config import flags
 from experiments.config.flags import Path, Setting
 from experiments.config.settings import DATA, RUN, SETTINGS
@@ -32,12 +34,15 @@ OPTIONS = {
 }
 
 
-def define(*names: str, **changes: Any) -> None:
+def define(*names: str, flag_values: FlagValues = FLAGS,
+           **changes: Any) -> None:
   """Defines shared flags.
 
   Args:
     *names: names of the flags, as in `OPTIONS`.
+    flag_values: registry in which to define them.
     **changes: attributes of `flags.Setting` to override for these flags.
   """
   for name in names:
-    flags.define(name, dataclasses.replace(OPTIONS[name], **changes))
+    flags.define(
+        name, dataclasses.replace(OPTIONS[name], **changes), flag_values)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from absl.flags import FLAGS, FlagValues
+
 from experiments.config import flags
 from experiments.config.flags import Path, setting
 from mlvae_jax.data.plan import EVIDENCE, SUBSAMPLING, VISIT
@@ -214,18 +216,20 @@ class Config:
 SETTINGS = flags.settings_of(Config)
 
 
-def define(*names: str, **changes: Any) -> None:
+def define(*names: str, flag_values: FlagValues = FLAGS,
+           **changes: Any) -> None:
   """Defines flags for settings; a flag that is not given has the value None.
 
   Args:
     *names: names of the settings.
+    flag_values: registry in which to define them.
     **changes: attributes of `flags.Setting` to override for these flags.
   """
   # None, not the default of the field: otherwise every flag would override
   # the preset.
   for name in names:
     flags.define(name, dataclasses.replace(
-        SETTINGS[name], **{'default': None} | changes))
+        SETTINGS[name], **{'default': None} | changes), flag_values)
 
 
 def to_json(config: Config) -> dict[str, Any]:

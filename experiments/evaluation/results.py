@@ -15,11 +15,12 @@ def evaluation_file(split: str = 'test') -> str:
   return 'evaluation.json' if split == 'test' else f'evaluation_{split}.json'
 
 
-def read_evaluation(workdir: str) -> dict[str, Any]:
+def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:
   """The content of evaluation.json; {} if there is no such file.
 
   Args:
     workdir: folder of the run.
+    split: split that the evaluation scored on.
 
   Returns:
     The JSON object.
@@ -27,7 +28,7 @@ def read_evaluation(workdir: str) -> dict[str, Any]:
   Raises:
     UserError: when the file is not one that `experiments.evaluate` wrote.
   """
-  path = os.path.join(workdir, evaluation_file())
+  path = os.path.join(workdir, evaluation_file(split))
   if not os.path.exists(path):
     return {}
   with open(path, encoding='utf-8') as file:

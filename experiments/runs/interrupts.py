@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import os
 import signal
 import socket
@@ -21,13 +22,15 @@ class Interrupts:
     signum: number of the first signal; 0 before there was one.
   """
 
-  def __init__(self, what: str):
-    """Notes what to say.
+  def __init__(self, what: str, at_once: Callable[[], None] | None = None):
+    """Notes what to say, and what to do.
 
     Args:
       what: what happens before the end, printed after the first signal.
+      at_once: function called before a second Ctrl-C ends the process.
     """
     self.signum = 0
+    self._at_once = at_once
     self._what = what
 
   def __enter__(self) -> Interrupts:
@@ -61,6 +64,8 @@ class Interrupts:
         continue
       if self.signum and number == signal.SIGINT:
         print('\nstopped at once', file=sys.stderr, flush=True)
+        if self._at_once:
+          self._at_once()
         os._exit(128 + number)  # From a thread, sys.exit ends only the thread.
       if not self.signum:
         self.signum = number

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any, TypeVar
 
+from absl.flags import FLAGS, FlagValues
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
@@ -54,10 +55,10 @@ _FLAGS = {
 }
 
 
-def define_flags() -> None:
+def define_flags(flag_values: FlagValues = FLAGS) -> None:
   """Defines the flags of entry points that may run as several processes."""
   for name, option in _FLAGS.items():
-    define(name, option)
+    define(name, option, flag_values)
 
 
 def start(values: dict[str, Any]) -> None:

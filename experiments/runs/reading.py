@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from experiments import cli, datasets
+from experiments import datasets
 from experiments.cli import UserError
 from experiments.config.settings import Config, from_json
 from experiments.datasets import folder
@@ -166,9 +166,10 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any],
 
 
 def parse_step(text: str) -> int | str:
-  """The value of --step; exits with 2 if it is not a step."""
+  """The value of --step; a ValueError if it is not a step."""
   if text in ('latest', 'best'):
     return text
   if not text.isdigit():
-    cli.bad_flag(f'expected --step=latest, best or a number, got {text!r}')
+    raise ValueError(
+        f'expected --step=latest, best or a number, got {text!r}')
   return int(text)

@@ -109,15 +109,26 @@ def require_workdir(workdir: str | None) -> str:
   return workdir
 
 
+def changed_settings(before: Config, now: Config) -> list[str]:
+  """Names of the settings that differ, and may not when a run resumes.
+
+  Args:
+    before: configuration that the run recorded. Settings that an older version
+      did not have got their defaults, which are what it did.
+    now: configuration to resume it with.
+
+  Returns:
+    The names, in the order of the settings.
+  """
+  old = to_json(before)
+  return [name for name, value in to_json(now).items()
+          if old[name] != value and name not in _FREE_TO_CHANGE]
+
+
 def _check_same_run(workdir: str, config: Config, model: Model
                     ) -> None:
   old_config, old = read_run(workdir)
-  # Both pass through `Config`: settings that an older version did not have get
-  # their defaults, which are what it did.
-  before = to_json(old_config)
-  now = to_json(config)
-  changed = [name for name, value in now.items()
-             if before[name] != value and name not in _FREE_TO_CHANGE]
+  changed = changed_settings(old_config, config)
   if 'split_fractions' in changed and DATA not in old:
     # It used to apply to groups only; `check_data` compares the splits.
     changed.remove('split_fractions')
@@ -125,8 +136,9 @@ def _check_same_run(workdir: str, config: Config, model: Model
     # --batch_size also sets groups_per_batch; name the flag that was given.
     name = 'batch_size' if 'batch_size' in changed else changed[0]
     raise UserError(
-        f'{workdir} holds a run with {name}={before[name]}, not {now[name]}; '
-        'choose another --workdir, or the same settings to resume it')
+        f'{workdir} holds a run with {name}={to_json(old_config)[name]}, not '
+        f'{to_json(config)[name]}; choose another --workdir, or the same '
+        'settings to resume it')
   if Model.from_dict(old['model']) != model:
     raise UserError(
         f'{workdir} holds a run of another model, for observations of shape '

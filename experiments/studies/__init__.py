@@ -1,0 +1,1 @@
+"""Comparisons of settings, each given by a TOML file in this folder."""
