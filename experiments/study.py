@@ -71,8 +71,8 @@ def main(arguments: list[str]) -> None:
   selected = [run for run in runs if run.selected]
   state.check_workdirs(selected)
   rest = [run for run in selected if not state.is_complete(run)]
-  print(f'{study.title}: {len(selected)} runs, {len(selected) - len(rest)} of '
-        f'them complete', flush=True)
+  print(f'{study.title}: {len(selected) - len(rest)} of {len(selected)} runs '
+        'are complete', flush=True)
   if values['dry_run']:
     for run in rest:
       print(*map(output.command, plan.commands(run)), sep='\n')

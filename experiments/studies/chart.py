@@ -23,6 +23,7 @@ from experiments.studies.definition import Choice, Column, Scatter
 from experiments.studies.table import Numbers
 
 _MARKERS = 'osD^vPX'
+_INK = '#222222'
 _AREAS = (14.0, 160.0)  # Of the smallest and the largest point, in points².
 _AREA = 40.0  # Of all points, without a column for their size.
 
@@ -77,7 +78,7 @@ class _Area:
         for setting in numbers.study.settings
         if (mean := numbers.cell(data, setting, column).mean) is not None
         and np.isfinite(mean)]
-    # From zero, if that makes sense: half the area is then half the number.
+    # From zero, so that small differences look small.
     self._low = min([0.0, *means])
     self._high = max([self._low, *means])
 
@@ -91,9 +92,9 @@ class _Area:
     """Entries of a legend that show what two or three areas mean."""
     if self._column is None or self._high == self._low:
       return []
-    ticks = MaxNLocator(2, steps=[1, 2, 5, 10]).tick_values(
+    ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(
         self._low, self._high)
-    shown = [tick for tick in ticks if self._low <= tick <= self._high]
+    shown = [tick for tick in ticks if self._low <= tick <= self._high and tick]
     heading = ax.scatter(
         [], [], s=0, label=f'area: {drawable(self._column.heading)}')
     return [heading, *(
@@ -115,13 +116,13 @@ def _panel(ax: Axes, numbers: Numbers, data: Choice,
     if point is None:
       continue
     x, y = point
+    # Pale, for error bars and seeds may be smaller than the point.
+    ax.scatter(x.mean, y.mean, s=area.of(data, setting), alpha=0.45, zorder=2,
+               linewidth=0, **look)
     ax.errorbar(x.mean, y.mean, xerr=x.std, yerr=y.std, color=look['color'],
-                linewidth=0.8, zorder=2)
+                linewidth=1, zorder=3)
     seeds = _of_seeds(numbers, data, setting, *axes)
-    ax.scatter(*zip(*seeds), s=4, color=look['color'], alpha=0.45,
-               linewidth=0, zorder=3)
-    ax.scatter(x.mean, y.mean, s=area.of(data, setting), alpha=0.75, zorder=4,
-               linewidth=0.6, edgecolor='white', **look)
+    ax.scatter(*zip(*seeds), s=3, color=_INK, linewidth=0, zorder=4)
   for column, line in zip(axes, (ax.axvline, ax.axhline)):
     if (chance := numbers.chance(data, column)) is not None:
       line(chance, zorder=1, **CHANCE)
@@ -179,4 +180,4 @@ def _caption(scatter: Scatter, x: Column, y: Column, size: Column | None
   return (
       f'{scatter.title}: {y.heading} against {x.heading}. A large point is the '
       f'mean of a setting over its seeds, with a standard deviation on each '
-      f'side; small points are the seeds.{sized}{own}')
+      f'side; black dots are its seeds.{sized}{own}')

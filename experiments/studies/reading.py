@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import os
 import re
 import tomllib
@@ -137,7 +138,7 @@ def _study(path: str, top: _Table) -> Study:
   if not seeds or len(set(map(str, seeds))) < len(seeds) or not all(
       type(seed) is int and seed >= 0 for seed in seeds):
     raise top.error(f'seeds = {seeds} is not a list of different integers >= 0')
-  columns = tuple(map(_column, top.tables('columns')))
+  columns = _different(top, map(_column, top.tables('columns')))
   study = Study(
       name=name, path=path, title=top.take('title', str, name),
       about=top.take('about', str, ''), seeds=tuple(seeds),
@@ -147,16 +148,24 @@ def _study(path: str, top: _Table) -> Study:
       data=tuple(map(_choice, top.tables('data'))) or (
           Choice('', '', Flags('data'), Flags('data.evaluate')),),
       columns=columns,
-      figures=tuple(_figure(table, columns) for table in top.tables('figures')))
+      figures=_different(top, (
+          _figure(table, columns) for table in top.tables('figures'))))
   if not study.settings:
     raise top.error('there are no settings: add a table [settings.NAME]')
-  for kind in (study.settings + study.data, columns, study.figures):
-    given = [one.name for one in kind]
-    for one in given:
-      if given.count(one) > 1:
-        raise top.error(f'the name {one!r} is given twice')
+  # --only takes both kinds of names.
+  _different(top, study.settings + study.data)
   top.end()
   return study
+
+
+def _different(top: _Table, parts: Iterable[Any]) -> tuple[Any, ...]:
+  """The parts, after checking that no two of them have the same name."""
+  parts = tuple(parts)
+  given = [part.name for part in parts]
+  for name in given:
+    if given.count(name) > 1:
+      raise top.error(f'the name {name!r} is given twice')
+  return parts
 
 
 def _choice(table: _Table) -> Choice:

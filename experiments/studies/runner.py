@@ -76,6 +76,7 @@ def perform(
     finally:  # For example because `after` finds the disk full.
       for job in active:
         job.stop(signal.SIGTERM)
+        job.process.wait()
   if interrupts.signum:
     raise StoppedError(
         f'{work.progress.done} of {len(runs)} runs are done; the same command '

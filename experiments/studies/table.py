@@ -8,6 +8,8 @@ import io
 import statistics
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.evaluation.formatting import number
 from experiments.studies.definition import Choice, Column, Study
 from experiments.studies.plan import Run
@@ -120,9 +122,10 @@ def look_up(evaluation: Mapping[str, Any], column: Column) -> Value:
 def aggregate(values: Iterable[Value]) -> Cell:
   """The mean and standard deviation of the numbers that are there."""
   there = tuple(v.value for v in values if v.value is not None)
-  return Cell(
-      statistics.fmean(there) if there else None,
-      statistics.stdev(there) if len(there) > 1 else None, there)
+  with np.errstate(invalid='ignore'):  # NaN and infinity remain visible.
+    return Cell(
+        float(np.mean(there)) if there else None,
+        float(np.std(there, ddof=1)) if len(there) > 1 else None, there)
 
 
 def head(study: Study) -> list[str]:

@@ -6,12 +6,21 @@ import os
 from absl import flags
 import pytest
 
-from experiments import cli, evaluate, figures, launch, prepare, report, train
+from experiments import (
+    cli,
+    evaluate,
+    figures,
+    launch,
+    prepare,
+    report,
+    study,
+    train,
+)
 from experiments.benchmarks import speed, svi_comparison
 from experiments.config.flags import Path, Setting, define, expand_path
 
 _PATHS = {'data_dir', 'workdir', 'store_dir', 'vae_workdir', 'tfds_dir',
-          'mlvae_workdir', 'svi_workdir', 'json', 'log'}
+          'mlvae_workdir', 'svi_workdir', 'json', 'log', 'output'}
 
 
 @pytest.mark.parametrize('path, expected', [
@@ -31,7 +40,7 @@ def test_paths_expand(monkeypatch, tmp_path, path, expected):
 
 
 @pytest.mark.parametrize('module', [
-    speed, evaluate, figures, launch, prepare, report, svi_comparison,
+    speed, evaluate, figures, launch, prepare, report, study, svi_comparison,
     train], ids=lambda module: module.__name__)
 def test_every_flag_of_a_path_expands(monkeypatch, module):
   names = {}  # Of its parser, which a flag of a standard kind does not name.

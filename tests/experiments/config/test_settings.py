@@ -59,7 +59,8 @@ def test_help_lists_every_flag_once_under_its_subject(monkeypatch, module):
   values = flags.FlagValues()
   for owner in (settings.flags, module, train.processes):
     monkeypatch.setattr(
-        owner, 'define', lambda name, declared: define(name, declared, values))
+        owner, 'define',
+        lambda name, declared, *_: define(name, declared, values))
   module.define_flags()
   text = help_by_subject(values)
   assert sorted(re.findall(r'^  --(?:\[no\])?(\w+):', text, re.M)) == sorted(
@@ -71,7 +72,9 @@ def test_help_lists_every_flag_once_under_its_subject(monkeypatch, module):
 def test_settings_of_training_are_its_flags_and_none_unless_given(monkeypatch):
   found = {}
   for owner in (settings.flags, train, train.processes):
-    monkeypatch.setattr(owner, 'define', found.__setitem__)
+    monkeypatch.setattr(
+        owner, 'define',
+        lambda name, declared, *_: found.__setitem__(name, declared))
   train.define_flags()
   assert set(SETTINGS) <= set(found)
   for name in set(SETTINGS) - {'dataset'}:
