@@ -69,10 +69,15 @@ class GroupPosterior:
       the posteriors of groups are free parameters.
     is_normal: whether the posterior is the Normal that `combine` gives;
       otherwise that Normal only has the posterior's mean and variance.
+    includes_prior: whether the prior is in the Normals that `combine` gives,
+      once for a group of any size; otherwise, as in the paper's product, they
+      are messages in proportion to the likelihood (see `measures.membership`).
   """
 
   has_encoder: ClassVar[bool] = True
   is_normal: ClassVar[bool] = True
+  # Of a mean of posteriors, each of which includes the prior.
+  includes_prior: ClassVar[bool] = True
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:

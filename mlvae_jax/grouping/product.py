@@ -22,6 +22,8 @@ from mlvae_jax.grouping.posterior import (
 class Product(GroupPosterior):
   """q(C | X_G) is the product of the members' Normals (paper eqs. 6-7)."""
 
+  includes_prior = False
+
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
     """Combines the evidence; arguments as for `GroupPosterior`."""
@@ -50,6 +52,8 @@ class PriorProduct(Product):
   whatever the encoder says of a single row.
   """
 
+  includes_prior = True
+
   def _of_evidence(self, found: Evidence) -> Normal:
     q = found.to_normal()
     # With p = exp(-logvar): mean p / (1 + p), and precision 1 + p.
@@ -66,6 +70,8 @@ class Harmonic(Product):
   fall as evidence grows. disentanglement_lib computes it for pairs, in place
   of the product.
   """
+
+  includes_prior = True
 
   def _of_evidence(self, found: Evidence) -> Normal:
     q = found.to_normal()

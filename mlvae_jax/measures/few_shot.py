@@ -1,25 +1,33 @@
 """Few-shot recognition of groups never seen in training, from codes.
 
 Given a few images of each person, whom does another image show? (The protocol
-is that of Hosoya, arXiv 1809.02383.) Codes are compared; nothing is trained.
-Rows are sorted by group: with `offsets [G + 1]`, group g has the rows
+is that of Hosoya, arXiv 1809.02383.) Codes are compared, by the cosine of their
+means or by their posteriors (see `membership`); nothing is trained. Rows are
+sorted by group: with `offsets [G + 1]`, group g has the rows
 offsets[g]:offsets[g + 1].
 """
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from mlvae_jax.data.ids import check_offsets
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.posterior import GroupPosterior
+from mlvae_jax.grouping.product import Product
+from mlvae_jax.measures.membership import membership_scores
 from mlvae_jax.measures.sorted_rows import (
     check_at_least,
     draw_rows,
     unit_rows,
 )
 
+SCORES = ('cosine', 'posterior')
+_PRODUCT = Product()
 _BLOCK = 2048  # Queries per matrix product, which bounds the memory.
 
 
@@ -49,17 +57,28 @@ class FewShot(NamedTuple):
   num_episodes: int
   ways: int
 
+  @property
+  def margin(self) -> float:
+    """Half the width of the accuracy's 95 % confidence interval over episodes.
+
+    NaN for a single episode.
+    """
+    return 1.96 * self.standard_error
+
 
 def few_shot(
     codes: Normal | np.ndarray, offsets: np.ndarray, *, ways: int | None,
-    shots: int, fuse: bool, num_episodes: int = 100, max_queries: int = 20,
-    seed: int = 0) -> FewShot:
+    shots: int, fuse: bool, score: str = 'cosine',
+    group_posterior: GroupPosterior = _PRODUCT, num_episodes: int = 100,
+    max_queries: int = 20, seed: int = 0) -> FewShot:
   """Assigns images to groups, given a few other images of each group.
 
   In each episode, `shots` random images of each group are the gallery and its
   others are queries. A query is assigned to the group of its nearest neighbour
-  in the gallery, by the cosine of the means. Splits depend on offsets, numbers
-  and seed alone, so different codes, fused or not, are scored on the same ones.
+  in the gallery, by the cosine of the means; or to the group under whose
+  posterior, given its gallery, it has the highest predictive density. Splits
+  depend on offsets, numbers and seed alone, so different codes and scores are
+  compared on the same ones, fused or not.
 
   Args:
     codes: Normal of `[N, D]`; or an array `[N, D]`, such as pixels, which is
@@ -70,6 +89,8 @@ def few_shot(
     shots: number of gallery images per group.
     fuse: whether to multiply the Normals of a group's gallery into one code
       (paper eqs. 6-7), rather than compare with each of its images.
+    score: 'cosine', or 'posterior', which needs `fuse`.
+    group_posterior: how score='posterior' combines the Normals of a gallery.
     num_episodes: number of random splits.
     max_queries: largest number of random queries per group and episode.
     seed: seed of the splits.
@@ -79,8 +100,12 @@ def few_shot(
 
   Raises:
     ValueError: on wrong shapes, NaN or infinite codes, too few groups of more
-      than `shots` images, ways < 2, or other numbers < 1.
+      than `shots` images, ways < 2, other numbers < 1, or an unknown score.
   """
+  if score not in SCORES or (score == 'posterior' and not fuse):
+    raise ValueError(
+        f'expected a score of {SCORES}, the latter with fuse=True, got '
+        f'{score!r} and fuse={fuse}')
   found = _as_codes(codes)
   offsets = check_offsets(offsets, len(found.mean))
   check_at_least(
@@ -94,9 +119,12 @@ def few_shot(
         f'{len(able)}')
   ways = len(able) if ways is None else ways
   rng = np.random.default_rng(seed)
+  classify = (functools.partial(_by_posterior, group_posterior)
+              if score == 'posterior' else
+              functools.partial(_by_cosine, fuse))
   accuracy = [  # Groups in random order, since argmax gives ties to the first.
-      _episode(rng, found, offsets, rng.permutation(able)[:ways], shots, fuse,
-               max_queries)
+      _episode(rng, found, offsets, rng.permutation(able)[:ways], shots,
+               max_queries, classify)
       for _ in range(num_episodes)]
   error = np.nan if num_episodes == 1 else (
       np.std(accuracy, ddof=1) / np.sqrt(num_episodes))
@@ -104,7 +132,7 @@ def few_shot(
       float(np.mean(accuracy)), float(error), 1 / ways, num_episodes, ways)
 
 
-def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
+def _episode(rng, codes, offsets, groups, shots, max_queries, classify):
   """The fraction of the queries of one random split that is right."""
   starts = offsets[groups]
   rows, way, rank = draw_rows(
@@ -112,16 +140,38 @@ def _episode(rng, codes, offsets, groups, shots, fuse, max_queries):
   # Rows of a group are in random order: the first few are its gallery.
   query = rank >= shots
   gallery = rows[~query].reshape(len(groups), shots)
+  return np.mean(classify(codes, gallery, rows[query]) == way[query])
+
+
+def _by_cosine(fuse, codes, gallery, asked):
+  """The way of each query `[Q]` whose gallery `[G, K]` is nearest."""
   if fuse:
-    names, known = np.arange(len(groups)), _fuse(
-        _Codes(codes.mean[gallery], codes.logvar[gallery]))
+    known, shots = _fuse(
+        _Codes(codes.mean[gallery], codes.logvar[gallery])), 1
   else:
-    names, known = way[~query], codes.mean[gallery.ravel()]
-  known, asked = unit_rows(known), rows[query]
+    known, shots = codes.mean[gallery.ravel()], gallery.shape[1]
+  known = unit_rows(known)
   nearest = np.concatenate([
       np.argmax(unit_rows(codes.mean[asked[i:i + _BLOCK]]) @ known.T, axis=1)
       for i in range(0, len(asked), _BLOCK)])
-  return np.mean(names[nearest] == way[query])
+  return nearest // shots
+
+
+def _by_posterior(group_posterior, codes, gallery, asked):
+  """The way of each query `[Q]` in whose gallery `[G, K]` it is most likely."""
+  shots = gallery.shape[1]
+  queries, known = (
+      _combine(group_posterior, Normal(codes.mean[rows], codes.logvar[rows]),
+               np.repeat(np.arange(len(rows) // count), count),
+               len(rows) // count)
+      for rows, count in ((asked, 1), (gallery.ravel(), shots)))
+  return np.argmax(membership_scores(
+      queries, known, includes_prior=group_posterior.includes_prior), axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _combine(group_posterior, q, group_ids, num_groups):
+  return group_posterior.combine(q, group_ids, num_groups)
 
 
 def _fuse(q):

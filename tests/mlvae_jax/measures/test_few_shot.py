@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.measures import few_shot as module
@@ -108,9 +109,33 @@ def test_one_episode_has_no_standard_error():
     (dict(codes=np.zeros(20)), r'codes of \[N, D\]'),
     (dict(codes=np.full((20, 2), np.nan)), 'finite codes'),
     (dict(codes=np.zeros((19, 2))), 'offsets of 19 rows, got 20'),
-    (dict(offsets=[4, 20]), 'grow from 0')])
+    (dict(offsets=[4, 20]), 'grow from 0'),
+    (dict(score='distance'), "got 'distance' and"),
+    (dict(score='posterior'), 'latter with fuse=True')])
 def test_few_shot_of_bad_arguments(change, message):
   arguments = dict(codes=np.zeros((20, 2)), offsets=4 * np.arange(6), ways=5,
                    shots=2, fuse=False) | change
   with pytest.raises(ValueError, match=message):
     few_shot(**arguments)
+
+
+@pytest.mark.parametrize('name', sorted(GROUP_POSTERIORS))
+def test_the_posterior_classifies_with_every_kind_of_group(name):
+  codes, offsets = noisy_people(0.1)
+  found = few_shot(
+      codes, offsets, ways=5, shots=3, fuse=True, score='posterior',
+      group_posterior=GROUP_POSTERIORS[name](), num_episodes=10)
+  assert found.accuracy > 0.9 and found.ways == 5
+  assert found.margin == 1.96 * found.standard_error
+
+
+@pytest.mark.parametrize('shots', [1, 5])
+def test_exact_posteriors_classify_better_than_cosines(shots):
+  # Each code knows its noise, which differs by dimension: no other rule than
+  # the one by posteriors is right more often.
+  codes, offsets = noisy_people(1.5)
+  by_cosine, by_posterior = (
+      few_shot(codes, offsets, ways=None, shots=shots, fuse=True, score=score,
+               num_episodes=20) for score in ('cosine', 'posterior'))
+  margin = by_cosine.margin + by_posterior.margin
+  assert by_posterior.accuracy > by_cosine.accuracy + margin
