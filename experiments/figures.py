@@ -4,11 +4,11 @@
   python -m experiments.figures --workdir=... --only=swap,interpolation
 
 Drawn from test images: swap (paper fig. 4), generation (5a), interpolation
-(5b), reconstruction (6a, 6b) and generalisation (1); for a VAE, samples replace
-the first two. For observations other than images: profiles, or for tokens
-sentences, and a map of codes. Drawn from the run's files, if they exist:
-evidence (6c), factors and recognition (all from evaluation.json) and curves
-(from metrics.jsonl).
+(5b), reconstruction (6a, 6b), generalisation (1) and ambiguity; for a VAE,
+samples replace the first two. For observations other than images: profiles, or
+for tokens sentences, and a map of codes. Drawn from the run's files, if they
+exist: evidence (6c), factors, recognition and uncertainty (all from
+evaluation.json) and curves (from metrics.jsonl).
 
 swap.png shows the first grouped factor, swap_light.png another one called
 light. These accumulate the evidence of groups, the paper's strategy 2; in

@@ -13,6 +13,7 @@ from experiments.evaluation import (
     probes,
     recognition,
     strategies,
+    uncertainty,
 )
 from experiments.evaluation.section import Evaluation
 from experiments.evaluation.wording import worded
@@ -27,6 +28,7 @@ SECTIONS = (
     disentanglement.SECTION,
     strategies.SECTION,
     recognition.SECTION,
+    uncertainty.SECTION,
     elbo.SECTION,
     bounds.SECTION,
 )

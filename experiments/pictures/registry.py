@@ -17,6 +17,7 @@ OF_IMAGES = {
     'generation': ('groups', 'generations'),
     'interpolation': ('swaps', 'interpolations'),
     'reconstruction': ('groups', 'reconstructions'),
+    'ambiguity': ('ambiguity', 'ambiguities'),
     'generalisation': ('generalisation', 'generalisations'),
     'samples': ('groups', 'samples'),
 }

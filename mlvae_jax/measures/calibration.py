@@ -126,7 +126,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray,
   error = np.nansum(count * np.abs(accuracy - confidence)) / len(labels)
   chosen = probabilities[np.arange(len(labels)), labels]
   # A probability may have been rounded to 0.
-  log_loss = -np.mean(np.log(np.maximum(chosen, np.finfo(float).tiny)))
+  log_loss = abs(np.mean(np.log(np.maximum(chosen, np.finfo(float).tiny))))
   return Reliability(
       confidence, accuracy, count, float(error), float(log_loss))
 

@@ -74,13 +74,15 @@ def test_a_figure_for_every_factor_and_strategy(draw, compilations):
       *(f'swap{f}{s}' for f in ('', '_lamp', '_how') for s in _STRATEGY_1),
       *(f'{name}{f}{s}' for name in ('generation', 'interpolation')
         for f in ('', '_lamp') for s in _STRATEGY_1),
-      'reconstruction', 'reconstruction_lamp', 'generalisation'}
+      'reconstruction', 'reconstruction_lamp', 'generalisation', 'ambiguity',
+      'ambiguity_lamp'}
   for name, image in drawn.items():
     caption = image.text['Description']
     other = 'Strategy 2:' if 'strategy_1' in name else 'Strategy 1:'
     assert other not in caption and 'trategy' in caption, name
     assert ('lamp' in caption) == (name not in (
-        'reconstruction', 'generation_strategy_1')) or 'gen' in name, name
+        'reconstruction', 'ambiguity', 'generation_strategy_1')) or (
+            'gen' in name), name
   with compilations() as compiled:
     draw()
   assert not compiled

@@ -29,7 +29,7 @@ _CONFIG = dataclasses.replace(
     steps=2, groups_per_batch=2, max_group_size=4, chunk_steps=1,
     eval_every=1, checkpoint_every=2)
 _SWAPPED = {'swap', 'generation', 'interpolation'}
-_PICTURES = {'reconstruction'} | _SWAPPED | {
+_PICTURES = {'reconstruction', 'ambiguity'} | _SWAPPED | {
     f'{name}_strategy_1' for name in _SWAPPED}
 
 
@@ -175,7 +175,7 @@ def test_groups_of_the_split(draw, sizes):
 
 def test_one_image_is_not_interpolated(draw):
   assert set(draw(_data([0, 1]))) == _PICTURES - {
-      'interpolation', 'interpolation_strategy_1'}
+      'interpolation', 'interpolation_strategy_1', 'ambiguity'}
 
 
 def test_split_without_images(draw):
@@ -186,9 +186,10 @@ def test_split_without_images(draw):
 @pytest.mark.parametrize('factors, names', [
     ('who:2:group,what:2:group', _PICTURES | {
         f'{name}_what{ending}' for name in _SWAPPED
-        for ending in ('', '_strategy_1')}),
+        for ending in ('', '_strategy_1')} | {'ambiguity_what'}),
     ('who:2:group', {
-        'interpolation', 'interpolation_strategy_1', 'reconstruction'}),
+        'interpolation', 'interpolation_strategy_1', 'reconstruction',
+        'ambiguity'}),
 ])
 def test_any_set_of_factors(draw, factors, names):
   assert set(draw(_data([3, 4]), factors=factors)) == names

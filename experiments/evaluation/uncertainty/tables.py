@@ -1,0 +1,127 @@
+"""Tables of the uncertainty of codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.evaluation import meaning, web
+from experiments.evaluation.formatting import number
+from experiments.evaluation.section import Evaluation, Results
+from experiments.evaluation.wording import worded
+
+_VARIANCE = (
+    '<h3>Variance by evidence</h3><p>The variance of the codes that groups '
+    'share, averaged over dimensions and over random sets of k images of a '
+    'group (all k are of the same sets, whose number is in the last column). '
+    'More evidence should make a code more certain.</p>')
+_MEMBERSHIP = (
+    '<h3>Membership: which group, and how likely?</h3><p>In each of '
+    '{episodes} random trials, the shots are images given of each of {ways} '
+    'groups, whose code accumulates their evidence. Other images, encoded '
+    'alone, are assigned to one of these groups by the predictive density of '
+    'their code, with a probability, the confidence. The calibration error is '
+    'the average difference between confidence and accuracy, in bins of the '
+    'confidence: 0 is perfect. Unknown: as many images of other groups are '
+    'mixed in; the AUC is how often an image of a known group has more '
+    'evidence of belonging to one of them than an image of another group. '
+    'Errors: the AUC is how often an image assigned to a wrong group has less '
+    'confidence, or a code of larger variance, than one assigned correctly. '
+    'For every AUC 0.5 is chance, and 1 is perfect.</p>')
+
+
+def report(results: Results) -> str:
+  """Tables of variance and membership.
+
+  Args:
+    results: results of the run; the figure "uncertainty" comes first.
+
+  Returns:
+    HTML with a heading; '' if nothing was measured.
+  """
+  parts = [_variance(results), _membership(results)]
+  if not any(parts):
+    return ''
+  return web.lines('<h2>Uncertainty</h2>', results.figures.get('uncertainty'),
+                   *parts)
+
+
+def summary(evaluation: Evaluation, width: int) -> list[str]:
+  """Accuracy, calibration error and unknown AUC, for the terminal.
+
+  Args:
+    evaluation: content of evaluation.json.
+    width: maximum length of a code's name, 24 to 36.
+
+  Returns:
+    Lines of at most 79 characters; none if nothing was measured.
+  """
+  # The most shots of each code.
+  rows = {row['code']: row for row in evaluation.get('membership') or []}
+  if not rows:
+    return []
+  first = next(iter(rows.values()))
+  title = f'known groups, 1 of {first["ways"]}'
+  columns = ('acc. %', 'calib. err.', 'unknown AUC')
+  lines = [title.ljust(width + 7) + ''.join(f'{c:>12}' for c in columns)]
+  for code, row in rows.items():
+    cells = (number(row['accuracy'], 1, 100),
+             number(row['calibration_error'], 3),
+             number(row['unknown_auc'], 3))
+    lines.append(code[:width].ljust(width + 7)
+                 + ''.join(f'{cell:>12}' for cell in cells))
+  return lines
+
+
+def _variance(results: Results) -> str:
+  rows = results.evaluation.get('variance')
+  if not rows:
+    return ''
+  table = {}
+  for row in rows:
+    table.setdefault(row['code'], {})[row['k']] = row
+  ks = sorted({row['k'] for row in rows})
+  cells = [
+      [code, *(_with_error(found.get(k), 'variance', 'standard_error', 4)
+               for k in ks), str(max(row['sets'] for row in found.values()))]
+      for code, found in table.items()]
+  return worded(results.model, _VARIANCE) + web.table(
+      ['code', *(f'k = {k}' for k in ks), 'sets'], cells)
+
+
+def _membership(results: Results) -> str:
+  rows = results.evaluation.get('membership')
+  if not rows:
+    return ''
+  cells = [
+      [row['code'], str(row['shots']), str(row['ways']),
+       _with_error(row, 'accuracy', 'accuracy_error', 1, 100),
+       number(row['chance'], 1, 100), number(row['confidence'], 1, 100),
+       number(row['calibration_error'], 1, 100), number(row['log_loss'], 2),
+       _with_error(row, 'unknown_auc', 'unknown_auc_error', 3),
+       number(row['confidence_auc'], 3), number(row['variance_auc'], 3)]
+      for row in rows]
+  ways = sorted({row['ways'] for row in rows})
+  return worded(results.model, _MEMBERSHIP.format(
+      episodes=rows[0]['episodes'],
+      ways=' or '.join(map(str, ways)))) + web.table(
+          ['code', 'shots', 'groups', 'accuracy %', 'chance %',
+           'confidence %', 'calibration error, points', 'log loss',
+           'AUC, unknown', 'AUC, errors by confidence',
+           'AUC, errors by variance'], cells) + web.footnotes(
+               meaning.footnotes({
+                   _shots(n): why for n, why in meaning.caveats(
+                       rows, 'shots').items()}))
+
+
+def _shots(count: int) -> str:
+  return '1 shot' if count == 1 else f'{count} shots'
+
+
+def _with_error(row: dict[str, Any] | None, key: str, error: str, digits: int,
+                scale: float = 1) -> str:
+  """A number with its standard error; '–' if it is missing."""
+  if row is None:
+    return number(None, digits)
+  text = number(row[key], digits, scale)
+  return text if row[error] is None else (
+      f'{text} ± {number(row[error], digits, scale)}')
