@@ -19,7 +19,6 @@ _NUM_MEASURED = 1000
 _BLOCK = 256
 _ACROSS, _DOWN = 6, 2  # Images of either kind.
 # Compiled as a whole: op by op, drawing a run would compile for seconds.
-_posteriors = jax.jit(mlvae_jax.posteriors, static_argnums=0)
 _encode_group = jax.jit(
     mlvae_jax.encode_group, static_argnums=(0, 4), static_argnames='factor')
 
@@ -71,11 +70,19 @@ def _variance_alone(subject: Subject, rows: np.ndarray) -> np.ndarray:
   for start in range(0, len(rows), _BLOCK):
     block = rows[start:start + _BLOCK]
     # One size, to compile once.
-    q = jax.device_get(_posteriors(
-        subject.model, subject.params,
-        subject.images.x[np.resize(block, _BLOCK)])[subject.factor])
-    found.append(np.exp(q.logvar.astype(float)).mean(axis=1)[:len(block)])
+    found.append(_variance(
+        subject, np.resize(block, _BLOCK), np.arange(_BLOCK), _BLOCK
+    )[:len(block)])
   return np.concatenate(found)
+
+
+def _variance(subject: Subject, rows: np.ndarray, ids: np.ndarray,
+              num_sets: int) -> np.ndarray:
+  """The mean variance of the factor's code of sets of rows, `[num_sets]`."""
+  q = jax.device_get(_encode_group(
+      subject.model, subject.params, subject.images.x[rows], ids, num_sets,
+      factor=subject.factor))
+  return np.exp(q.logvar.astype(float)).mean(axis=1)
 
 
 def _draw_curves(ax: Axes, subject: Subject) -> None:
@@ -87,11 +94,9 @@ def _draw_curves(ax: Axes, subject: Subject) -> None:
   rows = np.concatenate([rows for *_, rows in sets])
   ids[:len(rows)] = np.repeat(
       np.arange(len(sets)), [len(rows) for *_, rows in sets])
-  q = jax.device_get(_encode_group(  # The rest is padding, one more set.
-      subject.model, subject.params, subject.images.x[
-          np.resize(rows, len(ids))], ids, len(_EVIDENCE) * NUM_SETS + 1,
-      factor=subject.factor))
-  variance = np.exp(q.logvar.astype(float)).mean(axis=1)
+  # The rest is padding, one more set.
+  variance = _variance(subject, np.resize(rows, len(ids)), ids,
+                       len(_EVIDENCE) * NUM_SETS + 1)
   by_group = {}
   for (i, k, _), value in zip(sets, variance):
     by_group.setdefault(i, {})[k] = value

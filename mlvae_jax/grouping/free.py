@@ -20,6 +20,7 @@ class Free(Product):
   """
 
   has_encoder = False
+  includes_prior = True
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:

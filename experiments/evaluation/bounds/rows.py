@@ -35,9 +35,10 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
 
   Returns:
     For each number of samples a row of "split", "groups", "images",
-    "num_outer", "num_inner", and in nats "bound" and "bound_per_image" with
-    their standard errors over groups, None for a single group. No rows without
-    images, or for a model of several groupings, which has no such bound.
+    "set_size" (the maximum), "num_outer", "num_inner", and in nats "bound" and
+    "bound_per_image" with their standard errors over groups, None for a single
+    group. No rows without images, or for a model of several groupings, which
+    has no such bound.
   """
   model, params = context.models['trained']
   images, split = context.scored, context.split
@@ -59,6 +60,7 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
         num_outer=num_outer, num_inner=num_inner), np.float64)
     found.append({
         'split': split, 'groups': num_groups, 'images': len(rows),
+        'set_size': int(sizes.max()),
         'num_outer': num_outer, 'num_inner': num_inner,
         **averages(values, sizes)})
   return {'bounds': found}

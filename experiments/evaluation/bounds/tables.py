@@ -17,7 +17,11 @@ _TEXT = (
     'each of them L samples of the other codes of each image, are averaged '
     'inside the logarithm (importance weighting): the bound rises with K and '
     'L towards the log likelihood. With one sample it is an estimate of the '
-    'ELBO{mixture}.</p>')
+    'ELBO{mixture}. {size}</p>')
+_SIZE = (
+    'These groups have up to {size} images, while those of the table of the '
+    'ELBO are as in training: the more images share a code, the less each of '
+    'them pays for it.')
 _MIXTURE = (
     ' of a Normal with the mean and variance of this model\'s group posterior')
 _SEVERAL = (
@@ -35,7 +39,8 @@ def report(results: Results) -> str:
   what = 'groups' if model.grouped else 'images, each a group of its own'
   text = worded(model, _TEXT.format(
       **{name: first[name] for name in ('groups', 'images', 'split')},
-      what=what, mixture='' if model.group_posterior.is_normal else _MIXTURE))
+      what=what, size=_SIZE.format(size=first['set_size']) if model.grouped
+      else '', mixture='' if model.group_posterior.is_normal else _MIXTURE))
   return _HEADING + text + web.table(
       ['K', 'L', worded(model, 'bound per image'), 'bound per group'],
       [[str(row['num_outer']), str(row['num_inner']),
@@ -51,8 +56,9 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
     return []
   # The model is not at hand: evaluations of other rows than images say so.
   unit = evaluation.get('protocol', {}).get('observations', 'image')
-  return [f'log likelihood per {unit}: at least '
-          f'{_with_error(rows[-1], "bound_per_image", 1)}']
+  return [f'log p per {unit} in sets of {rows[0]["set_size"]}: at least '
+          f'{_with_error(rows[-1], "bound_per_image", 1)} '
+          f'(one sample: {number(rows[0]["bound_per_image"], 1)})']
 
 
 def _with_error(row: dict[str, Any], key: str, digits: int = 2) -> str:

@@ -20,6 +20,7 @@ from experiments.evaluation.encoding import Encoded
 from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures import calibration
+from mlvae_jax.measures.membership import membership_scores
 from mlvae_jax.measures.sorted_rows import draw_rows
 from mlvae_jax.measures.verification import verify
 from mlvae_jax.model.factors import Factor
@@ -145,10 +146,13 @@ def membership_rows(encoded: Encoded, factor: Factor, groups: _Groups
         [episode.gallery for episode in episodes]))
     ways = len(episodes[0].gallery)
     for i, episode in enumerate(episodes):
-      asked = [encoded.alone(groups.split, factor.name, groups.rows[places])
+      # Each of the images asked about is a set of its own.
+      asked = [_combine(encoded, factor, groups, places[:, None])
                for places in (episode.known, episode.unknown)]
-      known, unknown = (calibration.membership_scores(
-          q, q_groups.take(slice(i * ways, (i + 1) * ways))) for q in asked)
+      known, unknown = (membership_scores(
+          q, q_groups.take(slice(i * ways, (i + 1) * ways)),
+          includes_prior=encoded.model.group_posterior.includes_prior)
+                        for q in asked)
       found.append(calibration.membership_probabilities(known))
       labels.append(episode.labels)
       variance.append(_variance(asked[0]))

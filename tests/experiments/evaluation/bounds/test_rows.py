@@ -78,8 +78,10 @@ def test_rows_of_groups(rows_of, model):
   text = tables.report(Results('', model, {'bounds': found}, {}))
   assert ('Normal with the mean' in text) == (not
       model.group_posterior.is_normal)
-  assert tables.summary({'bounds': found}, 24)[0].startswith(
-      'log likelihood per image: at least ')
+  assert found[0]['set_size'] == 5 and 'up to 5 images' in text
+  line, = tables.summary({'bounds': found}, 24)
+  assert line.startswith('log p per image in sets of 5: at least ')
+  assert len(line) <= 79
 
 
 def test_an_image_of_a_vae_is_a_group(rows_of):
