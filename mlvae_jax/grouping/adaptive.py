@@ -43,6 +43,7 @@ class Adaptive(GroupPosterior):
   """
 
   is_normal = False
+  shares_all = False
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:

@@ -72,12 +72,15 @@ class GroupPosterior:
     includes_prior: whether the prior is in the Normals that `combine` gives,
       once for a group of any size; otherwise, as in the paper's product, they
       are messages in proportion to the likelihood (see `measures.membership`).
+    shares_all: whether the members share all dimensions of the code;
+      otherwise each has its own in some of them, which is another model.
   """
 
   has_encoder: ClassVar[bool] = True
   is_normal: ClassVar[bool] = True
   # Of a mean of posteriors, each of which includes the prior.
   includes_prior: ClassVar[bool] = True
+  shares_all: ClassVar[bool] = True
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:

@@ -55,7 +55,8 @@ def group_likelihood_bound(
   Args:
     model: the model; static. Its grouped factors share one grouping, and are
       not given ungrouped ones. Groups of several groupings overlap: their
-      likelihood does not factorise, and there is no such bound.
+      likelihood does not factorise, and there is no such bound. Its group
+      posterior shares every dimension (`GroupPosterior.shares_all`).
     params: the model's parameters.
     x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: `[N]` integers in `[0, num_groups)`, in any order; None where no
@@ -94,6 +95,11 @@ def _check_model(model: Model, group_ids: ArrayLike | None,
         'expected a model with at most one grouping, got '
         f'{", ".join(model.groupings)}: groups of several groupings overlap, '
         'and their likelihood does not factorise')
+  if model.grouped and not model.group_posterior.shares_all:
+    raise ValueError(
+        'expected a group posterior whose members share every dimension, got '
+        f'{model.group_posterior}: where they do not, the likelihood of a '
+        'group is that of another model')
   for factor in model.grouped:
     if alone := [name for name in factor.given
                  if model.factor(name).grouping is None]:

@@ -37,12 +37,11 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
     For each number of samples a row of "split", "groups", "images",
     "set_size" (the maximum), "num_outer", "num_inner", and in nats "bound" and
     "bound_per_image" with their standard errors over groups, None for a single
-    group. No rows without images, or for a model of several groupings, which
-    has no such bound.
+    group. No rows without images, or for a model that `has_bound` excludes.
   """
   model, params = context.models['trained']
   images, split = context.scored, context.split
-  if len(model.groupings) > 1 or not len(images):
+  if not has_bound(model) or not len(images):
     return {'bounds': []}
   grouping = model.groupings[0] if model.groupings else images.grouping
   rows, ids = choose_sets(
@@ -64,6 +63,14 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
         'num_outer': num_outer, 'num_inner': num_inner,
         **averages(values, sizes)})
   return {'bounds': found}
+
+
+def has_bound(model: Model) -> bool:
+  """Whether groups do not overlap, and their members share their codes."""
+  return len(model.groupings) < 2 and all(
+      model.group_posterior.shares_all and not any(
+          model.factor(name).grouping is None for name in factor.given)
+      for factor in model.grouped)
 
 
 def num_images(observation_shape: tuple[int, ...]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.evaluation import web
+from experiments.evaluation.bounds.rows import has_bound
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Evaluation, Results
 from experiments.evaluation.wording import worded
@@ -24,17 +25,20 @@ _SIZE = (
     'them pays for it.')
 _MIXTURE = (
     ' of a Normal with the mean and variance of this model\'s group posterior')
-_SEVERAL = (
-    '<p>It is not bounded for models of several groupings: their groups '
-    'overlap, so that the likelihood of one is not a factor of the whole.</p>')
+_NONE = (
+    '<p>It is not bounded for this model. It is only for models of one '
+    'grouping (groups of several overlap, so that the likelihood of one is not '
+    'a factor of the whole) whose groups share every dimension of their codes '
+    '(--group_posterior=adaptive does not), and whose grouped factors are not '
+    'given ungrouped ones.</p>')
 
 
 def report(results: Results) -> str:
   """A table of the bounds by number of samples, or why there is none."""
   rows = results.evaluation.get('bounds')
   if not rows:
-    is_several = rows is not None and len(results.model.groupings) > 1
-    return _HEADING + _SEVERAL if is_several else ''
+    is_excluded = rows is not None and not has_bound(results.model)
+    return _HEADING + _NONE if is_excluded else ''
   model, first = results.model, rows[0]
   what = 'groups' if model.grouped else 'images, each a group of its own'
   text = worded(model, _TEXT.format(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlvae_jax import group_likelihood_bound
+from mlvae_jax.grouping.adaptive import Adaptive
 from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.mixture import Mixture
 from mlvae_jax.grouping.normal import Normal
@@ -207,3 +208,7 @@ def test_bad_numbers_and_free_posteriors_are_refused():
   with pytest.raises(ValueError, match='only for such a one'):
     group_likelihood_bound(MODEL, params, _rows(2), [0, 1], 2, key=KEY,
                            free={})
+  with pytest.raises(ValueError, match='share every dimension'):
+    group_likelihood_bound(
+        dataclasses.replace(MODEL, group_posterior=Adaptive()), params,
+        _rows(2), [0, 1], 2, key=KEY)

@@ -11,7 +11,7 @@ from experiments.evaluation.bounds import rows as bounds
 from experiments.evaluation.bounds import tables
 from experiments.evaluation.context import Context
 from experiments.evaluation.section import Results
-from mlvae_jax import Free, Mixture
+from mlvae_jax import Adaptive, Free, Mixture
 from mlvae_jax.model.factors import parse_factors
 from mlvae_jax.model.model import Model
 from mlvae_jax.model.networks.mlp import MLP
@@ -102,6 +102,8 @@ def test_several_groupings_are_not_bounded(rows_of):
   assert rows_of(MODEL, random_images(12)) == []
   assert rows_of(_PEOPLE, random_images(12).take([])) == []
   text = tables.report(Results('', MODEL, {'bounds': []}, {}))
-  assert 'several groupings' in text
+  assert 'not bounded for this model' in text
+  adaptive = dataclasses.replace(_PEOPLE, group_posterior=Adaptive())
+  assert rows_of(adaptive, random_images(12)) == []
   assert not tables.report(Results('', MODEL, {}, {}))
   assert not tables.summary({'bounds': []}, 24)
