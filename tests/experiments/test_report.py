@@ -43,7 +43,8 @@ def _verified(code, auc, score='cosine', accuracy=0.75):
 
 def _few_shot(code, ways, shots, accuracy, fused=False, error=0.0123):
   return {'code': code, 'ways': ways, 'shots': shots, 'fused': fused,
-          'accuracy': accuracy, 'chance': 1 / ways, 'standard_error': error}
+          'accuracy': accuracy, 'chance': 1 / ways, 'standard_error': error,
+          'margin': error and 1.96 * error}
 
 
 _RECOGNITION = {
@@ -255,14 +256,15 @@ def test_groups_never_seen_have_a_section(tmp_path):
   assert 'How to read recognition.' in section and '1,234 pairs' in section
   assert page.text.count('How to read recognition.') == 1
   assert 'evidence_ratio' not in page.text and 'Robustness' in page.text
-  assert 'at most 1.2 points' in page.text
+  assert '95 % confidence interval' in page.text
   for row in (
       ['who', '0.875', '75.0', '0.900'], ['how', '0.562', '75.0', '–'],
-      ['code', 'groups', 'fused', '1 shot', '5 shots'],
+      ['code', 'groups', 'method', '1 shot', '5 shots'],
       # A gallery of one is the same fused or not.
-      ['who', '20', 'no', '50.0', '75.0'], ['who', '20', 'yes', '50.0', '75.0'],
-      ['who', '32–40', 'no', '50.0', '75.0'],
-      ['pixels', '32–40', 'yes', '25.0', '37.5'],
+      ['who', '20', 'nearest', '50.0 ± 2.4', '75.0 ± 2.4'],
+      ['who', '20', 'fused', '50.0 ± 2.4', '75.0 ± 2.4'],
+      ['who', '32–40', 'nearest', '50.0 ± 2.4', '75.0 ± 2.4'],
+      ['pixels', '32–40', 'fused', '25.0 ± 2.4', '37.5 ± 2.4'],
       ['chance', '20', '', '5.0', '5.0'],
       ['chance', '32–40', '', '2.5', '3.1']):
     assert page.rows.count(row) == 1, row
@@ -316,8 +318,8 @@ def test_numbers_on_recognition_may_be_missing(tmp_path, nothing):
                    _few_shot('who', 2, 5, nothing, error=nothing)]})
   page = _read(workdir)
   assert ['who', '–', '–', '–'] in page.rows
-  assert ['who', '2', 'no', '50.0', '–'] in page.rows
-  assert 'nan' not in page.text and 'points' not in page.text
+  assert ['who', '2', 'nearest', '50.0', '–'] in page.rows
+  assert 'nan' not in page.text and 'confidence' not in page.text
   assert 'verification AUC' not in page.text
   assert [line.split() for line in _summary(workdir).splitlines()] == [
       ['unseen', 'groups,', '2-way', 'in', '%', '1', 'shot'],
@@ -404,6 +406,32 @@ def test_summary_of_few_groups(tmp_path):
   lines = _summary(_workdir(tmp_path, {'few_shot': rows})).splitlines()
   assert lines[0].startswith('unseen groups, 7-12-way in %')
   assert lines[-1].split() == ['chance', '8.3', '14.3']
+
+
+def test_few_shots_by_posterior(tmp_path):
+  rows = [
+      _few_shot(code, ways, shots, accuracy, fused=shots > 1) | {'score': score}
+      for ways in (5, 20, 40) for shots in (1, 5)
+      for code in ('who', 'pixels')
+      for score, accuracy in (('cosine', 0.5), ('posterior', 0.625))
+      if code == 'who' and ways < 40 or score == 'cosine']
+  workdir = _workdir(tmp_path, {'few_shot': rows})
+  page = _read(workdir)
+  for row in (
+      ['who', '5', 'posterior', '62.5 ± 2.4', '62.5 ± 2.4'],
+      ['who', '5', 'fused', '50.0 ± 2.4', '50.0 ± 2.4'],
+      ['who', '20', 'posterior', '62.5 ± 2.4', '62.5 ± 2.4'],
+      ['who', '40', 'nearest', '50.0 ± 2.4', '–'],
+      ['chance', '5', '', '20.0', '20.0'], ['chance', '20', '', '5.0', '5.0']):
+    assert page.rows.count(row) == 1, row
+  lines = _summary(workdir).splitlines()
+  assert lines[0].startswith('unseen groups, 20-way in %')
+  assert max(map(len, lines)) < 80
+  assert [line.split() for line in lines[-3:]] == [
+      ['by', 'posterior;', 'WAYS:SHOTS', '5-way:1', '5-way:5', '20-way:1',
+       '20-way:5'],
+      ['who,', 'cosine'] + 4 * ['50.0'],
+      ['who,', 'posterior'] + 4 * ['62.5']]
 
 
 _TWO_LABELS = {

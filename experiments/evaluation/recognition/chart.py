@@ -11,18 +11,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator, NullLocator
 
 from experiments.evaluation.looks import CHANCE, as_they_are, in_words, looks
-from experiments.evaluation.recognition.rows import (
-    by_gallery,
-    by_score,
+from experiments.evaluation.recognition.galleries import (
+    FUSED,
+    NEAREST,
+    POSTERIOR,
+    USUAL,
+    Gallery,
+    of_size,
     ways_of,
 )
+from experiments.evaluation.recognition.rows import by_score
 from experiments.evaluation.section import Evaluation
 from experiments.evaluation.wording import worded
 from experiments.pictures.sheets import GREY, Drawing
 from mlvae_jax.model.model import Model
 
 _WIDTH = 22  # Characters of a code's name.
-_FUSED = {True: '-', False: ':'}
+_LINES = {FUSED: '-', NEAREST: ':', POSTERIOR: '-.'}
+_LABELS = {FUSED: 'shots fused', NEAREST: 'single shots',
+           POSTERIOR: 'by posterior'}
 _COSINE = {'markersize': 3.5}
 # A ring, which stays visible around the other marker if both coincide.
 _EVIDENCE = {'markersize': 7, 'markerfacecolor': 'none'}
@@ -32,7 +39,10 @@ _FEW_SHOT_CAPTION = (
     'similar code; the curves show how many are assigned correctly. Solid '
     'lines, strategy 2: the shots of a group are fused into one code, the '
     'product of their Normals; dotted lines, strategy 1: the nearest single '
-    'shot decides.')
+    'shot decides{posterior}.')
+_BY_POSTERIOR = (
+    '; dash-dotted lines: the group decides under whose posterior, given its '
+    'shots, an image is most likely')
 _VERIFICATION_CAPTION = (
     'verification, whether two images, each encoded alone (strategy 1), show '
     'the same group. The area under the ROC curve (AUC) is the frequency with '
@@ -73,7 +83,8 @@ def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
     axes[0].set_xlabel(worded(model, 'shots, images given of each group'))
   if pairs:
     captions.append(_draw_verification(axes[-1], pairs, styles))
-  _add_legend(figure, styles, few=bool(few), pairs=bool(pairs))
+  methods = {method for _, method in of_size(few, USUAL)}
+  _add_legend(figure, styles, methods, pairs=bool(pairs))
   return Drawing(figure, ' '.join([
       'Recognition of groups never seen in training.',
       *(f'{side}: {caption}' if count > 1 else
@@ -84,10 +95,9 @@ def draw_recognition(evaluation: Evaluation, model: Model) -> Drawing | None:
 def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
                    styles: dict[str, dict]) -> str:
   """Draws accuracy against shots for the fewest groups; returns the caption."""
-  table = {(code, fused): found for (code, many, fused), found
-           in by_gallery(rows).items() if not many}
-  for (code, fused), found in table.items():
-    _plot(ax, found, 'accuracy', linestyle=_FUSED[fused], **styles[code])
+  table = of_size(rows, USUAL)
+  for (code, method), found in table.items():
+    _plot(ax, found, 'accuracy', linestyle=_LINES[method], **styles[code])
   # The same for all codes; some code has every number of shots.
   chance = {row['shots']: row for found in table.values()
             for row in found.values()}
@@ -97,11 +107,12 @@ def _draw_few_shot(ax: Axes, rows: list[dict[str, Any]],
          ylabel='accuracy (%)', ylim=(-2, 102))
   ax.set_xticks(shots, map(str, shots))
   ax.xaxis.set_minor_locator(NullLocator())
-  return _FEW_SHOT_CAPTION.format(ways=ways)
+  return _FEW_SHOT_CAPTION.format(
+      ways=ways, posterior=_BY_POSTERIOR if any(
+          method == POSTERIOR for _, method in table) else '')
 
 
-def _plot(ax: Axes, found: dict[int, dict[str, Any]], key: str,
-          **look: Any) -> None:
+def _plot(ax: Axes, found: Gallery, key: str, **look: Any) -> None:
   """Plots a number in % against shots; None and NaN leave gaps."""
   shots = sorted(found)
   values = [found[n][key] for n in shots]
@@ -134,19 +145,19 @@ def _draw_verification(ax: Axes, rows: list[dict[str, Any]],
   return _VERIFICATION_CAPTION
 
 
-def _add_legend(figure: Figure, styles: dict[str, dict], *, few: bool,
+def _add_legend(figure: Figure, styles: dict[str, dict], methods: set[str], *,
                 pairs: bool) -> None:
   """Adds a legend of colours, lines and markers below the axes."""
   handles = [Line2D([], [], label=in_words(code, _WIDTH), **look)
              for code, look in styles.items()]
-  rows = max(2, math.ceil(len(handles) / (3 if few and pairs else 2)))
+  rows = max(2, math.ceil(len(handles) / (3 if methods and pairs else 2)))
   # Legends fill column by column: blanks make the next entries start a new one.
   while len(handles) % rows:
     handles.append(Line2D([], [], label=' ', linestyle=''))
-  if few:
-    handles += [
-        Line2D([], [], label=label, color=GREY, linestyle=_FUSED[fused])
-        for fused, label in ((True, 'shots fused'), (False, 'single shots'))]
+  handles += [
+      Line2D([], [], label=_LABELS[method], color=GREY,
+             linestyle=_LINES[method])
+      for method in (FUSED, NEAREST, POSTERIOR) if method in methods]
   if pairs:
     handles += [
         Line2D([], [], label=label, color=GREY, linestyle='', marker='o',

@@ -5,22 +5,30 @@ They show "verification" and "few_shot", each only if it was measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.evaluation import meaning, web
 from experiments.evaluation.formatting import number
-from experiments.evaluation.recognition.rows import (
-    Rows,
+from experiments.evaluation.recognition.galleries import (
+    FIVE,
+    FUSED,
+    NEAREST,
+    POSTERIOR,
+    SIZES,
+    USUAL,
+    Gallery,
     by_gallery,
-    by_score,
-    is_number,
+    method_of,
+    of_size,
     ways_of,
 )
+from experiments.evaluation.recognition.rows import Rows, by_score, is_number
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.wording import worded
 
-_SUMMARY = ((1, False), (5, False), (5, True))  # Shots, fused.
+_SUMMARY = ((1, NEAREST), (5, NEAREST), (5, FUSED))  # Shots, method.
+_KEY_SHOTS = (1, 5)  # Those that are also classified by posterior.
 
 
 def key_numbers(results: Results) -> Pairs:
@@ -80,23 +88,26 @@ def _few_shot(results: Results, own: Sequence[str]) -> str:
     return ''
   table, shots = by_gallery(rows), sorted({row['shots'] for row in rows})
   cells = [
-      [code, ways_of(found), 'yes' if fused else 'no',
-       *_percents(found, 'accuracy', shots)]
-      for (code, _, fused), found in table.items()]
+      [code, ways_of(found), method,
+       *(_accuracy(found.get(n, {})) for n in shots)]
+      for (code, _, method), found in table.items()]
   cells += [
-      ['chance', ways_of(found), '', *_percents(found, 'chance', shots)]
+      ['chance', ways_of(found), '',
+       *(_percent(found.get(n, {}).get('chance')) for n in shots)]
       for found in _longest(table).values()]
-  caveats = _caveats([], rows)
+  caveats = _caveats([], [row for (_, size, _), found in table.items()
+                          if size != FIVE for row in found.values()])
   headings = (name + '*' * (name in caveats) for name in map(_shots, shots))
   return worded(results.model, (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials, a few images of every group (the '
       'shots) are given, and the other images are assigned to the group with '
-      'the most similar code, by the cosine of the means. Fused (strategy 2): '
-      'the shots of a group make one code, the product of their Normals; '
-      'otherwise (strategy 1) the nearest single image decides.'
-      f'{_largest_error(rows)}</p>')) + (web.table(
-          ['code', 'groups', 'fused', *headings], cells, bold=own)
+      'the most similar code. Nearest (strategy 1): the nearest single image '
+      'decides, by the cosine of the means. Fused (strategy 2): the shots of a '
+      'group make one code, the product of their Normals. Posterior: an image '
+      'goes to the group under whose posterior, given its shots, it is most '
+      f'likely.{_meaning_of_margins(rows)}</p>')) + (web.table(
+          ['code', 'groups', 'method', *headings], cells, bold=own)
       + web.footnotes(meaning.footnotes(caveats)))
 
 
@@ -110,9 +121,9 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   Returns:
     Lines of at most 79 characters; none if nothing was measured.
   """
-  few = {(code, fused): found for (code, many, fused), found in by_gallery([
-      row for row in evaluation.get('few_shot') or []
-      if (row['shots'], row['fused']) in _SUMMARY]).items() if not many}
+  rows = evaluation.get('few_shot') or []
+  few = of_size([row for row in rows
+                 if (row['shots'], method_of(row)) in _SUMMARY], USUAL)
   columns = [_auc_column(evaluation.get('verification'))]
   columns += [_few_shot_column(few, *setting) for setting in _SUMMARY]
   # Small data sets allow few shots only, or no pairs.
@@ -131,7 +142,40 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
     lines.append(code[:width].ljust(width + 7) + ''.join(
         f'{cells.get(code, "-"):>8}' for _, cells, _ in columns))
   return [*lines, 'chance'.ljust(width + 7)
-          + ''.join(f'{chance:>8}' for *_, chance in columns), *notes]
+          + ''.join(f'{chance:>8}' for *_, chance in columns), *notes,
+          *_by_posterior(rows, width)]
+
+
+def _by_posterior(rows: Rows, width: int) -> list[str]:
+  """Lines on codes that are also classified by posterior, for the terminal."""
+  tables = {size: of_size(rows, size) for size in (FIVE, USUAL)}
+  columns = [(size, shots) for size in tables for shots in _KEY_SHOTS if any(
+      method == POSTERIOR and shots in found
+      for (_, method), found in tables[size].items())]
+  if not columns:
+    return []
+  heads = [f'{ways_of(*tables[size].values())}-way:{shots}'.replace('–', '-')
+           for size, shots in columns]
+  lines = ['by posterior; WAYS:SHOTS'.ljust(width + 7)
+           + ''.join(f'{head:>9}' for head in heads)]
+  for method in (FUSED, POSTERIOR):
+    lines += [
+        f'{code[:width - 12]}, {"cosine" if method == FUSED else method}'.ljust(
+            width + 7) + ''.join(
+                f'{_cell(tables[size], code, method, shots):>9}'
+                for size, shots in columns)
+        for code, other in dict.fromkeys(
+            key for table in tables.values() for key in table)
+        if other == POSTERIOR]
+  return lines
+
+
+def _cell(table: dict[tuple[str, str], Gallery], code: str, method: str,
+          shots: int) -> str:
+  """An accuracy in %; '-' if it was not measured."""
+  row = table.get((code, method), {}).get(shots, {})
+  value = row.get('accuracy')
+  return number(value, 1, 100) if is_number(value) else '-'
 
 
 def _caveats(verification: Rows, few_shot: Rows,
@@ -161,45 +205,43 @@ def _auc_column(rows: Rows | None) -> tuple[str, dict[str, str], str]:
   return 'AUC', cells, number(0.5, 3)
 
 
-def _few_shot_column(few: dict[tuple[str, bool], dict[int, dict[str, Any]]],
-                     shots: int, fused: bool
-                     ) -> tuple[str, dict[str, str], str]:
+def _few_shot_column(few: dict[tuple[str, str], Gallery], shots: int,
+                     method: str) -> tuple[str, dict[str, str], str]:
   """A column for the terminal: heading, cells by code, and chance."""
-  rows = {code: found[shots] for (code, is_fused), found in few.items()
-          if is_fused == fused and shots in found}
+  rows = {code: found[shots] for (code, other), found in few.items()
+          if other == method and shots in found}
   cells = {code: number(row['accuracy'], 1, 100)
            for code, row in rows.items() if is_number(row['accuracy'])}
   chance = next((row['chance'] for row in rows.values()), None)
-  return f'{shots} fused' if fused else _shots(shots), cells, number(
-      chance, 1, 100)
+  return (f'{shots} fused' if method == FUSED else _shots(shots), cells,
+          number(chance, 1, 100))
 
 
-def _percents(found: dict[int, dict[str, Any]], key: str,
-              shots: Iterable[int]) -> list[str]:
-  return [_percent(found.get(n, {}).get(key)) for n in shots]
+def _accuracy(row: dict[str, Any]) -> str:
+  """An accuracy in %, with half its confidence interval if there is one."""
+  margin = row.get('margin')
+  return _percent(row.get('accuracy')) + (
+      f' ± {_percent(margin)}' if is_number(margin) else '')
 
 
 def _percent(value: float | None) -> str:
   return number(value if is_number(value) else None, 1, 100)
 
 
-def _longest(table: dict[tuple[str, bool, bool], dict[int, dict[str, Any]]]
-             ) -> dict[bool, dict[int, dict[str, Any]]]:
-  """The rows of the code with most numbers of shots, for few and many groups.
-  """
+def _longest(table: dict[tuple[str, str, str], Gallery]
+             ) -> dict[str, Gallery]:
+  """The rows of the code with most numbers of shots, by size."""
   longest = {}
-  for (_, many, _), found in table.items():
-    longest[many] = max(longest.get(many, {}), found, key=len)
+  for size in SIZES:
+    found = [rows for (_, other, _), rows in table.items() if other == size]
+    if found:
+      longest[size] = max(found, key=len)
   return longest
 
 
-def _largest_error(rows: Rows) -> str:
-  errors = [row['standard_error'] for row in rows
-            if is_number(row['standard_error'])]
-  if not errors:
-    return ''
-  return (' The standard errors over the trials are at most '
-          f'{100 * max(errors):.1f} points.')
+def _meaning_of_margins(rows: Rows) -> str:
+  return (' ±: half of the 95 % confidence interval over the trials.'
+          if any(is_number(row.get('margin')) for row in rows) else '')
 
 
 def _shots(count: int) -> str:

@@ -45,6 +45,21 @@ def test_recognition_looks_like_the_evidence(tmp_path):
   assert pairs.get_xlim()[0] < 0.4  # Below chance can be seen, too.
 
 
+def test_few_shots_by_posterior_have_lines_of_their_own(tmp_path):
+  found = recognition(['vae', 'who'])
+  assert 'most likely' not in _draw_recognition(tmp_path, found).caption
+  found['few_shot'] += [
+      row | {'score': 'posterior'} for row in found['few_shot']
+      if row['shots'] in (1, 5) and row['code'] == 'who']
+  drawing = _draw_recognition(tmp_path, found)
+  assert 'most likely' in drawing.caption
+  line, = [line for line in drawing.figure.axes[0].get_lines()
+           if line.get_linestyle() == '-.']
+  assert list(line.get_xdata()) == [1, 5]
+  assert 'by posterior' in [
+      text.get_text() for text in drawing.figure.legends[0].get_texts()]
+
+
 @pytest.mark.parametrize('kept', ['verification', 'few_shot'])
 def test_recognition_of_one_kind(tmp_path, kept):
   drawing = _draw_recognition(
