@@ -34,13 +34,19 @@
   decimals = 1
   chance = true               # give the chance level as well
 
+  [[columns]]
+  name = 'elbo'
+  section = 'elbo'            # a section without rows
+  field = 'test.elbo_per_image'
+
   [[figures]]
   name = 'frontier'
   x = 'leak'                  # names of columns
   y = 'elbo'
-  size = 'kl'
+  size = 'leak'               # what the areas of the points stand for
 
-Every key is optional but `settings` and, in a column, name, section and field.
+Every key is optional but `settings`, in a column name, section and field, and
+in a figure name, x and y.
 """
 
 from __future__ import annotations

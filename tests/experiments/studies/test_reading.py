@@ -1,10 +1,13 @@
 """The file of a study: what it may hold, and what is said of mistakes."""
 
+import re
+import textwrap
+
 import pytest
 
 from experiments.cli import UserError
-from experiments.studies import plan, reading
-from tests.helpers import studies
+from experiments.studies import definition, plan, reading
+from tests.helpers import ROOT, studies
 
 
 def test_a_study_is_read(tmp_path):
@@ -76,6 +79,29 @@ def test_a_study_that_is_not_there(tmp_path):
     reading.read('x')
   with pytest.raises(UserError, match='there is no study .*/x.toml'):
     reading.read(str(tmp_path / 'x.toml'))
+
+
+_DOCS = [*(ROOT / 'docs').glob('*.md'), ROOT / 'README.md']
+_EXAMPLES = [
+    *re.findall(r'```toml\n(.*?)```', '\n'.join(
+        path.read_text(encoding='utf-8') for path in _DOCS), re.S),
+    textwrap.dedent(definition.__doc__.partition('\n\n')[2].partition(
+        '\n\nEvery key')[0])]
+
+
+@pytest.mark.parametrize('text', _EXAMPLES)
+def test_examples_are_studies(tmp_path, text):
+  study, runs = studies.make_runs(tmp_path, text)
+  assert len(study.settings) == 2 and study.figures
+  assert len(runs) == 3 * 2
+
+
+def test_the_docs_name_studies_that_exist():
+  named = set()
+  for path in _DOCS:
+    named |= set(re.findall(r'experiments\.study (\w+)[ `\n]',
+                            path.read_text(encoding='utf-8')))
+  assert named - {'NAME'} and named <= {*reading.names(), 'NAME'}
 
 
 @pytest.mark.parametrize('name', reading.names())
