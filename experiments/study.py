@@ -44,6 +44,10 @@ _FLAGS = {
         'Numbers of the GPUs to use, separated by commas, one for each of the '
         '--jobs in turn; by default every run sees all devices.', _SUBJECT,
         tuple, ()),
+    'evaluate_again': Setting(
+        'Whether to evaluate complete runs again, for example after the '
+        'evaluation has been extended; they are not trained again.', _SUBJECT,
+        bool, False),
     'dry_run': Setting(
         'Whether to show the commands without running them.', _SUBJECT, bool,
         False),
@@ -70,8 +74,10 @@ def main(arguments: list[str]) -> None:
         only=values['only'], seeds=_seeds(values['seeds']))
   selected = [run for run in runs if run.selected]
   state.check_workdirs(selected)
-  rest = [run for run in selected if not state.is_complete(run)]
-  print(f'{study.title}: {len(selected) - len(rest)} of {len(selected)} runs '
+  complete = [run for run in selected if state.is_complete(run)]
+  rest = [run for run in selected
+          if values['evaluate_again'] or run not in complete]
+  print(f'{study.title}: {len(complete)} of {len(selected)} runs '
         'are complete', flush=True)
   if values['dry_run']:
     for run in rest:

@@ -54,27 +54,20 @@ def perform(
     StoppedError: when a signal arrived. It was passed on, and the processes
       have ended.
   """
-  active = []
-  work = _Work(list(runs), active, jobs, gpus, commands)
-
-  def kill() -> None:
-    for job in active:
-      job.process.kill()
-
-  with Interrupts('passing it on to what is running', kill) as interrupts:
+  work = _Work(runs, jobs, gpus, commands)
+  with Interrupts('passing it on to what is running', work.kill) as interrupts:
     try:
-      while active or work.waiting and not interrupts.signum:
+      while work.active or work.waiting and not interrupts.signum:
         work.start_jobs(interrupts)
-        for job in list(active):
+        for job in list(work.active):
           if interrupts.signum:
             job.stop(interrupts.signum)
           if job.is_over():
-            active.remove(job)
-            work.show_end(job, bool(interrupts.signum))
+            work.end(job, is_stopped=bool(interrupts.signum))
             after()
         time.sleep(_POLL_SECONDS)
     finally:  # For example because `after` finds the disk full.
-      for job in active:
+      for job in work.active:
         job.stop(signal.SIGTERM)
         job.process.wait()
   if interrupts.signum:
@@ -149,28 +142,35 @@ class _Work:
 
   Attributes:
     waiting: runs that have not started.
+    active: runs in progress.
     failures: runs that failed.
     progress: prints lines.
   """
 
-  def __init__(self, waiting, active, jobs, gpus, commands):
-    self.waiting, self._active, self.failures = waiting, active, []
+  def __init__(self, runs: Sequence[Run], jobs: int, gpus: Sequence[str],
+               commands: Callable[[Run], list[list[str]]]):
+    self.waiting, self.active, self.failures = list(runs), [], []
     self._jobs, self._gpus, self._commands = jobs, gpus, commands
-    self.progress = _Progress(len(waiting), jobs)
+    self.progress = _Progress(len(runs), jobs)
 
   def start_jobs(self, interrupts: Interrupts) -> None:
     """Starts runs while there is a free slot, and no signal."""
-    active = self._active
-    while (self.waiting and len(active) < self._jobs
+    while (self.waiting and len(self.active) < self._jobs
            and not interrupts.signum):
-      slot = min(set(range(self._jobs)) - {job.slot for job in active})
+      slot = min(set(range(self._jobs)) - {job.slot for job in self.active})
       run = self.waiting.pop(0)
       self.progress.show_start(run)
-      active.append(_Job(run, self._commands(run), slot, _environment(
+      self.active.append(_Job(run, self._commands(run), slot, _environment(
           slot, self._jobs, self._gpus)))
 
-  def show_end(self, job: _Job, is_stopped: bool) -> None:
+  def kill(self) -> None:
+    """Ends what is in progress, at once."""
+    for job in self.active:
+      job.process.kill()
+
+  def end(self, job: _Job, *, is_stopped: bool) -> None:
     """Counts a job that is over, and prints how it ended."""
+    self.active.remove(job)
     if not job.code:
       self.progress.show_end(job.run, job.seconds)
     elif not is_stopped:

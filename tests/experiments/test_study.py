@@ -9,6 +9,7 @@ import time
 import pytest
 
 from experiments import study
+from experiments.studies import runner
 from tests.helpers import ROOT, processes, studies
 
 _WRONG = """
@@ -81,16 +82,23 @@ def test_a_study_is_stopped_resumed_and_skipped(tmp_path):
   assert log.read_text() == before
 
 
-def test_a_dry_run_shows_commands_and_writes_nothing(tmp_path):
-  path, folder = studies.write(tmp_path), tmp_path / 'out'
-  done = _run(path, '--dry_run', f'--output={folder}', '--seeds=1', DATA='/x y')
+def test_a_dry_run_shows_what_is_left_and_writes_nothing(tmp_path):
+  _, runs = studies.make_runs(tmp_path)
+  runner.perform([runs[2]], commands=studies.fake_commands)
+  before = sorted(tmp_path.iterdir())
+  arguments = (tmp_path / 'small.toml', '--dry_run', f'--output={tmp_path}',
+               '--seeds=1')
+  done = _run(*arguments, DATA='/x y')
   assert done.returncode == 0, done.stderr
-  lines = done.stdout.splitlines()
-  assert len(lines) == 1 + 4 and not folder.exists()
-  assert lines[1].startswith(
+  said, train, evaluate = done.stdout.splitlines()
+  assert said == 'Two penalties: 1 of 2 runs are complete'
+  assert train.startswith(
       "python -m experiments.train --dataset=folder '--data_dir=/x y' ")
-  assert lines[4] == ('python -m experiments.evaluate --ks=1 --probe_steps=5 '
-                      f'--workdir={folder / "leakage-1"}')
+  assert evaluate == ('python -m experiments.evaluate --ks=1 --probe_steps=5 '
+                      f'--workdir={tmp_path / "leakage-1"}')
+  done = _run(*arguments, '--evaluate_again', DATA='/x y')
+  assert done.stdout.splitlines()[3:] == [train, evaluate]
+  assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize('arguments, code, message', [
