@@ -8,7 +8,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 from experiments.evaluation.looks import CHANCE, as_they_are
@@ -23,7 +22,6 @@ from experiments.studies.definition import Choice, Column, Scatter
 from experiments.studies.table import Numbers
 
 _MARKERS = 'osD^vPX'
-_INK = '#222222'
 _AREAS = (14.0, 160.0)  # Of the smallest and the largest point, in points².
 _AREA = 40.0  # Of all points, without a column for their size.
 
@@ -50,8 +48,9 @@ def draw(numbers: Numbers, scatter: Scatter) -> Drawing | None:
     return None
   columns = min(len(panels), 3)
   rows = -(-len(panels) // columns)
-  figure = Figure(figsize=(1.7 + 3.1 * columns, 0.3 + 2.6 * rows),
-                  layout='constrained')
+  # The legend, of one line per setting, must fit as well.
+  height = max(0.3 + 2.6 * rows, 1.0 + 0.2 * len(study.settings))
+  figure = Figure(figsize=(2 + 3 * columns, height), layout='constrained')
   axes = figure.subplots(rows, columns, squeeze=False).ravel()
   area = _Area(numbers, size)
   for ax in axes[len(panels):]:
@@ -89,17 +88,17 @@ class _Area:
     return self._at(self._numbers.cell(data, setting, self._column).mean)
 
   def handles(self, ax: Axes) -> list[Any]:
-    """Entries of a legend that show what two or three areas mean."""
+    """Entries of a legend that show what three areas mean."""
     if self._column is None or self._high == self._low:
       return []
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(
-        self._low, self._high)
-    shown = [tick for tick in ticks if self._low <= tick <= self._high and tick]
+    extent = self._high - self._low
+    shown = [float(f'{self._low + share * extent:.2g}')
+             for share in (0.25, 0.5, 1)]
     heading = ax.scatter(
         [], [], s=0, label=f'area: {drawable(self._column.heading)}')
     return [heading, *(
-        ax.scatter([], [], s=self._at(tick), color='white', edgecolor=GREY,
-                   label=f'{tick:,g}') for tick in shown)]
+        ax.scatter([], [], s=self._at(value), color='white', edgecolor=GREY,
+                   label=f'{value:,g}') for value in shown)]
 
   def _at(self, value: float | None) -> float:
     if value is None or not np.isfinite(value):
@@ -122,7 +121,7 @@ def _panel(ax: Axes, numbers: Numbers, data: Choice,
     ax.errorbar(x.mean, y.mean, xerr=x.std, yerr=y.std, color=look['color'],
                 linewidth=1, zorder=3)
     seeds = _of_seeds(numbers, data, setting, *axes)
-    ax.scatter(*zip(*seeds), s=3, color=_INK, linewidth=0, zorder=4)
+    ax.scatter(*zip(*seeds), s=4, color=look['color'], linewidth=0, zorder=4)
   for column, line in zip(axes, (ax.axvline, ax.axhline)):
     if (chance := numbers.chance(data, column)) is not None:
       line(chance, zorder=1, **CHANCE)
@@ -163,7 +162,7 @@ def _handles(ax: Axes, numbers: Numbers, panels: Sequence[Choice],
              axes: tuple[Column, Column]) -> list[Any]:
   """Entries of a legend for the settings that are drawn, and for chance."""
   handles = [
-      ax.scatter([], [], s=22, label=shortened(drawable(setting.label), 28),
+      ax.scatter([], [], s=22, label=shortened(drawable(setting.label), 36),
                  **look)
       for look, setting in zip(_looks(), numbers.study.settings)
       if any(_point(numbers, data, setting, *axes) for data in panels)]
@@ -175,9 +174,10 @@ def _handles(ax: Axes, numbers: Numbers, panels: Sequence[Choice],
 
 def _caption(scatter: Scatter, x: Column, y: Column, size: Column | None
              ) -> str:
-  sized = '' if size is None else f' Its area stands for {size.heading}.'
+  sized = '' if size is None else (
+      f' The area of the point stands for {size.heading}.')
   own = f' {scatter.caption}' if scatter.caption else ''
   return (
       f'{scatter.title}: {y.heading} against {x.heading}. A large point is the '
       f'mean of a setting over its seeds, with a standard deviation on each '
-      f'side; black dots are its seeds.{sized}{own}')
+      f'side; dots are its seeds.{sized}{own}')
