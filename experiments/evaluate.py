@@ -11,12 +11,14 @@ ungrouped codes accumulated as if they were grouped, and the codes of a VAE
 (--vae_workdir) accumulated in the same way. If the data have several
 groupings, every label is predicted from every code, and MIG and DCI are
 measured. If the test groups were never seen in training, verification and
-few-shot recognition are measured as well. Writes evaluation.json, and with
---projector the codes for TensorBoard.
+few-shot recognition are measured as well, and with --one_shot_runs
+classification in Lake's one-shot runs of Omniglot. Writes evaluation.json, and
+with --projector the codes for TensorBoard.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import Any
@@ -27,10 +29,12 @@ import jax
 from experiments import cli, report
 from experiments.cli import UserError
 from experiments.config import options
-from experiments.config.flags import Setting, define
+from experiments.config.flags import Path, Setting, define
+from experiments.datasets.sources.one_shot_runs import read_runs
 from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning, projector
-from experiments.evaluation.context import Context, Models
+from experiments.evaluation.context import Context, Models, OneShotRuns
+from experiments.evaluation.one_shot.rows import prepare
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
 from experiments.evaluation.wording import shows_images
@@ -61,6 +65,11 @@ _FLAGS = {
         'one half of its images and scored on the other half, and the result '
         'is written to evaluation_validation.json.', 'Evaluation',
         default='test', choices=('test', 'validation')),
+    'one_shot_runs': Setting(
+        'Folder or zip of one-shot runs in the form of Omniglot\'s: run01, '
+        'run02, ... with class_labels.txt, test/ and training/ in each. Their '
+        'images are prepared as those of the run, and classified.',
+        'Evaluation', Path),
     'projector': Setting(
         'Whether to write the codes of up to 5,000 rows of the split for '
         'TensorBoard\'s projector as well.', 'Evaluation', bool, False),
@@ -78,8 +87,9 @@ def main() -> None:
       data_dir=values['data_dir'], store_dir=values['store_dir'])
   print(report.summary(evaluate(
       workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
-      probe_steps=values['probe_steps'], split=values['split'],
-      step=step, projects=values['projector'])))
+      probe_steps=values['probe_steps'], split=values['split'], step=step,
+      projects=values['projector'], one_shot_runs=_one_shot_runs(
+          values, workdir, data))))
 
 
 def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -112,6 +122,18 @@ def checked_values(values: dict[str, Any]
   return ks, parse_step(values['step'])
 
 
+def _one_shot_runs(values: dict[str, Any], workdir: str, data: Splits
+                   ) -> OneShotRuns | None:
+  """The runs of --one_shot_runs; None without it."""
+  if not values['one_shot_runs']:
+    return None
+  moved = {name: values[name] for name in ('data_dir', 'store_dir')
+           if values[name]}
+  return prepare(
+      read_runs(values['one_shot_runs']),
+      dataclasses.replace(read_run(workdir)[0], **moved), data)
+
+
 def evaluate(
     workdir: str,
     data: Splits,
@@ -122,6 +144,7 @@ def evaluate(
     split: str = 'test',
     step: int | str = 'latest',
     projects: bool = False,
+    one_shot_runs: OneShotRuns | None = None,
 ) -> dict[str, Any]:
   """Evaluates a run and writes its evaluation.json.
 
@@ -136,6 +159,7 @@ def evaluate(
       selected on one half and scored on the other.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
     projects: whether to write codes for the projector of TensorBoard.
+    one_shot_runs: one-shot runs to classify, or None.
 
   Returns:
     The content of evaluation.json, or of evaluation_validation.json.
@@ -145,7 +169,8 @@ def evaluate(
   budget = budget_of(models['trained'][0])
   context = Context(
       models, data, config, split, budget.ks if ks is None else ks, probe_steps,
-      probe_images=budget.probe_images, elbo_images=budget.elbo_images)
+      probe_images=budget.probe_images, elbo_images=budget.elbo_images,
+      one_shot_runs=one_shot_runs)
   result = {
       'warnings': meaning.find_warnings(
           config, models['trained'][0], data, split)}

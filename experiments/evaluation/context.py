@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.config.settings import Config
+from experiments.datasets.sources.one_shot_runs import OneShotRun
 from experiments.datasets.splits import Splits
 from experiments.evaluation import label_sets
 from experiments.evaluation.encoding import Encoded
@@ -21,6 +23,19 @@ from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.model.model import Model, Params
 
 Models = Mapping[str, tuple[Model, Params]]
+
+
+class OneShotRuns(NamedTuple):
+  """One-shot runs, with their images prepared as those of the data set.
+
+  Attributes:
+    runs: the runs, with the images as they are in files.
+    x: `[N, S, S, C]` uint8, the test images of the first run, its training
+      images, and so on.
+  """
+
+  runs: tuple[OneShotRun, ...]
+  x: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Context:
     probe_images: maximum numbers of images on which the probes of the first
       grouping are trained, selected and scored; None for all.
     elbo_images: maximum number of images of a split for its ELBO.
+    one_shot_runs: one-shot runs to classify, or None.
   """
 
   models: Models
@@ -48,6 +64,7 @@ class Context:
   probe_steps: int = 1000
   probe_images: tuple[int | None, ...] = (None,) * 3
   elbo_images: int = 50_000
+  one_shot_runs: OneShotRuns | None = None
   # By model: the cache that its `Encoded` objects share.
   _posteriors: dict[str, dict] = dataclasses.field(default_factory=dict)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import io
 import os
 import stat
@@ -71,6 +73,36 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
   """
   if isinstance(pixels, int):
     pixels = Pixels(pixels)
+  with _opened(source) as image:
+    _check_depth(image, pixels)
+    # Large JPEGs are decoded at a smaller size, which is much faster; twice
+    # the size leaves enough pixels for antialiasing.
+    image.draft(None, (2 * pixels.size, 2 * pixels.size))
+    square = _to_square(_to_grey_or_rgb(_upright(image), pixels), pixels)
+  array = np.asarray(square, np.uint8)
+  return array[..., None] if array.ndim == 2 else array
+
+
+def read_grey(source: str | bytes) -> np.ndarray:
+  """Decodes one image as it is, in grey.
+
+  Args:
+    source: path, or encoded bytes.
+
+  Returns:
+    `[height, width]` uint8.
+
+  Raises:
+    BadImageError: as `read_image` does.
+  """
+  with _opened(source) as image:
+    return np.asarray(
+        _to_grey_or_rgb(_upright(image), Pixels(0)).convert('L'), np.uint8)
+
+
+@contextlib.contextmanager
+def _opened(source: str | bytes) -> Iterator[Image.Image]:
+  """Opens an image; whatever goes wrong with it is a BadImageError."""
   try:
     if isinstance(source, bytes):
       source = io.BytesIO(source)
@@ -81,11 +113,7 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
         raise BadImageError(
             f'{image.width}x{image.height} pixels, more than '
             f'{_MAX_PIXELS // 10**6} million')
-      _check_depth(image, pixels)
-      # Large JPEGs are decoded at a smaller size, which is much faster; twice
-      # the size leaves enough pixels for antialiasing.
-      image.draft(None, (2 * pixels.size, 2 * pixels.size))
-      square = _to_square(_to_grey_or_rgb(_upright(image), pixels), pixels)
+      yield image
   except BadImageError:
     raise
   except UnidentifiedImageError as error:  # Its text has a memory address.
@@ -93,8 +121,6 @@ def read_image(source: str | bytes, pixels: Pixels | int) -> np.ndarray:
   except Exception as error:  # Damaged files make PIL raise errors of any kind.
     reason = getattr(error, 'strerror', None) or error
     raise BadImageError(f'cannot be decoded: {reason}') from error
-  array = np.asarray(square, np.uint8)
-  return array[..., None] if array.ndim == 2 else array
 
 
 def is_image(path: str) -> bool:

@@ -1,0 +1,110 @@
+"""Images from elsewhere, prepared as those of a run's data set were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import io
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from experiments.cli import UserError
+from experiments.config.settings import Config
+from experiments.datasets import folder
+from experiments.datasets.sources.images import (
+    BadImageError,
+    Pixels,
+    read_grey,
+    read_image,
+)
+from experiments.datasets.store.settings import StoreSettings
+from mlvae_jax.data.grouped import GroupedData
+
+_SAMPLE = 50  # Images that are looked at, of a source and of a split.
+
+
+class _Form(NamedTuple):
+  """The form of the files of a data set.
+
+  Attributes:
+    size: width and height of most of them; None if it is not known.
+    is_binary: whether all their pixels are black or white.
+  """
+
+  size: tuple[int, int] | None
+  is_binary: bool
+
+
+def prepare_like(images: Sequence[np.ndarray], config: Config,
+                 data: GroupedData) -> np.ndarray:
+  """Prepares grey images as those of a data set were.
+
+  Images larger than the data set's files are first reduced to their size, so
+  that strokes become as blurred, and thresholded if these are black and white.
+  They are inverted if their background is dark where that of the data set is
+  light, or conversely. Then they are resized as the packed store resizes them.
+
+  Args:
+    images: N images, `[height, width]` uint8 each.
+    config: configuration of the run, whose source is looked at if it exists.
+    data: images of the run, `[M, S, S, C]` uint8.
+
+  Returns:
+    `[N, S, S, C]` uint8.
+  """
+  form = _form_of_source(config)
+  sample = data.x[np.unique(np.linspace(
+      0, len(data) - 1, _SAMPLE).astype(int))]
+  is_inverted = has_light_background(sample) != has_light_background(images)
+  _, size, _, channels = data.x.shape
+  pixels = Pixels(size, config.resize)
+  found = np.stack([_prepare(image, form, is_inverted, pixels)
+                    for image in images])
+  return np.repeat(found, channels, axis=-1)
+
+
+def has_light_background(images: Sequence[np.ndarray]) -> bool:
+  """Whether more pixels of images are light than dark."""
+  light = sum(np.count_nonzero(image > 127) for image in images)
+  return 2 * light > sum(image.size for image in images)
+
+
+def _prepare(image: np.ndarray, form: _Form, is_inverted: bool,
+             pixels: Pixels) -> np.ndarray:
+  found = Image.fromarray(255 - image if is_inverted else image)
+  if form.size and all(
+      side > own for side, own in zip(found.size, form.size)):
+    found = found.resize(form.size, Image.Resampling.LANCZOS)
+    if form.is_binary:
+      found = found.point(lambda value: 255 * (value > 127))
+  # As a file, which takes the same way as those of the data set.
+  file = io.BytesIO()
+  found.save(file, 'PNG')
+  return read_image(file.getvalue(), pixels)
+
+
+def _form_of_source(config: Config) -> _Form:
+  """The form of the first files of a data set."""
+  unknown = _Form(None, False)
+  if config.dataset not in folder.GROUPINGS:
+    return unknown
+  try:
+    settings = folder.store_settings(config)
+    data_dir = settings.pop('data_dir')
+    del settings['store_dir']
+    source = StoreSettings(**settings).detect(data_dir)
+  except (UserError, OSError):  # A run needs only the packed store of it.
+    return unknown
+  found = []
+  for record in itertools.islice(source.records(), _SAMPLE):
+    try:
+      found.append(read_grey(record.image))
+    except (BadImageError, TypeError):  # None, where there is no image.
+      pass
+  sizes = [image.shape[::-1] for image in found]
+  if not sizes:
+    return unknown
+  return _Form(max(set(sizes), key=sizes.count), all(
+      np.all((image == 0) | (image == 255)) for image in found))

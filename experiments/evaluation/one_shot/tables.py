@@ -1,0 +1,68 @@
+"""The table of the one-shot runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.evaluation import web
+from experiments.evaluation.formatting import number
+from experiments.evaluation.section import Evaluation, Pairs, Results
+
+_SCORES = ('cosine', 'posterior')
+
+
+def key_numbers(results: Results) -> Pairs:
+  """The error of each grouped factor by posterior."""
+  grouped = {factor.name for factor in results.model.grouped}
+  return [(f'{row["code"]} one-shot error',
+           f'{number(row["error"], 1, 100)} %')
+          for row in results.evaluation.get('one_shot_runs') or []
+          if row['code'] in grouped and row['score'] == 'posterior']
+
+
+def report(results: Results) -> str:
+  """A table of errors by code and score; '' if nothing was measured."""
+  rows = results.evaluation.get('one_shot_runs')
+  if not rows:
+    return ''
+  first = rows[0]
+  return (
+      '<h2>One-shot runs</h2>'
+      f'<p>In each of {first["runs"]} runs, test images are assigned to one of '
+      f'{first["ways"]} characters of an alphabet, of each of which a single '
+      'other image is given: the one of the most similar code, by the cosine '
+      'of the means, or the one under whose posterior the test image is most '
+      'likely. Errors in %, averaged over the runs'
+      + ('; ±: half of the 95 % confidence interval over runs'
+         if first['margin'] is not None else '')
+      + '. pixels and strokes (modified Hausdorff distance) are controls. '
+      'People make 4.5 % errors in the runs of Lake et al. (2015); these are '
+      'a test set, not one to choose settings by.</p>') + web.table(
+          ['code', 'score', 'error, %'],
+          [[row['code'], row['score'], _error(row)] for row in rows]
+          + [['chance', '', number(first['chance'], 1, 100)]],
+          bold=[factor.name for factor in results.model.factors])
+
+
+def summary(evaluation: Evaluation, width: int) -> list[str]:
+  """Errors by code, for the terminal; none without runs."""
+  rows = evaluation.get('one_shot_runs')
+  if not rows:
+    return []
+  title = f'{rows[0]["runs"]} one-shot runs, errors in %'
+  lines = [title.ljust(width + 7)
+           + ''.join(f'{score:>10}' for score in _SCORES)]
+  errors = {}
+  for row in rows:
+    # A control has a score of its own, shown as the first.
+    score = row['score'] if row['score'] in _SCORES else _SCORES[0]
+    errors.setdefault(row['code'], {})[score] = number(row['error'], 1, 100)
+  return lines + [
+      code[:width].ljust(width + 7)
+      + ''.join(f'{found.get(score, "-"):>10}' for score in _SCORES)
+      for code, found in errors.items()]
+
+
+def _error(row: dict[str, Any]) -> str:
+  return number(row['error'], 1, 100) + (
+      '' if row['margin'] is None else f' ± {number(row["margin"], 1, 100)}')
