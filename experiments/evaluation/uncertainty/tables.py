@@ -60,7 +60,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   if not rows:
     return []
   first = next(iter(rows.values()))
-  title = f'known groups, 1 of {first["ways"]}'
+  title = f'1 of {first["ways"]} known groups, {_shots(first["shots"])}'
   columns = ('acc. %', 'calib. err.', 'unknown AUC')
   lines = [title.ljust(width + 7) + ''.join(f'{c:>12}' for c in columns)]
   for code, row in rows.items():
