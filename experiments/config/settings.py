@@ -193,8 +193,9 @@ class Config:
       + '; '.join(f'{name}, {kind.help}' for name, kind in PENALTIES.items())
       + '.', OBJECTIVE)
   augment: str = setting(
-      '', 'Random augmentation of training images: flip, shift:PIXELS, or both '
-      'separated by a comma.', BATCHES)
+      '', 'Random augmentation of training images, separated by commas: flip, '
+      'shift:PIXELS, rotate:DEGREES, scale:FRACTION, shear:FRACTION; the '
+      'numbers are the largest changes, either way.', BATCHES)
   kl_warmup_steps: int = setting(
       0, 'Number of steps over which the weights of the KL terms rise linearly '
       'from 0.', OBJECTIVE, lower=0)

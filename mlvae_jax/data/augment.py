@@ -1,4 +1,4 @@
-"""Random flips and shifts of images, for training.
+"""Random flips, shifts and affine transformations of images, for training.
 
 They keep what a group shares, such as a face's identity, and change other
 things. So content learns not to depend on those.
@@ -7,9 +7,17 @@ things. So content learns not to depend on those.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
 import jax
 import jax.numpy as jnp
+
+from mlvae_jax.data.affine import affine_matrix, warp
+
+_AFFINE = 0xAFF  # Stream of random numbers, apart from flips and shifts.
+_AMOUNTS = ('rotate', 'scale', 'shear')  # Changes of a real amount.
+_NUMBER = re.compile(r'\d+(\.\d*)?|\.\d+')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +28,35 @@ class Augment:
     flip: whether to mirror left and right, with a probability of one half.
     shift: largest number of pixels to move by, in each direction; pixels of
       the edge are repeated into the space that becomes free.
+    rotate: largest angle to rotate by, in degrees, either way.
+    scale: largest change of height and of width, each drawn by itself, as a
+      fraction: 0.1 is from 1 / 1.1 to 1.1 times the size.
+    shear: largest shift to either side per pixel of height.
   """
 
   flip: bool = False
   shift: int = 0
+  rotate: float = 0.0
+  scale: float = 0.0
+  shear: float = 0.0
 
   def __post_init__(self):
-    if self.shift < 0:
-      raise ValueError(f'expected a shift >= 0, got {self.shift}')
+    for name in ('shift', *_AMOUNTS):
+      value = getattr(self, name)
+      if not 0 <= value < math.inf:
+        raise ValueError(f'expected a {name} >= 0, got {value}')
+
+  @property
+  def is_affine(self) -> bool:
+    """Whether images are rotated, scaled or sheared."""
+    return any(getattr(self, name) for name in _AMOUNTS)
 
   def check(self, observation_shape: tuple[int, ...]) -> None:
     """Raises a ValueError where observations of this shape have no changes."""
-    if (self.flip or self.shift) and len(observation_shape) != 3:
+    if (self.flip or self.shift or self.is_affine) and (
+        len(observation_shape) != 3):
       raise ValueError(
-          'flips and shifts apply to images (height, width, channels), got '
+          'augmentations apply to images (height, width, channels), got '
           f'observations of {tuple(observation_shape)}; leave augment out')
 
   def __call__(self, key: jax.Array, x: jax.Array, rows: jax.Array
@@ -63,11 +86,23 @@ class Augment:
           shift_key, rows,
           lambda row_key: jax.random.randint(
               row_key, (2,), 0, 2 * self.shift + 1)))
+    if self.is_affine:
+      x = warp(x, _per_row(
+          jax.random.fold_in(key, _AFFINE), rows, self._draw_matrix))
     return x
+
+  def _draw_matrix(self, key: jax.Array) -> jax.Array:
+    """A random matrix for `warp`; all kinds are drawn, whichever are on."""
+    angle, shear, *scale = jax.random.uniform(key, (4,), minval=-1.0)
+    return affine_matrix(
+        math.radians(self.rotate) * angle,
+        jnp.exp(math.log1p(self.scale) * jnp.stack(scale)),
+        self.shear * shear)
+
 
 
 def parse_augment(text: str) -> Augment:
-  """Parses a list of changes such as 'flip,shift:2'; '' means none.
+  """Parses changes such as 'flip,shift:2,rotate:10,scale:0.1'; '' means none.
 
   Args:
     text: changes, separated by commas.
@@ -85,8 +120,12 @@ def parse_augment(text: str) -> Augment:
       found[name] = True
     elif name == 'shift' and value.isdigit():
       found[name] = int(value)
+    elif name in _AMOUNTS and _NUMBER.fullmatch(value):
+      found[name] = float(value)
     else:
-      raise ValueError(f'expected augment as flip,shift:PIXELS, got {item!r}')
+      raise ValueError(
+          'expected augment as flip,shift:PIXELS,rotate:DEGREES,scale:FRACTION,'
+          f'shear:FRACTION, got {item!r}')
   return Augment(**found)
 
 

@@ -40,14 +40,21 @@ def modified_hausdorff(a: Sequence[np.ndarray], b: Sequence[np.ndarray]
   starts = np.cumsum([0, *(len(points) for points in b[:-1])])
   counts = np.array([len(points) for points in b])
   all_b = np.concatenate(b)
-  square_b = np.sum(np.square(all_b), axis=1)
+  # |p - q|^2 = -2 p q + |p|^2 + |q|^2 by one matrix product.
+  right = np.stack([*(-2 * all_b.T), np.ones(len(all_b)), _squares(all_b)])
   distances = np.empty((len(a), len(b)))
   for i, points in enumerate(a):
-    # |p - q|^2 by one matrix product, which may round to just below 0.
-    square = np.sum(np.square(points), axis=1)[:, None] + square_b
-    square -= 2 * points @ all_b.T
-    np.maximum(square, 0.0, out=square)
-    from_a = np.sqrt(np.minimum.reduceat(square, starts, axis=1)).mean(axis=0)
-    from_b = np.add.reduceat(np.sqrt(square.min(axis=0)), starts) / counts
+    square = np.stack(
+        [*points.T, _squares(points), np.ones(len(points))], axis=1) @ right
+    from_a = _root(np.minimum.reduceat(square, starts, axis=1)).mean(axis=0)
+    from_b = np.add.reduceat(_root(square.min(axis=0)), starts) / counts
     distances[i] = np.maximum(from_a, from_b)
   return distances
+
+
+def _squares(points: np.ndarray) -> np.ndarray:
+  return np.sum(np.square(points), axis=1)
+
+
+def _root(square: np.ndarray) -> np.ndarray:
+  return np.sqrt(np.maximum(square, 0.0))  # Rounded, it may be below 0.

@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.content import fingerprint
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
@@ -85,6 +86,8 @@ def _check_same(workdir: str, old: dict[str, Any], new: dict[str, Any]
         f'{", ".join(changed)}; choose another workdir')
   for name, value in new['fit'].items():
     before = old['fit'].get(name, value)
+    if name == 'augment':  # What did not exist at the time was not done.
+      before = dataclasses.asdict(Augment()) | before
     if before != value:
       raise ValueError(
           f'{workdir} holds a run with {name}={before}, not {value}; choose '

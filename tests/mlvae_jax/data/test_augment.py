@@ -1,4 +1,6 @@
-"""Random flips and shifts: what they do, and what they depend on."""
+"""Random augmentation: what it does, and what it depends on."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ KINDS = {
     'shift': Augment(shift=1),
     'both': Augment(flip=True, shift=2),
 }
+AFFINE = Augment(rotate=10, scale=0.2, shear=0.3)
 
 _augment = jax.jit(
     lambda augment, key, x, rows: augment(key, x, rows), static_argnums=0)
@@ -87,6 +90,34 @@ def test_dtypes_stay():
   np.testing.assert_array_equal(pixels, floats)
 
 
+def test_affine_augmentation_is_apart_from_flips_and_shifts():
+  # The whole image is one colour, which only flips and shifts could move.
+  x = np.broadcast_to(IMAGES[:, :1, :1], IMAGES.shape)
+  np.testing.assert_array_equal(_augment(AFFINE, KEY, x, ROWS), x)
+  both = dataclasses.replace(AFFINE, flip=True, shift=2)
+  before = _augment(KINDS['both'], KEY, IMAGES, ROWS)
+  np.testing.assert_array_equal(
+      _augment(both, KEY, IMAGES, ROWS), _augment(AFFINE, KEY, before, ROWS))
+
+
+def test_affine_draws_are_within_their_limits_and_about_zero():
+  def draw(augment):
+    keys = jax.random.split(KEY, 2000)
+    return np.linalg.inv(np.asarray(jax.vmap(augment._draw_matrix)(keys)))
+
+  # Of (down, right), the original's to the image's: scaled, sheared, rotated.
+  rotated, scaled, sheared = draw(Augment(rotate=10)), draw(
+      Augment(scale=0.2)), draw(Augment(shear=0.3))
+  angles = np.degrees(np.arctan2(rotated[:, 1, 0], rotated[:, 0, 0]))
+  factors = np.log(scaled[:, [0, 1], [0, 1]]) / np.log(1.2)
+  shears = sheared[:, 1, 0] / 0.3
+  for found in (angles / 10, factors[:, 0], factors[:, 1], shears):
+    assert np.abs(found).max() <= 1 + 1e-4
+    assert np.abs(found).max() > 0.99 and abs(found.mean()) < 0.05
+  assert abs(np.corrcoef(factors.T)[0, 1]) < 0.1
+  np.testing.assert_allclose(np.linalg.det(rotated), 1, rtol=1e-5)
+
+
 def test_nothing_to_do_is_nothing_done():
   assert Augment()(KEY, IMAGES, ROWS) is IMAGES
   x = jnp.asarray(IMAGES)
@@ -106,6 +137,16 @@ def test_what_is_done_to_an_image_is_a_function_of_key_and_row():
   order = np.random.default_rng(1).permutation(NUM_ROWS)
   np.testing.assert_array_equal(
       _augment(both, KEY, IMAGES[order], ROWS[order]), whole[order])
+
+
+def test_affine_draws_are_a_function_of_key_and_row():
+  whole = np.asarray(_augment(AFFINE, KEY, IMAGES, ROWS))
+  half = NUM_ROWS // 2
+  np.testing.assert_array_equal(
+      _augment(AFFINE, KEY, IMAGES[half:], ROWS[half:]), whole[half:])
+  for key, rows in ((jax.random.key(4), ROWS), (KEY, ROWS + NUM_ROWS)):
+    other = np.asarray(_augment(AFFINE, key, IMAGES, rows))
+    assert np.any(whole != other, axis=(1, 2, 3)).mean() > 0.95
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -130,6 +171,8 @@ def test_other_keys_and_other_rows_are_other_draws(kind):
     ('flip,shift:2', Augment(flip=True, shift=2)),
     (' shift:12, flip', Augment(flip=True, shift=12)),
     ('shift:0', Augment()),
+    ('rotate:10,scale:.1,shear:0.25', Augment(rotate=10, scale=.1, shear=.25)),
+    ('flip,rotate:7.5,shift:1', Augment(flip=True, shift=1, rotate=7.5)),
 ])
 def test_augment_is_read_from_text(text, augment):
   assert parse_augment(text) == augment
@@ -137,15 +180,18 @@ def test_augment_is_read_from_text(text, augment):
 
 @pytest.mark.parametrize('text', [
     'flop', 'flip:2', 'shift', 'shift:', 'shift:-1', 'shift:1.5', 'shift:two',
-    'shift:1:2', 'flip shift:2', 'flip;shift:2', 'Flip', ' '])
+    'shift:1:2', 'rotate', 'rotate:-5', 'scale:nan', 'shear:1e3', 'scale:.',
+     'flip shift:2', 'flip;shift:2', 'Flip', ' '])
 def test_other_text_is_refused(text):
   with pytest.raises(ValueError, match='expected augment as flip,shift:PIXEL'):
     parse_augment(text)
 
 
-def test_negative_shifts_are_refused():
-  with pytest.raises(ValueError, match='expected a shift >= 0, got -1'):
-    Augment(shift=-1)
+@pytest.mark.parametrize('name', ['shift', 'rotate', 'scale', 'shear'])
+@pytest.mark.parametrize('value', [-1, float('nan'), float('inf')])
+def test_amounts_that_make_no_sense_are_refused(name, value):
+  with pytest.raises(ValueError, match=f'expected a {name} >= 0, got {value}'):
+    Augment(**{name: value})
 
 
 @pytest.mark.parametrize('kind', KINDS)

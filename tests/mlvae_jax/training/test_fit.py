@@ -12,10 +12,13 @@ from experiments.config.settings import Config
 from experiments.datasets.splits import Splits
 from experiments.runs import loop
 import mlvae_jax
+from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.content import fingerprint
+from mlvae_jax.data.plan import Settings
 from mlvae_jax.training.history import flatten, read_metrics
 from mlvae_jax.training.loop import DivergedError
 from mlvae_jax.training.run import Schedule
+from mlvae_jax.training.workdir import open_workdir
 
 MODEL = mlvae_jax.Model(
     mlvae_jax.ml_vae(2, 2), (3,), network=mlvae_jax.MLP((4,)))
@@ -357,3 +360,22 @@ def test_integers_that_would_wrap_around_are_refused(offset):
       MODEL.factors, (3,), mlvae_jax.Poisson(library=False), MODEL.network)
   with pytest.raises(ValueError, match='integers of 32 bits.*as floats'):
     _fit(mlvae_jax.GroupedData.from_labels(counts, np.arange(30) % 5), model)
+
+
+def test_a_workdir_of_fewer_augmentations_is_known_again(tmp_path):
+  def opened(augment):
+    return open_workdir(
+        str(tmp_path), MODEL, {'train': DATA},
+        mlvae_jax.TrainConfig(augment=augment), Settings(3), resume=True)
+
+  with opened(Augment(shift=1)):
+    pass
+  path = tmp_path / 'config.json'
+  values = json.loads(path.read_text())
+  values['fit']['augment'] = {'flip': False, 'shift': 1}
+  path.write_text(json.dumps(values))
+  with opened(Augment(shift=1)):
+    pass
+  with pytest.raises(ValueError, match='holds a run with augment='):
+    with opened(Augment(shift=1, rotate=5)):
+      pass
