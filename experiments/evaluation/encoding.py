@@ -72,13 +72,23 @@ class Encoded:
     Returns:
       Normal of `[R, D]`.
     """
-    drawn = drawn and bool(self.model.factor(factor).given)
-    return self._encoded(split, drawn)[factor].take(self._places(split, rows))
+    q = self._of_rows(split, factor, rows, drawn)
+    return Normal(*map(np.asarray, self.model.alone(
+        self.model.factor(factor), q)))
 
   def all_alone(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
     """Like `alone`, for every factor, by name."""
-    places = self._places(split, rows)
-    return {name: q.take(places) for name, q in self._encoded(split).items()}
+    return {f.name: self.alone(split, f.name, rows) for f in self.factors}
+
+  def messages(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
+    """What images contribute to groups: the Normals that are combined."""
+    return {f.name: self._of_rows(split, f.name, rows) for f in self.factors}
+
+  def _of_rows(self, split: str, factor: str, rows: np.ndarray,
+               drawn: bool = False) -> Normal:
+    """The encoder's Normals of images."""
+    drawn = drawn and bool(self.model.factor(factor).given)
+    return self._encoded(split, drawn)[factor].take(self._places(split, rows))
 
   def _encoded(self, split: str, drawn: bool = False) -> dict[str, Normal]:
     """The posteriors of all rows that will be requested, by factor."""
@@ -117,7 +127,7 @@ class Encoded:
         or self.model.factor(factor).grouping is None
         or np.array_equal(set_ids, np.arange(num_sets))):  # Sets of one image.
       return self.model.group_posterior.combine(
-          self.alone(split, factor, rows, drawn=drawn), set_ids, num_sets)
+          self._of_rows(split, factor, rows, drawn), set_ids, num_sets)
     # A set takes an optimisation of its own. Probes of means and of samples ask
     # for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
@@ -166,7 +176,7 @@ def _encode_drawn(model: Model, params: Params, images: jax.Array
   keys = jax.random.split(jax.random.key(_SEED), len(model.factors))
   for factor, key in zip(model.factors, keys):
     found[factor.name] = model.posterior(params, factor, encoded, codes)
-    codes[factor.name] = found[factor.name].sample(key)
+    codes[factor.name] = model.alone(factor, found[factor.name]).sample(key)
   return found
 
 

@@ -100,6 +100,13 @@ class GroupPosterior:
     """
     raise NotImplementedError
 
+  def alone(self, q: Normal) -> Normal:
+    """Gives the posteriors of groups of one row each: `[N, D]` to `[N, D]`.
+
+    It is what `combine` gives, and most kinds leave a row's Normal as it is.
+    """
+    return q
+
   def sample(self, key: jax.Array, members: Members, num_groups: int, *,
              sample_per: str = 'row', axis_name: str | None = None) -> Sampled:
     """Draws codes from the groups' posteriors, with their KLs.

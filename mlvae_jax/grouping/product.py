@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.evidence import Evidence, evidence
-from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.posterior import (
     GroupPosterior,
     Members,
@@ -54,12 +54,14 @@ class PriorProduct(Product):
 
   includes_prior = True
 
-  def _of_evidence(self, found: Evidence) -> Normal:
-    q = found.to_normal()
+  def alone(self, q: Normal) -> Normal:
+    """Multiplies rows' Normals by the prior."""
+    mean, logvar = map(at_least_float32, q)
     # With p = exp(-logvar): mean p / (1 + p), and precision 1 + p.
-    with_prior = Normal(q.mean * jax.nn.sigmoid(-q.logvar),
-                        -jax.nn.softplus(-q.logvar))
-    return with_prior.masked(found.count > 0)
+    return Normal(mean * jax.nn.sigmoid(-logvar), -jax.nn.softplus(-logvar))
+
+  def _of_evidence(self, found: Evidence) -> Normal:
+    return self.alone(found.to_normal()).masked(found.count > 0)
 
 
 @dataclasses.dataclass(frozen=True)

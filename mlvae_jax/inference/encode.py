@@ -236,6 +236,8 @@ def _posteriors(model, params, x, mask, members, num_groups, codes):
       if model.has_encoder:
         q = model.group_posterior.combine(q, ids, sizes[name], is_member)
       q = q.take(ids)
+    elif model.has_encoder:
+      q = model.alone(factor, q)
     found[name] = q.masked(members.get(name, (None, mask))[1])
   return found
 

@@ -180,7 +180,9 @@ class Model:
   def encode(self, params: Params, x: ArrayLike) -> dict[str, Normal]:
     """Encodes each observation alone: q(z_f | x_i) for every factor f.
 
-    A factor that is given others uses their means: q(s | x_i, E c).
+    The Normals of a grouped factor are those that `group_posterior` combines. A
+    factor that is given others uses the means of their posteriors, each
+    observation as its own group: q(s | x_i, E c).
 
     Args:
       params: parameters as `init` gives them.
@@ -194,10 +196,16 @@ class Model:
         the model has no encoder.
     """
     encoded, found = self.encode_rows(params, self.prepare(x)), {}
+    means = {}
     for factor in self.factors:
-      found[factor.name] = self.posterior(
-          params, factor, encoded, {g: found[g].mean for g in factor.given})
+      q = self.posterior(params, factor, encoded, means)
+      found[factor.name] = q
+      means[factor.name] = self.alone(factor, q).mean
     return found
+
+  def alone(self, factor: Factor, q: Normal) -> Normal:
+    """The posterior of each row as its own group, of the encoder's Normals."""
+    return self.group_posterior.alone(q) if factor.grouping else q
 
   def encode_rows(self, params: Params, x: jax.Array) -> Encoded:
     """Computes the encoder's outputs for prepared rows `[N, ...]`.

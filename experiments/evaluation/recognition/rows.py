@@ -75,7 +75,7 @@ def _codes(context: Context, images: np.ndarray) -> tuple[Codes, Posteriors]:
   """
   split, rows = context.split, np.arange(len(images))
   found = {
-      name: context.encoded(name, {split: rows}).all_alone(split, rows)
+      name: context.encoded(name, {split: rows}).messages(split, rows)
       for name in context.models}
   codes = dict(found['trained'])
   posteriors = dict.fromkeys(

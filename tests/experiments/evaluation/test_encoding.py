@@ -36,6 +36,22 @@ def test_sets_accumulate_the_evidence_of_their_images(params):
   np.testing.assert_allclose(codes, expected.mean, rtol=1e-4)
 
 
+def test_with_the_prior_an_image_alone_is_a_set_of_one(params):
+  model = dataclasses.replace(
+      MODEL, group_posterior=mlvae_jax.PriorProduct())
+  encoded, rows = Encoded(model, params, {
+      'test': random_images().x}), np.array([3, 8])
+  for found in (encoded.alone('test', 'who', rows),
+                encoded.all_alone('test', rows)['who']):
+    for a, b in zip(found, encoded.together(
+        'test', 'who', rows, np.arange(2), 2)):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  # Groups multiply what rows say without the prior.
+  messages = encoded.messages('test', rows)['who']
+  np.testing.assert_allclose(
+      np.exp(-found.logvar), 1.0 + np.exp(-messages.logvar), rtol=1e-5)
+
+
 def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
   model = dataclasses.replace(MODEL, group_posterior=mlvae_jax.Free())
   images = {'train': random_images().x[:3],

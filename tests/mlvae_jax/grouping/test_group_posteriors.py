@@ -116,6 +116,13 @@ def test_a_group_of_one_is_its_members_normal(kind):
     np.testing.assert_allclose(ours, own, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('kind', _ENCODED)
+def test_a_row_alone_is_a_group_of_one(kind):
+  q = _random(4, 3)
+  for ours, group in zip(kind.alone(q), kind.combine(q, np.arange(4), 4)):
+    np.testing.assert_allclose(ours, group, rtol=1e-5, atol=1e-6)
+
+
 def _expected(kind, mean, logvar):
   """Mean and variance of a group's posterior, in float64."""
   mean, var = mean.astype(float), np.exp(logvar.astype(float))

@@ -24,6 +24,26 @@ def test_strategy_1_takes_each_image_alone():
   np.testing.assert_allclose(codes['content'], alone.mean, rtol=1e-5)
 
 
+@pytest.mark.parametrize('factors', [
+    'content:3:group,style:2', 'content:3:group,style:2|content'])
+def test_with_the_prior_an_image_alone_is_a_group_of_one(factors):
+  model = dataclasses.replace(
+      _MODEL, factors=mlvae_jax.parse_factors(factors),
+      group_posterior=mlvae_jax.PriorProduct())
+  params = model.init(jax.random.key(0))
+  # The encoder is uncertain: the prior has to enter.
+  params = jax.tree.map(lambda v: v + 0.5, params)
+  alone = mlvae_jax.posteriors(model, params, _IMAGES)
+  groups = mlvae_jax.posteriors(model, params, _IMAGES, np.arange(6), 6)
+  for a, b in zip(*map(jax.tree.leaves, (alone, groups))):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  assert np.all(alone['content'].logvar < 0)
+  rows = model.encode(params, _IMAGES)  # What groups multiply.
+  assert np.any(rows['content'].logvar > 0)
+  np.testing.assert_allclose(
+      rows['style'].mean, alone['style'].mean, rtol=1e-4, atol=1e-5)
+
+
 def test_strategy_2_gives_members_the_group_code():
   codes = mlvae_jax.infer(_MODEL, _PARAMS, _IMAGES, _IDS, 3)
   group = mlvae_jax.encode_group(
