@@ -72,7 +72,7 @@ class Encoded:
     Returns:
       Normal of `[R, D]`.
     """
-    q = self._of_rows(split, factor, rows, drawn)
+    q = self.message(split, factor, rows, drawn)
     return Normal(*map(np.asarray, self.model.alone(
         self.model.factor(factor), q)))
 
@@ -81,12 +81,12 @@ class Encoded:
     return {f.name: self.alone(split, f.name, rows) for f in self.factors}
 
   def messages(self, split: str, rows: np.ndarray) -> dict[str, Normal]:
-    """What images contribute to groups: the Normals that are combined."""
-    return {f.name: self._of_rows(split, f.name, rows) for f in self.factors}
+    """Like `message`, for every factor, by name."""
+    return {f.name: self.message(split, f.name, rows) for f in self.factors}
 
-  def _of_rows(self, split: str, factor: str, rows: np.ndarray,
-               drawn: bool = False) -> Normal:
-    """The encoder's Normals of images."""
+  def message(self, split: str, factor: str, rows: np.ndarray,
+              drawn: bool = False) -> Normal:
+    """What images contribute to groups: the Normals that are combined."""
     drawn = drawn and bool(self.model.factor(factor).given)
     return self._encoded(split, drawn)[factor].take(self._places(split, rows))
 
@@ -123,11 +123,13 @@ class Encoded:
       Normal of `[S, D]` (paper eqs. 6-7); for a mixture, the Normal with its
       mean and variance.
     """
-    if (self.model.has_encoder
-        or self.model.factor(factor).grouping is None
-        or np.array_equal(set_ids, np.arange(num_sets))):  # Sets of one image.
+    is_grouped = self.model.factor(factor).grouping is not None
+    is_alone = np.array_equal(set_ids, np.arange(num_sets))
+    if is_alone and not is_grouped:  # No rule of groups applies.
+      return self.alone(split, factor, rows, drawn=drawn)
+    if self.model.has_encoder or not is_grouped or is_alone:
       return self.model.group_posterior.combine(
-          self._of_rows(split, factor, rows, drawn), set_ids, num_sets)
+          self.message(split, factor, rows, drawn), set_ids, num_sets)
     # A set takes an optimisation of its own. Probes of means and of samples ask
     # for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())

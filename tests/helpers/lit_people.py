@@ -45,7 +45,7 @@ class HandMade(Encoded):
     super().__init__(MODEL, {}, {})
     self._data = data
 
-  def alone(self, split, factor, rows, *, drawn=False):
+  def message(self, split, factor, rows, drawn=False):
     del drawn  # No factor is given others.
     data = getattr(self._data, split)
     rng = np.random.default_rng(len(rows))

@@ -46,6 +46,11 @@ def test_with_the_prior_an_image_alone_is_a_set_of_one(params):
     for a, b in zip(found, encoded.together(
         'test', 'who', rows, np.arange(2), 2)):
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  # Style is not of a group: no prior is added to its posterior.
+  for style in (encoded.alone('test', 'style', rows),
+                encoded.together('test', 'style', rows, np.arange(2), 2)):
+    np.testing.assert_array_equal(
+        style.mean, encoded.messages('test', rows)['style'].mean)
   # Groups multiply what rows say without the prior.
   messages = encoded.messages('test', rows)['who']
   np.testing.assert_allclose(
