@@ -94,6 +94,10 @@ class Config:
   split_fractions: tuple[float, float] | None = setting(
       None, 'Fractions for validation and test: by default 0.1 and 0.1 of the '
       'images, otherwise 0.25 and 0.25 of the groups of --split_by.', SPLITS)
+  rotations_as_groups: bool = setting(
+      False, 'Whether to train on every group rotated by 90, 180 and 270 '
+      'degrees as well, as further groups. Needs --split_by=group, or another '
+      'grouping.', SPLITS)
   num_images: int = setting(
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)

@@ -15,6 +15,7 @@ from typing import Any
 from experiments.cli import UserError
 from experiments.config.settings import Config
 from experiments.datasets import splits
+from experiments.datasets.rotations import rotate_training_groups
 from experiments.datasets.sources import detect, folder_levels
 from experiments.datasets.sources.manifest import ManifestSource
 from experiments.datasets.store import opening, packed
@@ -29,7 +30,7 @@ GROUPINGS = {
 # Settings that only these data sets read.
 SETTINGS = (
     'celeb_top_k', 'resize', 'black', 'white', 'read_as', 'group_level',
-    'nested_groupings', 'split_by', 'split_fractions')
+    'nested_groupings', 'split_by', 'split_fractions', 'rotations_as_groups')
 # Splitting by image copies the images into memory; a split by group is a slice
 # of the file on disk.
 _MAX_COPY_BYTES = 8 << 30
@@ -44,7 +45,8 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
   Args:
     config: configuration, of which data_dir, store_dir, read_as, group_level,
       nested_groupings, image_size, resize, black, white, celeb_top_k,
-      on_bad_image, model, factors, split_by and split_fractions are read.
+      on_bad_image, model, factors, split_by, split_fractions and
+      rotations_as_groups are read.
     show_notes: whether to print what else is in data_dir, and the flags that
       read it; for entry points that have these flags.
 
@@ -64,12 +66,14 @@ def load(config: Config, show_notes: bool = True) -> splits.Splits:
         f'{data.x.nbytes / 1e9:.0f} GB of images are too many to split by '
         'image; use --split_by=group')
   found = splits.split(data, config)
+  if config.rotations_as_groups:
+    found = rotate_training_groups(found)
   return dataclasses.replace(
       found, content=packed.content_fingerprint(store_manifest(config)))
 
 
 def check(config: Config) -> None:
-  """Checks black, white, nested_groupings and factors.
+  """Checks black, white, nested_groupings, rotations_as_groups and factors.
 
   Args:
     config: configuration of a run.
@@ -79,6 +83,10 @@ def check(config: Config) -> None:
   """
   _check_scale(config.black, config.white)
   folder_levels.parse_groupings(config.nested_groupings)
+  if config.rotations_as_groups and config.split_by == 'image':
+    raise ValueError(
+        '--rotations_as_groups needs --split_by=group or the name of another '
+        'grouping: test groups would be others than those in training')
   parse_factors(config.factors)
 
 
