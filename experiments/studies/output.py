@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import os
 import shlex
+from typing import Any
 
 from experiments.evaluation import web
 from experiments.studies import plan, state, table
@@ -30,7 +31,8 @@ def write(study: Study, runs: Sequence[Run], output: str) -> str:
   Returns:
     The path of the page.
   """
-  numbers = Numbers(study, runs, list(map(state.read_numbers, runs)))
+  evaluations = list(map(state.read_numbers, runs))
+  numbers = Numbers(study, runs, evaluations)
   for name, content in (('table.md', table.as_markdown(numbers)),
                         ('table.csv', table.as_csv(numbers))):
     write_atomically(os.path.join(output, name), content)
@@ -38,8 +40,9 @@ def write(study: Study, runs: Sequence[Run], output: str) -> str:
   write_atomically(path, web.page(study.title, [
       f'<h1>{web.escape(study.title)}</h1>',
       f'<p>{web.escape(study.about)}</p>' if study.about else '',
-      _progress(runs), *_tables(numbers), *_figures(numbers, output),
-      '<h2>Runs</h2>', _runs(runs), '<h2>Commands</h2>', _commands(runs),
+      _progress(evaluations), *_tables(numbers), *_figures(numbers, output),
+      '<h2>Runs</h2>', _runs(runs, evaluations),
+      '<h2>Commands</h2>', _commands(runs),
       '<h2>Software</h2>', _software(runs)]))
   return path
 
@@ -49,10 +52,10 @@ def command(words: Sequence[str]) -> str:
   return shlex.join(['python', *words[1:]])
 
 
-def _progress(runs: Sequence[Run]) -> str:
-  done = sum(map(bool, map(state.read_numbers, runs)))
-  return '' if done == len(runs) else (
-      f'<p class="missing">{done} of {len(runs)} runs are complete.</p>')
+def _progress(evaluations: Sequence[Mapping[str, Any]]) -> str:
+  done = sum(map(bool, evaluations))
+  return '' if done == len(evaluations) else (
+      f'<p class="missing">{done} of {len(evaluations)} runs are complete.</p>')
 
 
 def _tables(numbers: Numbers) -> list[str]:
@@ -91,11 +94,12 @@ def _figures(numbers: Numbers, output: str) -> list[str]:
   return ['<h2>Figures</h2>', *parts] if parts else []
 
 
-def _runs(runs: Sequence[Run]) -> str:
-  """A table of the runs that have come to their end."""
+def _runs(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]
+          ) -> str:
+  """A table of the runs, with the time when a complete one ended."""
   found = []
-  for run in runs:
-    record = state.read_record(run) if state.read_numbers(run) else {}
+  for run, evaluation in zip(runs, evaluations):
+    record = state.read_record(run) if evaluation else {}
     found.append([run.name, record.get('finished', '–'), run.workdir])
   return web.table(['run', 'finished', 'folder'], found, words=True)
 
@@ -103,7 +107,8 @@ def _runs(runs: Sequence[Run]) -> str:
 def _commands(runs: Sequence[Run]) -> str:
   lines = [command(words) for run in runs if run.config is not None
            for words in plan.commands(run)]
-  return f'<pre>{web.escape(os.linesep.join(lines))}</pre>'
+  text = '\n'.join(lines)
+  return f'<pre>{web.escape(text)}</pre>'
 
 
 def _software(runs: Sequence[Run]) -> str:
