@@ -9,6 +9,9 @@ from typing import Any
 from experiments.config.presets import PRESETS
 from experiments.config.settings import REAL_LIKELIHOODS, SETTINGS, Config
 
+# The optimisation of the first author's code.
+_AUTHORS = {'learning_rate': 1e-3, 'decay_fraction': 0.0, 'augment': ''}
+
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
   """The settings that the user gave as flags; the flags of others are None."""
@@ -30,15 +33,19 @@ def make_config(values: Mapping[str, Any]) -> Config:
   """
   preset = PRESETS[values['dataset']]
   given = given_settings(values)
+  if given.get('objective') == 'paper':
+    preset = dataclasses.replace(_without_extras(preset), **_AUTHORS)
   for name, value in given.items():
     if SETTINGS[name].type == tuple[int, ...]:
       given[name] = _numbers(name, value, int)
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):
-    # The preset's penalties need groups, and an encoder. Given penalties stay,
-    # and are then reported as unfit.
-    given = {'penalties': ''} | given
+    # They need groups, and an encoder. What is given as a flag stays, and is
+    # then reported as unfit.
+    preset = _without_extras(preset)
+  if given.get('subsampling') == 'unbiased':  # It draws evidence by itself.
+    given = {'evidence': 'all'} | given
   if given.get('likelihood', preset.likelihood) not in REAL_LIKELIHOODS:
     given = {'standardise': False} | given  # Counts and tokens stay as such.
   # A VAE has no groups, so its batch size is one setting; otherwise it is
@@ -50,6 +57,15 @@ def make_config(values: Mapping[str, Any]) -> Config:
         given['batch_size'],
         given.get('max_group_size', preset.max_group_size))
   return dataclasses.replace(preset, **given)
+
+
+def _without_extras(preset: Config) -> Config:
+  """A preset with the paper's objective alone (eqs. 3-7)."""
+  # NAME:DIM:GROUPING|GIVEN without what is given.
+  factors = [factor.partition('|')[0] for factor in preset.factors.split(',')]
+  return dataclasses.replace(
+      preset, factors=','.join(factors), evidence='all', penalties='',
+      kl_weights='', group_posterior='product')
 
 
 def _groups_per_batch(batch_size: int, max_group_size: int) -> int:

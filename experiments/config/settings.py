@@ -38,8 +38,8 @@ REAL_LIKELIHOODS = ('gaussian', 'learned_gaussian', 'laplace')
 class Config:
   """Everything that determines a run, as config.json holds it."""
 
-  # The defaults are the preset mnist5k. A run made before a field existed is
-  # read with its default, so that has to stay what the code did before.
+  # A run made before a field existed is read with its default, so that has to
+  # stay what the code did before.
   dataset: str = setting(
       'mnist5k', 'Name of the data set, which also selects the preset.', DATA)
   data_dir: Path | None = setting(
@@ -206,6 +206,12 @@ class Config:
   sample_per: str = setting(
       'row', 'Unit for which a group\'s code is sampled: every image '
       '(algorithm 1), or the group once.', OBJECTIVE, choices=SAMPLE_PER)
+  objective: str = setting(
+      'preset', 'Objective to start from: the preset\'s, or the paper\'s, with '
+      'all rows as evidence, no factor given another, no penalties, no '
+      'augmentation, and a constant learning rate of 0.001. Other flags change '
+      'either.', OBJECTIVE,
+      choices=('preset', 'paper'))
   seed: int = setting(
       0, 'Random seed of initialisation, batches and noise.', OPTIMISATION,
       lower=0)

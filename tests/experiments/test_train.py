@@ -247,6 +247,26 @@ def test_flags_override_the_preset():
       presets.PRESETS['mnist5k'], seed=3, hidden_sizes=(7, 5))
 
 
+def test_the_papers_objective_is_one_flag():
+  config = train.config_from_flags(_flags(objective='paper'))
+  # Steps and batches are the preset's; all else is what the code began with.
+  assert config == Config(objective='paper')
+  shapes = train.config_from_flags(_flags(dataset='shapes', objective='paper'))
+  assert (shapes.factors, shapes.penalties, shapes.evidence) == (
+      'shape:8:shape,colour:4:colour,style:4', '', 'all')
+  given = {'evidence': 'random', 'penalties': 'contrast/content:1'}
+  assert train.config_from_flags(_flags(objective='paper', **given)) == (
+      dataclasses.replace(config, **given))
+
+
+@pytest.mark.parametrize('model', ['vae', 'svi'])
+def test_models_without_groups_or_encoder_have_no_extras(model):
+  config = train.config_from_flags(_flags(model=model))
+  assert (config.penalties, config.evidence) == ('', 'all')
+  assert '|' not in config.factors
+  library.make_model(config, (28, 28, 1))
+
+
 def test_flags_of_networks_penalties_and_augmentation():
   given = {
       'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
