@@ -86,12 +86,11 @@ class Feed:
     """
     batches = self.stream.batches(start, stop)
     index = jax.tree.map(self._split, batches._replace(groups={}))
-    # Groups are not spread: each device looks up the tables' rows of all of
-    # them. Models with an encoder do without, and are spared the copies.
-    if self.table_sizes:
-      index = index._replace(groups={
-          name: np.stack([value] * len(_local(self.devices)))
-          for name, value in batches.groups.items()})
+    # Groups are not spread: each device looks up the rows of all of them, in
+    # the tables of SVI and among the classes of critics.
+    index = index._replace(groups={
+        name: np.stack([value] * len(_local(self.devices)))
+        for name, value in batches.groups.items()})
     gathered = None if self._on_device is not None else self._x[index.rows]
     index, gathered = jax.device_put(
         (index, gathered), _sharding(self.devices, DEVICES))
@@ -187,7 +186,8 @@ def local_batch(model: Model, x: Any, index: Any, gathered: Any) -> Batch:
   return Batch(
       x, by_factor(index.group_ids), index.mask, first + jnp.arange(num_rows),
       by_factor(index.evidence) if index.evidence else None, index.weights,
-      by_factor(index.kl_share) if index.kl_share else None)
+      by_factor(index.kl_share) if index.kl_share else None,
+      by_factor(index.groups))
 
 
 def _num_posteriors(data: GroupedData, grouping: str | None) -> int:

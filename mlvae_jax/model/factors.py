@@ -60,6 +60,9 @@ class Batch(NamedTuple):
       that a row pays; by default the rows present pay the whole KL in equal
       shares. Only for free posteriors (SVI): a posterior encoded from the
       rows of a batch pays its whole KL.
+    group_numbers: optional, per grouped factor `[G]`, the number within the
+      data of each group of the batch, which critics of penalties know it by; by
+      default ids are the same in every batch.
   """
 
   x: jax.Array
@@ -69,6 +72,7 @@ class Batch(NamedTuple):
   evidence: dict[str, jax.Array] | None = None
   weights: jax.Array | None = None
   kl_share: dict[str, jax.Array] | None = None
+  group_numbers: dict[str, jax.Array] | None = None
 
 
 export.register_namedtuple_serialization(

@@ -3,15 +3,13 @@
 The classifier, or critic, is trained together with the model, to predict the
 group, while the penalty trains the encoder to make that impossible (Ganin et
 al. 2016, arXiv 1505.07818). It sees standardised means: a classifier can find
-in means what noise hides in codes. Its classes are the groups of the batch
-(prototypical networks; Snell et al. 2017, arXiv 1703.05175), so that it needs
-no list of groups, and works where each group has only a few rows.
+in means what noise hides in codes. It chooses between the groups of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -19,12 +17,15 @@ import jax.numpy as jnp
 
 from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.objective.penalties.leakage import comparable_means
-from mlvae_jax.objective.penalties.rows import Rows
+from mlvae_jax.objective.penalties.rows import Other, Rows
 
 _HIDDEN, _FEATURES = 256, 16
+# More groups than this share classes. Few of a batch do, and to confuse some
+# makes a critic weaker, not wrong.
+_NUM_CLASSES = 4096
 
 
-class Critic(nn.Module):
+class _Features(nn.Module):
   """Features of codes `[N, D]` in which groups are told apart, `[N, F]`."""
 
   @nn.compact
@@ -34,20 +35,39 @@ class Critic(nn.Module):
     return nn.Dense(_FEATURES)(z)
 
 
+class Critic(NamedTuple):
+  """Parameters of a classifier of one grouping.
+
+  Attributes:
+    network: parameters of the layers from codes to features `[N, F]`.
+    weights: `[classes, F]`.
+    biases: `[classes]`.
+  """
+
+  network: Any
+  weights: jax.Array
+  biases: jax.Array
+
+
 def init_critics(key: jax.Array, dim: int, others: Iterable[str]
-                 ) -> dict[str, Any]:
-  """Parameters of critics of `dim`-dimensional codes, by the other factor."""
-  return {other: Critic().init(
-      jax.random.fold_in(key, i), jnp.zeros((1, dim)))
-          for i, other in enumerate(others)}
+                 ) -> dict[str, Critic]:
+  """Critics of codes of `dim` dimensions, by the name of the other factor."""
+  critics = {}
+  for i, other in enumerate(others):
+    keys = jax.random.split(jax.random.fold_in(key, i))
+    critics[other] = Critic(
+        _Features().init(keys[0], jnp.zeros((1, dim))),
+        jax.random.normal(keys[1], (_NUM_CLASSES, _FEATURES))
+        * _FEATURES ** -0.5, jnp.zeros(_NUM_CLASSES))
+  return critics
 
 
-def adversary(rows: Rows, critics: Mapping[str, Any]) -> jax.Array:
+def adversary(rows: Rows, critics: Mapping[str, Critic]) -> jax.Array:
   """What critics predict of the rows' other groups, in nats, `[N]`.
 
   Args:
     rows: the rows.
-    critics: parameters of a critic for each of `rows.others`.
+    critics: a critic for each of `rows.others`.
 
   Returns:
     The sum of `predicted` over the other groupings; 0 for padding. The encoder
@@ -55,56 +75,36 @@ def adversary(rows: Rows, critics: Mapping[str, Any]) -> jax.Array:
   """
   means = comparable_means(rows)
   return jnp.asarray(sum(
-      predicted(Critic().apply(critics[name], means), other.group_ids,
-                rows.mask, other.num_groups, axis_name=rows.axis_name)
+      predicted(critics[name], means, other, rows.mask,
+                axis_name=rows.axis_name)
       for name, other in rows.others.items()))
 
 
-def predicted(
-    features: jax.Array,
-    group_ids: jax.Array,
-    mask: jax.Array,
-    num_groups: int,
-    *,
-    axis_name: str | None = None,
-) -> jax.Array:
-  """How much better than by chance features predict the rows' groups.
-
-  A class is the mean of a group's features, without those of the row that is
-  to be predicted; classes are predicted by the softmax of minus the squared
-  distance.
+def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
+              axis_name: str | None = None) -> jax.Array:
+  """How much better than by chance a critic predicts the rows' groups.
 
   Args:
-    features: `[N, F]`.
-    group_ids: `[N]` ints in `[0, num_groups)`.
+    critic: the critic.
+    z: `[N, D]` codes, finite for padding too.
+    other: the grouping to predict, of G groups in the batch.
     mask: `[N]` bool, False for padding.
-    num_groups: static number of groups, G.
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]`, the log probability of the row's group plus the log of the number of
-    groups, in nats: 0 where nothing is predicted. 0 for padding, and for rows
-    that are alone in their group.
+    `[N]` in nats: log probability of the row's group among those that the
+    batch has rows of, plus the log of their number. 0 for padding.
   """
-  # NaN in padding must not reach the gradient.
-  f = at_least_float32(jnp.where(mask[:, None], features, 0.0))
-  real = mask.astype(f.dtype)
-  total, count = (
-      jax.ops.segment_sum(values, group_ids, num_groups)
-      for values in (f, real))
+  features = at_least_float32(_Features().apply(critic.network, z))
+  count = jax.ops.segment_sum(
+      mask.astype(jnp.int32), other.group_ids, other.num_groups)
   if axis_name is not None:
-    total, count = jax.lax.psum((total, count), axis_name)
-  # |f|^2 is the same for all classes of a row, so it does not matter.
-  centre = total / jnp.maximum(count, 1.0)[:, None]
-  logits = 2.0 * f @ centre.T - jnp.sum(centre ** 2, axis=-1)
-  others = count[group_ids] - real
-  own = (total[group_ids] - f) / jnp.maximum(others, 1.0)[:, None]
-  own_logit = jnp.sum((2.0 * f - own) * own, axis=-1)
-  # The row's own class is replaced by the one without the row.
-  is_own = group_ids[:, None] == jnp.arange(num_groups)
-  logits = jnp.where(is_own, own_logit[:, None], logits)
-  logits = jnp.where(count > 0, logits, -jnp.inf)
-  value = own_logit - jax.nn.logsumexp(
-      jnp.where(mask[:, None], logits, 0.0), axis=-1) + jnp.log(
-          jnp.maximum(jnp.sum(count > 0), 1))
-  return jnp.where(mask & (others > 0), value, 0.0)
+    count = jax.lax.psum(count, axis_name)
+  classes = other.numbers % _NUM_CLASSES
+  logits = features @ critic.weights[classes].T + critic.biases[classes]
+  # -inf leaves out of the softmax the groups that are absent. Without any the
+  # softmax would be NaN.
+  logits = jnp.where((count > 0) | (jnp.sum(count) == 0), logits, -jnp.inf)
+  own = jnp.take_along_axis(
+      jax.nn.log_softmax(logits), other.group_ids[:, None], axis=-1)[:, 0]
+  return jnp.where(mask, own + jnp.log(jnp.maximum(jnp.sum(count > 0), 1)), 0.0)

@@ -8,9 +8,10 @@ import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from mlvae_jax.grouping.posterior import row_noise
-from mlvae_jax.model.factors import Factor
+from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.model import Model
 from mlvae_jax.objective.draws import Drawn
 from mlvae_jax.objective.penalties import adversary, contrast, leakage
@@ -202,5 +203,11 @@ def _rows(model: Model, factor: Factor, drawn: Drawn,
   return Rows(
       drawn.encoded[name], q, z, batch.mask, batch.group_ids.get(name),
       num_groups.get(name),
-      {other.name: Other(batch.group_ids[other.name], num_groups[other.name])
+      {other.name: _other(batch, other.name, num_groups[other.name])
        for other in _others(model, factor)}, axis_name)
+
+
+def _other(batch: Batch, name: str, num_groups: int) -> Other:
+  numbers = (jnp.arange(num_groups) if batch.group_numbers is None
+             else batch.group_numbers[name])
+  return Other(batch.group_ids[name], num_groups, numbers)

@@ -19,12 +19,14 @@ class Other(NamedTuple):
   """A grouping that a factor's codes should not reveal.
 
   Attributes:
-    group_ids: `[N]` ints, the group of each row.
-    num_groups: static number of groups.
+    group_ids: `[N]` ints, the group of each row within the batch.
+    num_groups: static number of groups of the batch, G.
+    numbers: `[G]` ints, the number of each group within the data.
   """
 
   group_ids: jax.Array
   num_groups: int
+  numbers: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
