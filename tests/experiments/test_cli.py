@@ -20,7 +20,8 @@ from experiments.benchmarks import speed, svi_comparison
 from experiments.config.flags import Path, Setting, define, expand_path
 
 _PATHS = {'data_dir', 'workdir', 'store_dir', 'vae_workdir', 'tfds_dir',
-          'mlvae_workdir', 'svi_workdir', 'json', 'log', 'output'}
+          'mlvae_workdir', 'svi_workdir', 'json', 'log', 'output',
+          'one_shot_runs'}
 
 
 @pytest.mark.parametrize('path, expected', [
