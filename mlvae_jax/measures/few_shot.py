@@ -87,10 +87,11 @@ def few_shot(
     ways: number of random groups to choose from in each episode; None for all
       groups of more than `shots` images.
     shots: number of gallery images per group.
-    fuse: whether to multiply the Normals of a group's gallery into one code
-      (paper eqs. 6-7), rather than compare with each of its images.
+    fuse: whether to combine the Normals of a group's gallery into one code,
+      rather than compare with each of its images.
     score: 'cosine', or 'posterior', which needs `fuse`.
-    group_posterior: how score='posterior' combines the Normals of a gallery.
+    group_posterior: how Normals are combined; by default their product (paper
+      eqs. 6-7).
     num_episodes: number of random splits.
     max_queries: largest number of random queries per group and episode.
     seed: seed of the splits.
@@ -121,7 +122,7 @@ def few_shot(
   rng = np.random.default_rng(seed)
   classify = (functools.partial(_by_posterior, group_posterior)
               if score == 'posterior' else
-              functools.partial(_by_cosine, fuse))
+              functools.partial(_by_cosine, group_posterior, fuse))
   accuracy = [  # Groups in random order, since argmax gives ties to the first.
       _episode(rng, found, offsets, rng.permutation(able)[:ways], shots,
                max_queries, classify)
@@ -143,34 +144,47 @@ def _episode(rng, codes, offsets, groups, shots, max_queries, classify):
   return np.mean(classify(codes, gallery, rows[query]) == way[query])
 
 
-def _by_cosine(fuse, codes, gallery, asked):
+def _by_cosine(group_posterior, fuse, codes, gallery, asked):
   """The way of each query `[Q]` whose gallery `[G, K]` is nearest."""
-  if fuse:
-    known, shots = _fuse(
-        _Codes(codes.mean[gallery], codes.logvar[gallery])), 1
+  shots = 1 if fuse else gallery.shape[1]
+  if fuse and not group_posterior.includes_prior:  # A product of Normals.
+    known = _fuse(_Codes(codes.mean[gallery], codes.logvar[gallery]))
+  elif fuse:
+    known = _combine(group_posterior, codes, gallery).mean
   else:
-    known, shots = codes.mean[gallery.ravel()], gallery.shape[1]
+    known = _alone(group_posterior, codes, gallery.ravel()).mean
   known = unit_rows(known)
   nearest = np.concatenate([
-      np.argmax(unit_rows(codes.mean[asked[i:i + _BLOCK]]) @ known.T, axis=1)
+      np.argmax(unit_rows(_alone(
+          group_posterior, codes, asked[i:i + _BLOCK]).mean) @ known.T, axis=1)
       for i in range(0, len(asked), _BLOCK)])
   return nearest // shots
 
 
 def _by_posterior(group_posterior, codes, gallery, asked):
   """The way of each query `[Q]` in whose gallery `[G, K]` it is most likely."""
-  shots = gallery.shape[1]
-  queries, known = (
-      _combine(group_posterior, Normal(codes.mean[rows], codes.logvar[rows]),
-               np.repeat(np.arange(len(rows) // count), count),
-               len(rows) // count)
-      for rows, count in ((asked, 1), (gallery.ravel(), shots)))
   return np.argmax(membership_scores(
-      queries, known, includes_prior=group_posterior.includes_prior), axis=1)
+      _alone(group_posterior, codes, asked),
+      _combine(group_posterior, codes, gallery),
+      includes_prior=group_posterior.includes_prior), axis=1)
+
+
+def _alone(group_posterior, codes, rows):
+  """The posteriors of single rows `[R]`: Normal of `[R, D]`."""
+  return group_posterior.alone(Normal(codes.mean[rows], codes.logvar[rows]))
+
+
+def _combine(group_posterior, codes, gallery):
+  """The posterior of each gallery `[G, K]`: Normal of `[G, D]`."""
+  ways, shots = gallery.shape
+  rows = gallery.ravel()
+  return _jitted_combine(
+      group_posterior, Normal(codes.mean[rows], codes.logvar[rows]),
+      np.repeat(np.arange(ways), shots), ways)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _combine(group_posterior, q, group_ids, num_groups):
+def _jitted_combine(group_posterior, q, group_ids, num_groups):
   return group_posterior.combine(q, group_ids, num_groups)
 
 

@@ -80,17 +80,16 @@ def _similarities(context: Context, runs: OneShotRuns
     if name not in context.models:
       continue
     model, params = context.models[name]
-    for code, q in encode_rows(model, params, runs.x).items():
-      code = name if name == 'vae' else code
+    includes_prior = model.group_posterior.includes_prior
+    for factor, q in encode_rows(model, params, runs.x).items():
+      code = name if name == 'vae' else factor
+      # Each image is a group of its own.
+      q = Normal(*map(np.asarray, model.alone(model.factor(factor), q)))
       yield code, 'cosine', [_cosine(q.mean[test], q.mean[training])
                              for test, training in parts]
-      posterior, count = model.group_posterior, len(q.mean)
-      if posterior.includes_prior:  # Also in the posterior of a single image.
-        q = posterior.combine(q, np.arange(count), count)
       yield code, 'posterior', [
-          membership_scores(*(
-              Normal(*(np.asarray(value)[rows] for value in q))
-              for rows in part), includes_prior=posterior.includes_prior)
+          membership_scores(*(q.take(rows) for rows in part),
+                            includes_prior=includes_prior)
           for part in parts]
   flat = vectors(runs.x)
   flat = flat - flat.mean(axis=0)

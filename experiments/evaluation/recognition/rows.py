@@ -71,20 +71,24 @@ def _codes(context: Context, images: np.ndarray) -> tuple[Codes, Posteriors]:
   """Codes of the first images of the split, each encoded alone, and controls.
 
   Returns:
-    Codes by name, and how those of trained models are combined.
+    Codes by name, and how those of models are combined.
   """
   split, rows = context.split, np.arange(len(images))
   found = {
       name: context.encoded(name, {split: rows}).messages(split, rows)
       for name in context.models}
   codes = dict(found['trained'])
-  posteriors = dict.fromkeys(
-      codes, context.models['trained'][0].group_posterior)
   codes |= {untrained(name): q
             for name, q in found.get('untrained', {}).items()}
+  model, _ = context.models['trained']
+  # Ungrouped codes are combined as if they were the evidence of a group.
+  posteriors = {
+      name: model.group_posterior if factor.grouping else Product()
+      for factor in model.factors
+      for name in (factor.name, untrained(factor.name))}
   if 'vae' in found:
     codes['vae'] = next(iter(found['vae'].values()))  # Its only factor.
-    posteriors['vae'] = context.models['vae'][0].group_posterior
+    posteriors['vae'] = Product()
   flat = vectors(images)
   # Centred, or the cosine of any two images would be close to 1.
   return codes | {control_name(images): flat - flat.mean(axis=0)}, posteriors
@@ -97,7 +101,7 @@ def verification_rows(codes: Codes, offsets: np.ndarray,
   Args:
     codes: codes `[N, D]` of single images by name, sorted by group.
     offsets: offsets `[G + 1]` of the groups.
-    posteriors: group posteriors of codes of trained models.
+    posteriors: how the codes of models are combined.
 
   Returns:
     Rows of the section "verification"; none if no group has two images.
@@ -123,8 +127,7 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray, posteriors: Posteriors
   Args:
     codes: codes as in `verification_rows`.
     offsets: offsets `[G + 1]` of the groups.
-    posteriors: group posteriors of the codes that are also compared by
-      posterior.
+    posteriors: how the codes of models are combined.
 
   Returns:
     Rows of the section "few_shot", for every number of shots for which at
@@ -138,7 +141,9 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray, posteriors: Posteriors
       todo, desc='few shots', unit='setting', dynamic_ncols=True):
     for name, code in codes.items():
       posterior = posteriors.get(name)
-      for fuse, score in _ways_to_score(ways, shots, sizes, posterior):
+      for fuse, score in _ways_to_score(
+          ways, shots, sizes, by_posterior=posterior is not None
+          and not name.startswith(untrained(''))):
         found = few_shot(
             code, offsets, ways=ways, shots=shots, fuse=fuse, score=score,
             group_posterior=posterior or Product(),
@@ -155,14 +160,13 @@ def few_shot_rows(codes: Codes, offsets: np.ndarray, posteriors: Posteriors
 
 
 def _ways_to_score(ways: int | None, shots: int, sizes: np.ndarray,
-                   posterior: GroupPosterior | None
-                   ) -> Iterator[tuple[bool, str]]:
+                   by_posterior: bool) -> Iterator[tuple[bool, str]]:
   """Whether galleries are fused, and the score; for each row of a setting."""
   yield False, 'cosine'
   if shots > 1:  # A single shot is the same, fused or not.
     yield True, 'cosine'
   # Among hundreds of groups it would take minutes.
-  if posterior and shots in _KEY_SHOTS and (
+  if by_posterior and shots in _KEY_SHOTS and (
       ways or np.sum(sizes > shots) <= _WAYS):
     yield True, 'posterior'
 
@@ -185,15 +189,12 @@ def _scores(code: Normal | np.ndarray, pairs: Pairs,
   first, second = pairs.first, pairs.second
   if not isinstance(code, Normal):
     return {'cosine': cosine(code[first], code[second])}
-  scores = {'cosine': cosine(code.mean[first], code.mean[second])}
-  if posterior.includes_prior:  # Also in the posterior of a single image.
-    count = len(code.mean)
-    code = posterior.combine(code, np.arange(count), count)
-  q_first, q_second = (
-      Normal(*(np.asarray(value)[rows] for value in code))
-      for rows in (first, second))
-  return scores | {'evidence_ratio': evidence_ratio(
-      q_first, q_second, includes_prior=posterior.includes_prior)}
+  q = Normal(*map(np.asarray, posterior.alone(code)))
+  q_first, q_second = q.take(first), q.take(second)
+  return {
+      'cosine': cosine(q_first.mean, q_second.mean),
+      'evidence_ratio': evidence_ratio(
+          q_first, q_second, includes_prior=posterior.includes_prior)}
 
 
 def by_score(rows: Rows | None, key: str) -> dict[tuple[str, str], float]:
