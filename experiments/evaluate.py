@@ -183,6 +183,7 @@ def evaluate(
       'examples': [len(part.rows) for part in context.first_labels.parts],
       'vae_workdir': vae_workdir,
       'unseen_groups': not data.shares_groups, 'split': split,
+      'split_by': config.split_by,
   }
   if not shows_images(models['trained'][0]):
     result['protocol']['observations'] = 'row'

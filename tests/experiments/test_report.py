@@ -270,6 +270,13 @@ def test_groups_never_seen_have_a_section(tmp_path):
     assert page.rows.count(row) == 1, row
 
 
+def test_the_report_says_what_images_were_split_by(tmp_path):
+  for by, shown in (('group', False), ('alphabet', True)):
+    page = _read(_workdir(tmp_path / by, _EVALUATION | _RECOGNITION | {
+        'protocol': {'split_by': by}}))
+    assert ('images were split by alphabet' in page.text) == shown
+
+
 def test_the_model_s_factors_are_bold(tmp_path):
   workdir = _workdir(tmp_path, _RECOGNITION)
   report.write(workdir)

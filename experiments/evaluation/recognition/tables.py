@@ -6,6 +6,7 @@ They show "verification" and "few_shot", each only if it was measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import html
 from typing import Any
 
 from experiments.evaluation import meaning, web
@@ -52,8 +53,18 @@ def report(results: Results) -> str:
   if not any(parts):
     return ''
   return '\n'.join(['<h2>Recognising groups never seen</h2>',
+                    _held_out(results.evaluation),
                     results.figures.get('recognition', ''),
                     *filter(None, parts)])
+
+
+def _held_out(evaluation: Evaluation) -> str:
+  """What else was never seen, if images were split by another grouping."""
+  name = evaluation.get('protocol', {}).get('split_by', 'group')
+  if name in ('image', 'group'):
+    return ''
+  return (f'<p>Nor was any other group of the same {html.escape(name)}: images '
+          f'were split by {html.escape(name)}.</p>')
 
 
 def _verification(results: Results, own: Sequence[str]) -> str:
