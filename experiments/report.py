@@ -25,6 +25,7 @@ from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
+from experiments.evaluation.verdict import verdict
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import shows_images, worded
 from experiments.pictures.registry import PICTURES
@@ -68,7 +69,8 @@ def write(workdir: str) -> str:
   results = Results(workdir, model, read_evaluation(workdir), figures)
   title = f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
   body = [
-      f'<h1>{web.escape(title)}</h1>', _intro(workdir, config, model),
+      f'<h1>{web.escape(title)}</h1>', _verdict(results),
+      _intro(workdir, config, model),
       web.key_numbers([
           *(pair for section in SHOWN for pair in section.key_numbers(results)),
           *_key_numbers(model, records)]),
@@ -109,6 +111,12 @@ def summary(evaluation: Evaluation) -> str:
 
 
 # Parts of the page.
+
+
+def _verdict(results: Results) -> str:
+  """What the codes hold, in words."""
+  said = verdict(results.model, results.evaluation)
+  return f'<p>{web.escape(said)}</p>' if said else ''
 
 
 def _intro(workdir: str, config: Config, model: Model) -> str:
