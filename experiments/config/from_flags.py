@@ -41,10 +41,10 @@ def make_config(values: Mapping[str, Any]) -> Config:
   if 'split_fractions' in given:
     given['split_fractions'] = _fractions(given['split_fractions'])
   if given.get('model') in ('vae', 'svi'):
-    # They need groups, and an encoder. What is given as a flag stays, and is
-    # then reported as unfit.
+    # The extras need groups, and an encoder. Those given as flags stay, and
+    # are then reported as unfit.
     preset = _without_extras(preset)
-  if given.get('subsampling') == 'unbiased':  # It draws evidence by itself.
+  if given.get('subsampling') == 'unbiased':  # It draws its own evidence.
     given = {'evidence': 'all'} | given
   if given.get('likelihood', preset.likelihood) not in REAL_LIKELIHOODS:
     given = {'standardise': False} | given  # Counts and tokens stay as such.
@@ -60,7 +60,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
 
 
 def _without_extras(preset: Config) -> Config:
-  """A preset with the paper's objective alone (eqs. 3-7)."""
+  """A preset with nothing but the paper's objective (eqs. 3-7)."""
   # NAME:DIM:GROUPING|GIVEN without what is given.
   factors = [factor.partition('|')[0] for factor in preset.factors.split(',')]
   return dataclasses.replace(

@@ -6,9 +6,9 @@ import dataclasses
 
 from experiments.config.settings import Config
 
-# What makes codes separate, see docs/results.md: style sees content, a group's
-# evidence is of random size, content has to reveal its group within a batch,
-# and style must not: neither by a kernel nor to a classifier.
+# What makes codes separate, see docs/models.md: style is given content, a
+# group's evidence is of random size, content has to reveal its group within a
+# batch, and style must not, as measured by a kernel and by a classifier.
 _SEPARATE = 'contrast/all:100,mean_leakage/all:1000,adversary/all:10'
 
 # The digits' network is that of the first author's code, as are dimensions,
@@ -32,8 +32,8 @@ _FACES = Config(
     augment='flip,shift:2', chunk_steps=25, checkpoint_every=1000)
 
 PRESETS = {
-    # Of so few digits others are made, or content would be no better than a
-    # classifier of pixels.
+    # So few digits have to be augmented, or content would predict the digit no
+    # better than pixels do.
     'mnist5k': dataclasses.replace(
         _DIGITS, augment='shift:1,rotate:10,scale:0.1,shear:0.15'),
     'mnist': dataclasses.replace(

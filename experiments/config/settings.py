@@ -38,8 +38,8 @@ REAL_LIKELIHOODS = ('gaussian', 'learned_gaussian', 'laplace')
 class Config:
   """Everything that determines a run, as config.json holds it."""
 
-  # A run made before a field existed is read with its default, so that has to
-  # stay what the code did before.
+  # A run made before a field existed is read with the field's default, which
+  # therefore has to stay what the code did before.
   dataset: str = setting(
       'mnist5k', 'Name of the data set, which also selects the preset.', DATA)
   data_dir: Path | None = setting(
@@ -60,8 +60,8 @@ class Config:
   nested_groupings: str = setting(
       '', 'Names of the groupings of nested folders, from the outermost, such '
       'as alphabet/character for ALPHABET/CHARACTER/IMAGE; if there are fewer '
-      'levels, the last names count. Also of features of TFDS. Not used with '
-      '--group_level.', DATA)
+      'levels, the last names apply. For a data set of TFDS, names of '
+      'features. Ignored with --group_level.', DATA)
   image_size: int = setting(
       28, 'Width and height of the images in pixels, for data sets that '
       'resize.', DATA, lower=4, upper=1024)
@@ -87,17 +87,18 @@ class Config:
       'them, fail stops at the first.', DATA, choices=('skip', 'fail'))
   split_by: str = setting(
       'image', 'Unit that is assigned to training, validation or test: image; '
-      'group, which is a whole group of the first factor\'s grouping; or the '
-      'name of another grouping, such as alphabet, of whose groups no image is '
-      'in two splits.', SPLITS)
+      'group, a whole group of the first factor\'s grouping; or the name of '
+      'another grouping, such as alphabet, for whole groups of that one.',
+      SPLITS)
   # None, because the default depends on split_by.
   split_fractions: tuple[float, float] | None = setting(
       None, 'Fractions for validation and test: by default 0.1 and 0.1 of the '
-      'images, otherwise 0.25 and 0.25 of the groups of --split_by.', SPLITS)
+      'images, or 0.25 and 0.25 of the groups if --split_by is a grouping.',
+      SPLITS)
   rotations_as_groups: bool = setting(
       False, 'Whether to train on every group rotated by 90, 180 and 270 '
-      'degrees as well, as further groups. Needs --split_by=group, or another '
-      'grouping.', SPLITS)
+      'degrees as well, as additional groups. Needs --split_by=group, or the '
+      'name of another grouping.', SPLITS)
   num_images: int = setting(
       25_000, 'Total number of images of --dataset=shapes, over all splits.',
       SPLITS, lower=1)
@@ -169,10 +170,11 @@ class Config:
   # 'free' is missing: --model=svi selects it, together with having no encoder.
   group_posterior: str = setting(
       'product', 'Combination of the posteriors of a group\'s members: the '
-      'product of their Normals (the paper\'s), the product with the prior, '
-      'the mean of means and variances, the product\'s mean with the harmonic '
-      'mean of variances, the mean of moments only in dimensions in which the '
-      'members agree, or a mixture.', MODEL, choices=tuple(
+      'product of their Normals (the paper\'s); prior_product, the product of '
+      'these and the prior; moments, the averages of means and variances; '
+      'harmonic, the product\'s mean with the harmonic mean of variances; '
+      'adaptive, moments only in dimensions in which the members agree; or '
+      'their mixture.', MODEL, choices=tuple(
           name for name, kind in GROUP_POSTERIORS.items()
           if kind.has_encoder))
   batch_size: int = setting(
@@ -198,8 +200,8 @@ class Config:
       + '.', OBJECTIVE)
   augment: str = setting(
       '', 'Random augmentation of training images, separated by commas: flip, '
-      'shift:PIXELS, rotate:DEGREES, scale:FRACTION, shear:FRACTION; the '
-      'numbers are the largest changes, either way.', BATCHES)
+      'shift:PIXELS, rotate:DEGREES, scale:FRACTION, shear:FRACTION; each '
+      'number is the largest change in either direction.', BATCHES)
   kl_warmup_steps: int = setting(
       0, 'Number of steps over which the weights of the KL terms rise linearly '
       'from 0.', OBJECTIVE, lower=0)
@@ -207,11 +209,10 @@ class Config:
       'row', 'Unit for which a group\'s code is sampled: every image '
       '(algorithm 1), or the group once.', OBJECTIVE, choices=SAMPLE_PER)
   objective: str = setting(
-      'preset', 'Objective to start from: the preset\'s, or the paper\'s, with '
-      'all rows as evidence, no factor given another, no penalties, no '
-      'augmentation, and a constant learning rate of 0.001. Other flags change '
-      'either.', OBJECTIVE,
-      choices=('preset', 'paper'))
+      'preset', 'Objective to start from: the preset\'s; or the paper\'s, with '
+      'all members as evidence, no factor given another, and no penalties, '
+      'which also sets a constant learning rate of 0.001 and no augmentation. '
+      'Other flags override either.', OBJECTIVE, choices=('preset', 'paper'))
   seed: int = setting(
       0, 'Random seed of initialisation, batches and noise.', OPTIMISATION,
       lower=0)

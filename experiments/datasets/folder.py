@@ -86,7 +86,7 @@ def check(config: Config) -> None:
   if config.rotations_as_groups and config.split_by == 'image':
     raise ValueError(
         '--rotations_as_groups needs --split_by=group or the name of another '
-        'grouping: test groups would be others than those in training')
+        'grouping, so that training and test share no group')
   parse_factors(config.factors)
 
 

@@ -1,4 +1,4 @@
-"""Groups rotated by right angles, as further groups to train on."""
+"""Groups rotated by right angles, as additional groups to train on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def rotate_training_groups(data: Splits) -> Splits:
     The splits, with four times the training groups and images.
 
   Raises:
-    UserError: when the splits share groups, which would then be others in
-      training, or when there are too many images.
+    UserError: when the splits share groups, which would then be numbered
+      differently in training, or when there are too many images.
   """
   if data.shares_groups:
     raise UserError(

@@ -100,8 +100,8 @@ def split(data: GroupedData, config: Config) -> Splits:
     return split_groups(data, fractions)
   if by not in data.groupings:
     raise UserError(
-        f'--split_by={by} names no grouping of these data, which are grouped '
-        f'by {", ".join(data.groupings)}; choose one of them, image or group')
+        f'--split_by={by} is not a grouping of these data, which are grouped '
+        f'by {", ".join(data.groupings)}; choose one of these, image or group')
   return split_by_grouping(data, by, fractions)
 
 
@@ -160,7 +160,7 @@ def split_by_grouping(
     data: GroupedData, grouping: str,
     fractions: tuple[float, float] = FRACTIONS['group'],
 ) -> Splits:
-  """Splits images by the groups of another grouping than they are sorted by.
+  """Splits images by another grouping than the one they are sorted by.
 
   For example, characters by their alphabet: no character of an alphabet that
   is held out is trained on. The split of an alphabet follows from a hash of its
@@ -173,8 +173,8 @@ def split_by_grouping(
 
   Returns:
     The splits. They share the groups by which images are sorted if one of these
-    has images in two splits, as people have who are seen in several lights.
-    Otherwise each split knows its own groups only.
+    has images in two splits, such as a person photographed in several lights.
+    Otherwise each split has its own groups only.
 
   Raises:
     UserError: when no group of this grouping falls into one of the splits.
@@ -189,9 +189,9 @@ def split_by_grouping(
   for p, name in enumerate(('training', 'validation', 'testing')):
     if not np.any(part == p):
       raise UserError(
-          f'--split_by={grouping}: of {len(names)} groups none falls into the '
-          f'split for {name}, which follows from a hash of their names; choose '
-          'other --split_fractions')
+          f'--split_by={grouping}: none of the {len(names)} groups falls into '
+          f'the split for {name}, which follows from a hash of their names; '
+          'choose other --split_fractions')
   is_in = np.zeros((data.num_groups, 3), bool)
   is_in[labels, part] = True
   shares_groups = bool(np.any(is_in.sum(axis=1) > 1))

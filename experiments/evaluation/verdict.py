@@ -10,8 +10,8 @@ from experiments.evaluation.meaning import caveat
 from experiments.evaluation.wording import worded
 from mlvae_jax.model.model import Model
 
-# Up to which share of what could be predicted, above chance, a code holds it.
-_AMOUNTS = ((0.03, 'nothing'), (0.15, 'little'), (0.5, 'a part'),
+# Words for the share of what can be predicted above chance, below each limit.
+_AMOUNTS = ((0.03, 'almost none'), (0.15, 'little'), (0.5, 'some'),
             (0.9, 'most'), (float('inf'), 'nearly all'))
 
 
@@ -23,7 +23,7 @@ def verdict(model: Model, evaluation: Mapping[str, Any]) -> str:
     evaluation: content of evaluation.json.
 
   Returns:
-    A sentence per label by which a factor is grouped; '' where nothing was
+    Sentences on each label by which a factor is grouped; '' if nothing was
     scored, or from too few examples to say anything.
   """
   recognised = evaluation.get('verification') or []
@@ -48,8 +48,8 @@ def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
               for name, row in scores.items()}
     said = ', '.join(f'{name} {row["accuracy"]:.1%}'.replace('%', ' %')
                      for name, row in scores.items())
-    yield (f'How often a classifier predicts the {label} of a single image '
-           f'from its code: {said} (chance {100 * chance:.1f} %). '
+    yield (f'A classifier predicts the {label} of a single image from its '
+           f'code. Accuracy: {said} (chance {100 * chance:.1f} %). '
            f'{_held(shares)}.')
 
 
@@ -63,20 +63,19 @@ def _of_new_groups(model: Model, rows: Iterable[Mapping[str, Any]]
     return
   said = ', '.join(f'{name} {row["auc"]:.3f}' for name, row in scores.items())
   shares = {name: 2.0 * row['auc'] - 1.0 for name, row in scores.items()}
-  yield (f'How well two images that were not trained on are recognised as '
-         f'having the same {label} (area under the ROC curve): {said} (chance '
-         f'0.5). {_held(shares)}.')
+  yield (f'Two images of groups never seen in training are compared by their '
+         f'codes: do they have the same {label}? Area under the ROC curve: '
+         f'{said} (chance 0.5). {_held(shares)}.')
 
 
 def _held(shares: Mapping[str, float]) -> str:
-  """'content holds nearly all of it, style little'."""
+  """'Of this information, content holds nearly all, style little'."""
   said, verb = [], ' holds'
   for name, share in shares.items():
     amount = next(word for limit, word in _AMOUNTS if share < limit)
-    said.append(f'{name}{verb} {amount}{" of it" if verb else ""}')
+    said.append(f'{name}{verb} {amount}')
     verb = ''
-  text = ', '.join(said)
-  return text[0].upper() + text[1:]
+  return f'Of this information, {", ".join(said)}'
 
 
 def _of_factors(model: Model, rows: Mapping[str, Mapping[str, Any]],

@@ -12,25 +12,25 @@ from experiments.evaluation.wording import worded
 
 _HEADING = '<h2>Likelihood of groups</h2>'
 _TEXT = (
-    '<p>A lower bound on log p of {groups:,} random {what}, of {images:,} '
-    'images of the {split} split in total, in nats with its standard error '
-    'over these groups. K samples of the codes that a group shares, and for '
-    'each of them L samples of the other codes of each image, are averaged '
+    '<p>A lower bound on the log likelihood of {groups:,} random {what}, in '
+    'total {images:,} images of the {split} split; in nats, with its standard '
+    'error over these groups. K samples of the codes that a group shares, and '
+    'for each of them L samples of the other codes of each image, are averaged '
     'inside the logarithm (importance weighting): the bound rises with K and '
-    'L towards the log likelihood. With one sample it is an estimate of the '
+    'L towards the log likelihood. With K = L = 1 it is an estimate of the '
     'ELBO{mixture}. {size}</p>')
 _SIZE = (
-    'These groups have up to {size} images, while those of the table of the '
-    'ELBO are as in training: the more images share a code, the less each of '
-    'them pays for it.')
+    'These groups have up to {size} images, but those in the table of the ELBO '
+    'are as large as in training: the more images share a code, the less of '
+    'its KL each of them pays.')
 _MIXTURE = (
     ' of a Normal with the mean and variance of this model\'s group posterior')
 _NONE = (
-    '<p>It is not bounded for this model. It is only for models of one '
-    'grouping (groups of several overlap, so that the likelihood of one is not '
-    'a factor of the whole) whose groups share every dimension of their codes '
-    '(--group_posterior=adaptive does not), and whose grouped factors are not '
-    'given ungrouped ones.</p>')
+    '<p>There is no bound for this model. The bound is for models of one '
+    'grouping (groups of several groupings overlap, so the likelihood is not a '
+    'product over groups) whose groups share every dimension of their codes '
+    '(with --group_posterior=adaptive they do not), and whose grouped factors '
+    'are not given ungrouped ones.</p>')
 
 
 def report(results: Results) -> str:

@@ -81,7 +81,7 @@ def test_folders_of_one_level_have_the_last_grouping_only(tmp_path):
     assert one.names == other.names
     np.testing.assert_array_equal(one.x, other.x)
   assert named.content == plain.content
-  with pytest.raises(UserError, match='alphabet names no grouping'):
+  with pytest.raises(UserError, match='alphabet is not a grouping'):
     datasets.load(_config(root))
 
 

@@ -147,7 +147,7 @@ def test_groups_with_images_in_two_splits_are_shared():
 
 
 def test_a_split_without_any_group_is_an_error():
-  with pytest.raises(UserError, match='12 groups none falls .* validation'):
+  with pytest.raises(UserError, match='none of the 12 groups .* validation'):
     splits.split_by_grouping(_characters(), 'alphabet', (1e-6, 0.3))
 
 

@@ -18,17 +18,17 @@ def _row(code, accuracy, **changes):
 
 
 @pytest.mark.parametrize('style, amount', [
-    (0.08, 'nothing'), (0.12, 'nothing'), (0.2, 'little'), (0.4, 'a part'),
-    (0.8, 'most'), (0.99, 'nearly all')])
+    (0.08, 'almost none'), (0.12, 'almost none'), (0.2, 'little'),
+    (0.4, 'some'), (0.8, 'most'), (0.99, 'nearly all')])
 def test_one_sentence_gives_the_numbers_and_one_says_what_they_mean(
     style, amount):
   found = verdict(_MODEL, {'probes': [
       _row('content', 0.2, source='sample'), _row('content', 0.978),
       _row('content', 1.0, k=5), _row('pixels', 0.93), _row('style', style)]})
   assert found == (
-      f'How often a classifier predicts the {_LABEL} of a single image from '
-      f'its code: content 97.8 %, style {100 * style:.1f} % (chance 10.0 %). '
-      f'Content holds nearly all of it, style {amount}.')
+      f'A classifier predicts the {_LABEL} of a single image from its code. '
+      f'Accuracy: content 97.8 %, style {100 * style:.1f} % (chance 10.0 %). '
+      f'Of this information, content holds nearly all, style {amount}.')
 
 
 def test_with_several_groupings_each_label_has_its_sentences():
@@ -39,9 +39,9 @@ def test_with_several_groupings_each_label_has_its_sentences():
               ('person', (0.95, 0.1, 0.12)), ('light', (0.3, 0.99, 0.1)))
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
-  assert 'the person of a single row from its code: who 95.0 %' in found
-  assert 'Who holds nearly all of it, lit nothing, rest nothing.' in found
-  assert found.endswith('Who holds a part of it, lit nearly all, rest nothing.')
+  assert 'the person of a single row from its code. Accuracy: who 95.0' in found
+  assert 'who holds nearly all, lit almost none, rest almost none.' in found
+  assert found.endswith('who holds some, lit nearly all, rest almost none.')
 
 
 def test_groups_never_seen_are_recognised():
@@ -53,8 +53,8 @@ def test_groups_never_seen_are_recognised():
   found = verdict(_MODEL, {'verification': rows, 'probes': [
       _row('content', 1.0), _row('style', 1.0)]})
   assert found.endswith(
-      'content 0.910, style 0.530 (chance 0.5). Content holds most of it, '
-      'style little.')
+      'content 0.910, style 0.530 (chance 0.5). Of this information, content '
+      'holds most, style little.')
 
 
 @pytest.mark.parametrize('model, evaluation', [
