@@ -68,7 +68,7 @@ _FLAGS = {
     'one_shot_runs': Setting(
         'Folder or zip of one-shot runs in the form of Omniglot\'s: run01, '
         'run02, ... with class_labels.txt, test/ and training/ in each. Their '
-        'images are prepared as those of the run, and classified.',
+        'images are prepared like those of the data set, and classified.',
         'Evaluation', Path),
     'projector': Setting(
         'Whether to write the codes of up to 5,000 rows of the split for '

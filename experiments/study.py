@@ -4,8 +4,8 @@
   python -m experiments.study my_study.toml --only=paper --seeds=0
   python -m experiments.study separation --dry_run
 
-The studies of this package are in experiments/studies/; the form of the file
-is explained in experiments/studies/definition.py. Each run is trained and
+The studies of this package are in experiments/studies/; definition.py there
+explains the form of the file. Each run is trained and
 evaluated in a folder of its own. Running the same command again skips the runs
 that are complete, and resumes the others. After each run, table.md, table.csv,
 the figures and index.html in the study's folder are written again.
@@ -30,16 +30,18 @@ _FLAGS = {
         'Folder of the study and its runs; runs/studies/NAME by default.',
         _SUBJECT, Path),
     'define': Setting(
-        'Values of the variables in the file as NAME=VALUE,...; $NAME is '
-        'otherwise taken from the environment.', _SUBJECT, tuple, ()),
+        'Values that replace $NAME in the file, as NAME=VALUE,...; others are '
+        'taken from the environment.', _SUBJECT, tuple, ()),
     'only': Setting(
         'Names of the settings and data sets to run, separated by commas; all '
-        'by default. The output includes the others.', _SUBJECT, tuple, ()),
+        'by default. Tables and figures still show the others.', _SUBJECT,
+        tuple, ()),
     'seeds': Setting(
-        'Seeds to run, separated by commas; all of the study by default.',
+        'Seeds to run, separated by commas; all seeds of the study by default.',
         _SUBJECT, tuple, ()),
     'jobs': Setting(
-        'Number of runs at a time.', _SUBJECT, int, 1, lower=1),
+        'Number of runs to perform at the same time.', _SUBJECT, int, 1,
+        lower=1),
     'gpus': Setting(
         'Numbers of the GPUs to use, separated by commas, one for each of the '
         '--jobs in turn; by default every run sees all devices.', _SUBJECT,
@@ -55,7 +57,7 @@ _FLAGS = {
 
 
 def main(arguments: list[str]) -> None:
-  """Reads the study and the flags, and performs what is not complete.
+  """Reads the study and the flags, and performs the runs that are not complete.
 
   Args:
     arguments: name or path of the study.
@@ -97,7 +99,7 @@ def main(arguments: list[str]) -> None:
     raise UserError(
         f'{len(failures)} of {len(rest)} runs failed: '
         + '; '.join(failure.run.name for failure in failures)
-        + '; the same command tries them again')
+        + '; run the same command to try them again')
 
 
 def define_flags() -> None:

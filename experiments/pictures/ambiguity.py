@@ -1,4 +1,4 @@
-"""A picture of how sure codes are: by evidence, and of which images."""
+"""A picture of how certain codes are: by evidence, and by image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _encode_group = jax.jit(
 def ambiguities(subject: Subject) -> Iterator[tuple[str, Drawing]]:
   """Variance by evidence, and the most and the least ambiguous test images.
 
-  One for every grouped factor; none of a single image.
+  One for every grouped factor; none if there is only one test image.
   """
   names = [f.name for f in subject.model.grouped]
   for ending, shown in variants(subject, names, strategies=(2,)):
@@ -141,10 +141,10 @@ def _describe(subject: Subject, count: int) -> str:
   return (
       f'Ambiguity. Left: the variance of {factor}, averaged over its '
       f'dimensions, against the number of images of one {grouping} whose '
-      'evidence is accumulated (strategy 2); each thin line is one '
-      f'{grouping}, and the black line their mean. It should fall. Right: of '
+      'evidence is accumulated (strategy 2). Each thin line is one '
+      f'{grouping}, and the black line their mean; they should fall. Right: of '
       f'{count:,} test images, each encoded alone (strategy 1), those whose '
-      f'{factor} has the smallest variance (blue) and the largest (red), which '
-      f'are also the dots on the left; above each image its {grouping} and '
-      'that variance. If the model knows what it does not know, images that '
+      f'{factor} has the smallest variance (blue) and the largest (red); above '
+      f'each image its {grouping} and that variance, which the dots on the '
+      'left show too. If variances are a good measure of doubt, images that '
       f'could be of another {grouping} are among the red ones.')

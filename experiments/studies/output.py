@@ -16,7 +16,7 @@ from mlvae_jax.files import write_atomically
 
 _MISSING = (
     '<p class="missing">No evaluation has a number for {}: check section, '
-    'where and field of the column in {}. A column of which several rows count '
+    'where and field of the column in {}. If several rows match, the column '
     'needs reduce.</p>')
 
 

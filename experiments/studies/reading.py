@@ -113,7 +113,7 @@ class _Table:
     values, self._rest = self._rest, {}
     for name in reserved:
       if name in values:
-        raise self.error(f'{name} is given by the study; leave it out')
+        raise self.error(f'{name} is set by the study itself; leave it out')
     return Flags(self.name, {
         name: self._text(name, value) for name, value in values.items()})
 
@@ -221,4 +221,4 @@ def _figure(table: _Table, columns: tuple[Column, ...]) -> Scatter:
 def _check_name(table: _Table, name: str) -> None:
   if not _NAME.fullmatch(name):
     raise table.error(
-        f'the name {name!r} may have only letters, digits and underscores')
+        f'the name {name!r} may contain only letters, digits and underscores')

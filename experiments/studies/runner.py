@@ -55,7 +55,7 @@ def perform(
       have ended.
   """
   work = _Work(runs, jobs, gpus, commands)
-  with Interrupts('passing it on to what is running', work.kill) as interrupts:
+  with Interrupts('stopping the runs in progress', work.kill) as interrupts:
     try:
       while work.active or work.waiting and not interrupts.signum:
         work.start_jobs(interrupts)
@@ -72,8 +72,8 @@ def perform(
         job.process.wait()
   if interrupts.signum:
     raise StoppedError(
-        f'{work.progress.done} of {len(runs)} runs are done; the same command '
-        'resumes', interrupts.signum)
+        f'{work.progress.done} of {len(runs)} runs are done; run the same '
+        'command to resume', interrupts.signum)
   return work.failures
 
 
@@ -82,7 +82,7 @@ class _Job:
 
   Attributes:
     run: the run.
-    slot: number of its place among the jobs of a time.
+    slot: its place among the jobs that run at the same time.
     process: process of the current command.
     code: exit code of the last command that has ended.
     seconds: time since the start.

@@ -57,7 +57,7 @@ def test_a_study_is_stopped_resumed_and_skipped(tmp_path):
     os.kill(process.popen.pid, signal.SIGTERM)
     assert process.wait(60) == 143, process.output
     assert process.output.endswith(
-        '0 of 1 runs are done; the same command resumes\n')
+        '0 of 1 runs are done; run the same command to resume\n')
   # Training, its log says, has stopped as well, and saved.
   assert 'SIGTERM at step ' in log.read_text()
 

@@ -88,9 +88,9 @@ def named_levels(data_dir: str, names: Sequence[str]) -> tuple[str, ...]:
     depth += 1
   if depth > len(names):
     raise UserError(
-        f'images lie deeper in {readable(data_dir)} than --nested_groupings='
-        f'{"/".join(names)} says, such as in {readable(path)}; point '
-        '--data_dir at a folder inside it, name more levels, or choose '
+        f'{readable(data_dir)} has more levels of folders than '
+        f'--nested_groupings={"/".join(names)}, as in {readable(path)}; point '
+        '--data_dir at a folder inside it, name more levels, or use '
         '--group_level')
   return tuple(names[-depth:]) if depth > 1 else ()
 

@@ -101,7 +101,8 @@ def _opened(path: str) -> Iterator[_Files]:
         os.path.join(path, name)))
     return
   if not os.path.exists(path):
-    raise UserError(f'no folder or zip {where}; check --one_shot_runs')
+    raise UserError(
+        f'there is no folder or zip {where}; check --one_shot_runs')
   try:
     with zipfile.ZipFile(path) as archive:
       # A zip may have any names: those of folders end in a slash.
@@ -194,12 +195,12 @@ def _parse_labels(content: bytes, where: str, run: str,
             for part, name in zip(_PARTS, fields)]
     for part, name in zip(_PARTS, pair):
       if name not in images[part]:
-        raise UserError(f'{where}:{number}: names {name[:80]!r}, which is not '
-                        f'among the {len(images[part])} files in {part}/')
+        raise UserError(f'{where}:{number}: {name[:80]!r} is not among the '
+                        f'{len(images[part])} files in {part}/')
     if pair[0] in answers:
       raise UserError(
-          f'{where}:{number}: names {pair[0]!r} a second time; give each test '
-          'image one line')
+          f'{where}:{number}: {pair[0]!r} is named a second time; give each '
+          'test image one line')
     answers[pair[0]] = images['training'].index(pair[1])
   missing = [name for name in images['test'] if name not in answers]
   if missing or not answers:

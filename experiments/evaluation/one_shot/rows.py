@@ -46,7 +46,7 @@ def prepare(runs: tuple[OneShotRun, ...], config: Config, data: Splits
   if not is_pixels(data.train.x):
     raise UserError(
         '--one_shot_runs are images, but this run was trained on other '
-        'observations; leave it out')
+        'observations; leave out this flag')
   return OneShotRuns(runs, prepare_like(
       [image for run in runs for image in (*run.test, *run.training)],
       config, data.train))

@@ -28,16 +28,18 @@ def report(results: Results) -> str:
   first = rows[0]
   return (
       '<h2>One-shot runs</h2>'
-      f'<p>In each of {first["runs"]} runs, test images are assigned to one of '
-      f'{first["ways"]} characters of an alphabet, of each of which a single '
-      'other image is given: the one of the most similar code, by the cosine '
-      'of the means, or the one under whose posterior the test image is most '
-      'likely. Errors in %, averaged over the runs'
+      f'<p>In each of {first["runs"]} runs, one image of each of '
+      f'{first["ways"]} characters of an alphabet is given, and every test '
+      'image is assigned to one of them: to the one with the most similar '
+      'code, by the cosine of the means (cosine), or to the one under whose '
+      'posterior the test image is most likely (posterior). Errors in %, '
+      'averaged over the runs'
       + ('; ±: half of the 95 % confidence interval over runs'
          if first['margin'] is not None else '')
-      + '. pixels and strokes (modified Hausdorff distance) are controls. '
-      'People make 4.5 % errors in the runs of Lake et al. (2015); these are '
-      'a test set, not one to choose settings by.</p>') + web.table(
+      + '. The rows pixels and strokes (modified Hausdorff distance) are '
+      'controls. People make 4.5 % errors in the runs of Lake et al. '
+      '(2015). These runs are a test set: do not choose settings by '
+      'them.</p>') + web.table(
           ['code', 'score', 'error, %'],
           [[row['code'], row['score'], _error(row)] for row in rows]
           + [['chance', '', number(first['chance'], 1, 100)]],
@@ -54,7 +56,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
            + ''.join(f'{score:>10}' for score in _SCORES)]
   errors = {}
   for row in rows:
-    # A control has a score of its own, shown as the first.
+    # A control that has a score of its own is shown in the first column.
     score = row['score'] if row['score'] in _SCORES else _SCORES[0]
     errors.setdefault(row['code'], {})[score] = number(row['error'], 1, 100)
   return lines + [

@@ -37,12 +37,11 @@ _FEW_SHOT_CAPTION = (
     'few-shot recognition. A few images of each of {ways} groups are given '
     '(the shots), and other images are assigned to the group with the most '
     'similar code; the curves show how many are assigned correctly. Solid '
-    'lines, strategy 2: the shots of a group are fused into one code, the '
-    'product of their Normals; dotted lines, strategy 1: the nearest single '
-    'shot decides{posterior}.')
+    'lines, strategy 2: the shots of a group are fused into one code; dotted '
+    'lines, strategy 1: the nearest single shot decides{posterior}.')
 _BY_POSTERIOR = (
-    '; dash-dotted lines: the group decides under whose posterior, given its '
-    'shots, an image is most likely')
+    '; dash-dotted lines: an image is assigned to the group under whose '
+    'posterior, given its shots, it is most likely')
 _VERIFICATION_CAPTION = (
     'verification, whether two images, each encoded alone (strategy 1), show '
     'the same group. The area under the ROC curve (AUC) is the frequency with '

@@ -63,8 +63,9 @@ def _held_out(evaluation: Evaluation) -> str:
   name = evaluation.get('protocol', {}).get('split_by', 'group')
   if name in ('image', 'group'):
     return ''
-  return (f'<p>Nor was any other group of the same {html.escape(name)}: images '
-          f'were split by {html.escape(name)}.</p>')
+  name = html.escape(name)
+  return (f'<p>No other group of the same {name} was seen in training either: '
+          f'images were split by {name}.</p>')
 
 
 def _verification(results: Results, own: Sequence[str]) -> str:
@@ -112,11 +113,11 @@ def _few_shot(results: Results, own: Sequence[str]) -> str:
   return worded(results.model, (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials, a few images of every group (the '
-      'shots) are given, and the other images are assigned to the group with '
-      'the most similar code. Nearest (strategy 1): the nearest single image '
-      'decides, by the cosine of the means. Fused (strategy 2): the shots of a '
-      'group make one code, the product of their Normals. Posterior: an image '
-      'goes to the group under whose posterior, given its shots, it is most '
+      'shots) are given, and each of the other images is assigned to a group. '
+      'Nearest (strategy 1): to the group of the shot with the most similar '
+      'code, by the cosine of the means. Fused (strategy 2): the same, but the '
+      'shots of a group are combined into one code. Posterior: to the '
+      'group under whose posterior, given its shots, the image is most '
       f'likely.{_meaning_of_margins(rows)}</p>')) + (web.table(
           ['code', 'groups', 'method', *headings], cells, bold=own)
       + web.footnotes(meaning.footnotes(caveats)))

@@ -1,4 +1,4 @@
-"""How sure codes are: variance by evidence, calibration, unknown groups."""
+"""How certain codes are: variance by evidence, calibration, unknown groups."""
 
 from experiments.evaluation.section import Section
 from experiments.evaluation.uncertainty import rows, tables

@@ -21,13 +21,13 @@ _VARIANCE_CAPTION = (
     'the variance of the code that a group shares, averaged over dimensions, '
     'against the number k of its images whose evidence is accumulated; bars '
     'are standard errors over sets of images. Dashed: the variance at k = 1 '
-    'divided by k, as for images that say equally much.')
+    'divided by k, as for images with equal amounts of evidence.')
 _RELIABILITY_CAPTION = (
     'reliability. A few images of each of some groups are given (the shots), '
     'and other images are assigned to the most probable of these groups. The '
-    'curves show how often that is right, against the probability that the '
-    'model gives it, in ten bins; larger markers stand for more images. On '
-    'the dashed line probabilities are right; below it they are too high.')
+    'curves show how often the group is right, against its probability, in ten '
+    'bins; larger markers stand for more images. On the dashed line the '
+    'probabilities are right; below it they are too high.')
 
 
 def draw_uncertainty(evaluation: Evaluation, model: Model) -> Drawing | None:
@@ -61,7 +61,7 @@ def draw_uncertainty(evaluation: Evaluation, model: Model) -> Drawing | None:
   handles.append(Line2D([], [], label='reference', **CHANCE))
   as_they_are(figure.legend(
       handles=handles, loc='outside lower center', ncols=4))
-  return Drawing(figure, ' '.join(['How sure codes are.', *(
+  return Drawing(figure, ' '.join(['How certain codes are.', *(
       f'{side}: {caption}' if count > 1 else
       caption[0].upper() + caption[1:]
       for side, caption in zip(('Left', 'Right'), captions))]))

@@ -11,22 +11,24 @@ from experiments.evaluation.wording import worded
 
 _VARIANCE = (
     '<h3>Variance by evidence</h3><p>The variance of the codes that groups '
-    'share, averaged over dimensions and over random sets of k images of a '
-    'group (all k are of the same sets, whose number is in the last column). '
-    'More evidence should make a code more certain.</p>')
+    'share, given k images of a group, averaged over dimensions and over '
+    'random sets of images. The sets, whose number is in the last column, are '
+    'the same for every k: the first k images of each are used. More evidence '
+    'should make a code more certain.</p>')
 _MEMBERSHIP = (
     '<h3>Membership: which group, and how likely?</h3><p>In each of '
-    '{episodes} random trials, the shots are images given of each of {ways} '
-    'groups, whose code accumulates their evidence. Other images, encoded '
-    'alone, are assigned to one of these groups by the predictive density of '
-    'their code, with a probability, the confidence. The calibration error is '
-    'the average difference between confidence and accuracy, in bins of the '
-    'confidence: 0 is perfect. Unknown: as many images of other groups are '
-    'mixed in; the AUC is how often an image of a known group has more '
-    'evidence of belonging to one of them than an image of another group. '
-    'Errors: the AUC is how often an image assigned to a wrong group has less '
-    'confidence, or a code of larger variance, than one assigned correctly. '
-    'For every AUC 0.5 is chance, and 1 is perfect.</p>')
+    '{episodes} random trials, a few images (the shots) of each of {ways} '
+    'groups are given, and their evidence is accumulated. Other images of '
+    'these groups, encoded alone, are assigned to one of the groups by the '
+    'predictive density of their code. The probability of that group is the '
+    'confidence. The calibration error is the average difference between '
+    'confidence and accuracy, in bins of the confidence: 0 is perfect. '
+    'Unknown: images of as many other groups are added; the AUC is how often '
+    'an image of a known group has more evidence of being from a known group '
+    'than an image of an unknown one. Errors: the AUC is how often an image '
+    'assigned to a wrong group has less confidence, or a code of larger '
+    'variance, than one assigned correctly. For every AUC 0.5 is chance, and 1 '
+    'is perfect.</p>')
 
 
 def report(results: Results) -> str:

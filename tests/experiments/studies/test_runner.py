@@ -106,7 +106,7 @@ def test_a_signal_is_passed_on_once_and_nothing_more_starts(
   thread = threading.Thread(target=interrupt)
   thread.start()
   with pytest.raises(
-      StoppedError, match='0 of 4 runs are done; the same command resumes'
+      StoppedError, match='0 of 4 runs are done; run the same command to'
   ) as raised:
     runner.perform(runs, jobs=2, commands=commands)
   thread.join()

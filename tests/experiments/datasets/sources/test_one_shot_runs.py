@@ -65,7 +65,7 @@ def _labels(change):
 @pytest.mark.parametrize(('change', 'message'), [
     (_without(_ONE), 'run02 has no class_labels.txt; complete'),
     (_without('run02/test/item03.png'),
-     r"class_labels.txt:3: names 'test/item03.png', which is not among the 3"),
+     r"class_labels.txt:3: 'test/item03.png' is not among the 3"),
     (_without('run02/training/class01.png'), 'not among the 3 files in train'),
     (_labels(lambda text: text.replace('item02', 'item99')), 'item99.png'),
     (_labels(lambda text: text.replace('item02', 'item01')), 'a second time'),
