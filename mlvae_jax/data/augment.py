@@ -29,9 +29,9 @@ class Augment:
     shift: largest number of pixels to move by, in each direction; pixels of
       the edge are repeated into the space that becomes free.
     rotate: largest angle to rotate by, in degrees, either way.
-    scale: largest change of height and of width, each drawn by itself, as a
-      fraction: 0.1 is from 1 / 1.1 to 1.1 times the size.
-    shear: largest shift to either side per pixel of height.
+    scale: largest change of height and of width, drawn separately, as a
+      fraction: 0.1 means from 1 / 1.1 to 1.1 times the size.
+    shear: largest horizontal shift, to either side, per pixel of height.
   """
 
   flip: bool = False
@@ -92,7 +92,7 @@ class Augment:
     return x
 
   def _draw_matrix(self, key: jax.Array) -> jax.Array:
-    """A random matrix for `warp`; all kinds are drawn, whichever are on."""
+    """A random matrix for `warp`; all numbers are drawn, even unused ones."""
     angle, shear, *scale = jax.random.uniform(key, (4,), minval=-1.0)
     return affine_matrix(
         math.radians(self.rotate) * angle,

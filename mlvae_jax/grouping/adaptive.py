@@ -31,15 +31,16 @@ class Adaptive(GroupPosterior):
   """The members share only the dimensions in which they agree.
 
   Locatello et al. (ICML 2020, "Weakly-supervised disentanglement without
-  compromises"), for groups of any size. Dimensions in which the members of a
-  group lie apart by less than the threshold of `shared_dimensions` have the
-  mean of their moments, as `Moments` (the paper's Ada-GVAE); in the others
-  every row keeps its own posterior. The choice is a constant for gradients.
+  compromises"), for groups of any size. In dimensions in which the members of a
+  group differ by less than the threshold of `shared_dimensions`, all have the
+  average of their moments, as in `Moments` (Ada-GVAE in that article); in the
+  others every row keeps its own posterior. No gradient passes through the
+  choice.
 
-  A group pays the KL of a dimension that it shares once, and that of any other
-  once per row. So its ELBO bounds the likelihood of a model in which each row
-  has codes of its own in those dimensions. ELBOs of the other kinds, where a
-  group shares every dimension, bound another likelihood.
+  The KL of a dimension that a group shares counts once, that of any other once
+  per row. So the ELBO bounds the likelihood of a model in which each row has
+  codes of its own in those dimensions. It cannot be compared with the ELBOs of
+  the other kinds, where a group shares every dimension.
   """
 
   is_normal = False
@@ -47,7 +48,7 @@ class Adaptive(GroupPosterior):
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """Gives moments of a member's code: a mixture's where none is shared."""
+    """Gives the moments of a member's code: a mixture's where not shared."""
     ids, mask = check_group_ids(
         group_ids, q.mean.shape[0], num_groups, mask)
     average, is_shared = shared_dimensions(q, ids, mask, num_groups)
@@ -85,8 +86,8 @@ def shared_dimensions(
 
   delta_d is the mean over the members i of KL(q_id || average_d), and the
   threshold tau = (max_d delta_d + min_d delta_d) / 2. Dimensions with
-  delta_d < tau are shared; all are where no delta differs from the others, as
-  for a group of one member, or of none, or in one dimension.
+  delta_d < tau are shared. If all delta_d are equal, all dimensions are shared;
+  so they are for a group of one member or none, and for codes of one dimension.
 
   Args:
     q: Normal of `[N, D]`.
@@ -96,8 +97,8 @@ def shared_dimensions(
     axis_name: mapped axis over which the rows are spread, if any.
 
   Returns:
-    Normal of `[G, D]`, the mean moments, and `[G, D]` bool, whether a dimension
-    is shared.
+    Normal of `[G, D]` with the averages of the moments, and `[G, D]` bool,
+    whether a dimension is shared.
   """
   average = average_moments(q, group_ids, mask, num_groups, axis_name)
   own, centre = jax.lax.stop_gradient((
@@ -115,7 +116,7 @@ def shared_dimensions(
 
 def _noise(key: jax.Array, members: Members, is_shared: jax.Array,
            num_groups: int, sample_per: str) -> jax.Array:
-  """Standard Normal noise `[N, D]`; each row's own where it shares nothing."""
+  """Standard Normal noise `[N, D]`; each row's own in dimensions not shared."""
   dim = members.q.mean.shape[1]
   if sample_per == 'row':
     return row_noise(key, members.rows, dim)

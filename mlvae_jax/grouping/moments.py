@@ -21,16 +21,16 @@ from mlvae_jax.grouping.segment_sum import segment_sum
 
 @dataclasses.dataclass(frozen=True)
 class Moments(GroupPosterior):
-  """q(C | X_G) is the Normal of the members' mean mean and mean variance.
+  """q(C | X_G) has the average of the members' means, and of their variances.
 
   The group VAE of Hosoya (IJCAI 2019). The variance does not fall as evidence
-  grows: a group is as uncertain as its members are on average. How far the
-  members' means lie apart does not enter; the `Mixture` adds their variance.
+  grows: a group is as uncertain as its members are on average. It does not
+  depend on how far apart the members' means are; `Mixture` adds that variance.
   """
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """Averages means and variances; arguments as for `GroupPosterior`."""
+    """Averages means and variances; arguments as in `GroupPosterior`."""
     return average_moments(
         q, *check_group_ids(group_ids, q.mean.shape[0], num_groups, mask),
         num_groups)
@@ -46,7 +46,7 @@ class Moments(GroupPosterior):
 
 def average_moments(q: Normal, group_ids: jax.Array, mask: jax.Array,
                     num_groups: int, axis_name: str | None = None) -> Normal:
-  """Normals of the mean mean and the mean variance of each group.
+  """Averages the means, and the variances, of the members of each group.
 
   Args:
     q: Normal of `[N, D]`.

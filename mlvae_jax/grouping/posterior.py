@@ -69,16 +69,16 @@ class GroupPosterior:
       the posteriors of groups are free parameters.
     is_normal: whether the posterior is the Normal that `combine` gives;
       otherwise that Normal only has the posterior's mean and variance.
-    includes_prior: whether the prior is in the Normals that `combine` gives,
-      once for a group of any size; otherwise, as in the paper's product, they
-      are messages in proportion to the likelihood (see `measures.membership`).
-    shares_all: whether the members share all dimensions of the code;
-      otherwise each has its own in some of them, which is another model.
+    includes_prior: whether the Normals that `combine` gives include the prior
+      once, for groups of any size; otherwise, as in the paper's product, they
+      are messages proportional to the likelihood (see `measures.membership`).
+    shares_all: whether the members share all dimensions of the code; otherwise
+      each has a code of its own in some dimensions, which is another model.
   """
 
   has_encoder: ClassVar[bool] = True
   is_normal: ClassVar[bool] = True
-  # Of a mean of posteriors, each of which includes the prior.
+  # True for an average of posteriors, each of which includes the prior.
   includes_prior: ClassVar[bool] = True
   shares_all: ClassVar[bool] = True
 
@@ -103,7 +103,8 @@ class GroupPosterior:
   def alone(self, q: Normal) -> Normal:
     """Gives the posteriors of groups of one row each: `[N, D]` to `[N, D]`.
 
-    It is what `combine` gives, and most kinds leave a row's Normal as it is.
+    This is what `combine` gives for such groups. For most kinds it is the row's
+    own Normal.
     """
     return q
 

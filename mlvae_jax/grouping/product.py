@@ -1,4 +1,4 @@
-"""Products of the members' Normals (paper eqs. 6-7), and kin of them."""
+"""Products of the members' Normals (paper eqs. 6-7), and variants of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Product(GroupPosterior):
 
   def combine(self, q: Normal, group_ids: jax.Array, num_groups: int,
               mask: jax.Array | None = None) -> Normal:
-    """Combines the evidence; arguments as for `GroupPosterior`."""
+    """Combines the evidence; arguments as in `GroupPosterior`."""
     return self._of_evidence(evidence(q, group_ids, num_groups, mask))
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
@@ -45,11 +45,11 @@ class Product(GroupPosterior):
 
 @dataclasses.dataclass(frozen=True)
 class PriorProduct(Product):
-  """The product with the prior N(0, I) as one more expert.
+  """The product of the members' Normals and the prior N(0, I).
 
-  Precisions add up to 1 + the members', as for a true posterior of
-  conditionally independent observations. So no variance exceeds the prior's 1,
-  whatever the encoder says of a single row.
+  The precision is 1 plus the sum of the members' precisions, as in the exact
+  posterior given conditionally independent observations. So no variance exceeds
+  the prior's 1, whatever the encoder says of a single row.
   """
 
   includes_prior = True
@@ -69,8 +69,8 @@ class Harmonic(Product):
   """The product's mean, with the harmonic mean of the members' variances.
 
   The variance is that of the product times the number of rows, and does not
-  fall as evidence grows. disentanglement_lib computes it for pairs, in place
-  of the product.
+  fall as evidence grows. disentanglement_lib uses it instead of the product,
+  for pairs.
   """
 
   includes_prior = True

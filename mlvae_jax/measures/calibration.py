@@ -1,4 +1,4 @@
-"""Uncertainty: does a code know how sure it is about its group?
+"""Uncertainty: are the probabilities right that codes give to groups?
 
 An image belongs to one of G known groups, or to none of them. The scores
 `[N, G]` are those of `membership.membership_scores`: log p(x | X_G) / p(x), the
@@ -25,7 +25,7 @@ class Reliability(NamedTuple):
       in each bin; NaN for a bin without rows.
     accuracy: `[B]`, fraction of these rows that are of that group; NaN for a
       bin without rows.
-    count: `[B]` ints, number of rows of each bin.
+    count: `[B]` ints, number of rows in each bin.
     calibration_error: expected calibration error, which is the mean over rows
       of |accuracy - confidence| of their bin.
     log_loss: mean of -log probability of the right group, in nats.
@@ -53,7 +53,7 @@ def membership_probabilities(scores: np.ndarray) -> np.ndarray:
 
 
 def evidence_of_known(scores: np.ndarray) -> np.ndarray:
-  """Log of how likely a row is in one of the groups, relative to a new one.
+  """Log of how likely a row is in one of the groups, relative to a new group.
 
   Args:
     scores: `[N, G]`, as `membership_scores` gives them.
@@ -67,15 +67,15 @@ def evidence_of_known(scores: np.ndarray) -> np.ndarray:
 
 
 def unknown_auc(known: np.ndarray, unknown: np.ndarray) -> float:
-  """Area under the ROC curve of the detection of rows of no known group.
+  """Area under the ROC curve for detecting rows of unknown groups.
 
   Args:
-    known: `[N]`, `evidence_of_known` of rows of a known group.
-    unknown: `[M]`, the same of rows of no known group.
+    known: `[N]`, `evidence_of_known` of rows of known groups.
+    unknown: `[M]`, the same of rows of unknown groups.
 
   Returns:
     How often a row of a known group has more evidence of being known than one
-    of no known group; a tie counts half. 0.5 is chance.
+    of an unknown group; a tie counts half. 0.5 is chance.
 
   Raises:
     ValueError: on wrong shapes, NaN, or no rows of either kind.
@@ -133,11 +133,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray,
 
 def nested_sets(offsets: np.ndarray, size: int, max_sets: int, seed: int = 0
                 ) -> np.ndarray:
-  """Draws sets of rows of one group, whose first k rows are smaller sets.
+  """Draws sets of rows of one group, of which the first k are smaller sets.
 
   Args:
     offsets: `[G + 1]` ints; group g has the rows offsets[g]:offsets[g + 1].
-    size: number of rows of a set. Smaller groups have none.
+    size: number of rows of a set. Smaller groups have no sets.
     max_sets: maximum number of sets; groups take turns.
     seed: seed of the sets.
 

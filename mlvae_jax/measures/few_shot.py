@@ -77,8 +77,8 @@ def few_shot(
   others are queries. A query is assigned to the group of its nearest neighbour
   in the gallery, by the cosine of the means; or to the group under whose
   posterior, given its gallery, it has the highest predictive density. Splits
-  depend on offsets, numbers and seed alone, so different codes and scores are
-  compared on the same ones, fused or not.
+  depend only on offsets, numbers and seed, so different codes and scores, fused
+  or not, are compared on the same ones.
 
   Args:
     codes: Normal of `[N, D]`; or an array `[N, D]`, such as pixels, which is

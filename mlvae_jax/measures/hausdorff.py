@@ -1,4 +1,4 @@
-"""Modified Hausdorff distance between drawings, a control without learning."""
+"""Modified Hausdorff distance of drawings, a control that learns nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def ink_points(image: np.ndarray) -> np.ndarray:
-  """The places of the pixels of a drawing's ink, about their centre.
+  """The places of the ink pixels of a drawing, relative to their centre.
 
   Args:
-    image: `[height, width]` uint8; the fewer of its dark and light pixels are
-      the ink.
+    image: `[height, width]` uint8. The ink is its dark or its light pixels,
+      whichever are fewer.
 
   Returns:
     `[P, 2]` float64, P >= 1, of mean 0; a blank image has one point.
@@ -35,7 +35,7 @@ def modified_hausdorff(a: Sequence[np.ndarray], b: Sequence[np.ndarray]
     b: B sets of points, `[P, 2]` each.
 
   Returns:
-    `[A, B]` float64, in units of the points.
+    `[A, B]` float64, in the unit of the points.
   """
   starts = np.cumsum([0, *(len(points) for points in b[:-1])])
   counts = np.array([len(points) for points in b])

@@ -1,26 +1,26 @@
 """Does an observation belong to a group? Exact ratios of likelihoods.
 
-The posterior q(c | x) of an observation and the posterior q(c | X_G) of some
-members of a group are of one code, if the observation is a member too. By
-Bayes' rule q(c | x) / p(c) is in proportion to the likelihood p(x | c), so that
-the predictive density of x in the group, relative to that in a new group, of
-which only the prior p(c) = N(0, I) is known, is
+If an observation belongs to a group, its posterior q(c | x) and the posterior
+q(c | X_G) given some members of the group are about the same code. By Bayes'
+rule q(c | x) / p(c) is proportional to the likelihood p(x | c). So the
+predictive density of x in the group, relative to that in a new group, of which
+only the prior p(c) = N(0, I) is known, is
 
   p(x | X_G) / p(x) = integral of q(c | x) q(c | X_G) / p(c) dc.
 
-Two kinds of Normals come as posteriors:
+The Normals are of one of two kinds:
 
-- Those that include the prior, as when it is one of the factors of a product:
-  they are what the integral needs.
-- Those of the paper's product (eqs. 6-7), in which no prior enters. If the
-  Normals of members could include it, their product would count it once per
-  member; so each Normal is the message of its members, exp(eta c - precision
-  c^2 / 2), in proportion to their likelihood. Times the prior, and normalised,
-  it is the posterior that the integral needs. With Z(message) = integral of
-  p(c) message(c) dc, the ratio is then Z(both) / (Z(one) Z(other)). It exists
-  for any messages, and a message of precision 0 makes it 1.
+- Those that include the prior, as a product with the prior does: the integral
+  takes them as they are.
+- Those of the paper's product (eqs. 6-7), which has no prior. If the Normals of
+  members included it, their product would count it once per member; so each
+  Normal is a message, exp(eta c - precision c^2 / 2), proportional to the
+  likelihood. Times the prior, and normalised, it is the posterior that the
+  integral takes. With Z(message) = integral of p(c) message(c) dc, the ratio is
+  then Z(both) / (Z(one) Z(other)). It exists for any messages, and a message of
+  precision 0 makes it 1.
 
-The more precise the Normals are, the less it matters of which kind they are.
+The more precise the Normals are, the less their kind matters.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def membership_scores(query: Normal, groups: Normal, *,
 
   Args:
     query: Normal of `[Q, D]`, posteriors of single rows.
-    groups: Normal of `[G, D]`, posteriors of groups, made of other rows.
-    includes_prior: whether the prior is a factor of these Normals; otherwise
-      they are messages, as the paper's products are.
+    groups: Normal of `[G, D]`, posteriors of groups, given other rows.
+    includes_prior: whether these Normals include the prior; otherwise they are
+      messages, as the paper's products are.
 
   Returns:
     `[Q, G]` float64 in nats, summed over D; above 0 where the group is more

@@ -60,9 +60,10 @@ class Batch(NamedTuple):
       that a row pays; by default the rows present pay the whole KL in equal
       shares. Only for free posteriors (SVI): a posterior encoded from the
       rows of a batch pays its whole KL.
-    group_numbers: optional, per grouped factor `[G]`, the number within the
-      data of each group of the batch, which critics of penalties know it by; by
-      default ids are the same in every batch.
+    group_numbers: optional, per grouped factor `[G]` ints, the number within
+      the data of each group of the batch, by which the critics of penalties
+      identify it; by default group_ids, which then must mean the same groups in
+      every batch.
   """
 
   x: jax.Array

@@ -181,8 +181,8 @@ class Model:
     """Encodes each observation alone: q(z_f | x_i) for every factor f.
 
     The Normals of a grouped factor are those that `group_posterior` combines. A
-    factor that is given others uses the means of their posteriors, each
-    observation as its own group: q(s | x_i, E c).
+    factor that is given others uses the means of their posteriors, where each
+    observation is a group of one: q(s | x_i, E c).
 
     Args:
       params: parameters as `init` gives them.
@@ -204,7 +204,7 @@ class Model:
     return found
 
   def alone(self, factor: Factor, q: Normal) -> Normal:
-    """The posterior of each row as its own group, of the encoder's Normals."""
+    """The posteriors of rows as groups of one, from the encoder's Normals."""
     return self.group_posterior.alone(q) if factor.grouping else q
 
   def encode_rows(self, params: Params, x: jax.Array) -> Encoded:

@@ -46,11 +46,11 @@ def group_likelihood_bound(
 ) -> jax.Array:
   """Estimates a lower bound on log p(X_G) of every group.
 
-  Samples are taken one after the other, so that the memory is that of decoding
-  the N rows once, whatever their number. Where the group posterior is not
+  Samples are taken one after the other, so the memory is that of decoding the N
+  rows once, whatever the number of samples. Where the group posterior is not
   Normal (`GroupPosterior.is_normal`), codes are drawn from the Normal of the
-  same mean and variance, as `encode_group` gives it: the bound holds for any
-  distribution that codes are drawn from, but is then not the ELBO at K = L = 1.
+  same mean and variance, as `encode_group` gives it: the bound holds whatever
+  distribution codes are drawn from, but is then not the ELBO at K = L = 1.
 
   Args:
     model: the model; static. Its grouped factors share one grouping, and are
@@ -61,7 +61,7 @@ def group_likelihood_bound(
     x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: `[N]` integers in `[0, num_groups)`, in any order; None where no
       factor is grouped, and each row is a group of its own.
-    num_groups: static int, G; along with group_ids.
+    num_groups: static int, G; given together with group_ids.
     key: random key; consumed.
     num_outer: static number K of samples of a group's codes.
     num_inner: static number L of samples of a row's codes for each of them.
@@ -74,8 +74,8 @@ def group_likelihood_bound(
     is a lower bound; 0 for a group without rows.
 
   Raises:
-    ValueError: on wrong shapes, dtypes, ranges or ids, a model of another kind
-      than above, or free posteriors that are missing or not needed.
+    ValueError: on wrong shapes, dtypes, ranges or ids, a model that is not as
+      above, or free posteriors that are missing or not needed.
   """
   _check_model(model, group_ids, num_groups, free)
   x = model.prepare(x, mask)
@@ -98,8 +98,7 @@ def _check_model(model: Model, group_ids: ArrayLike | None,
   if model.grouped and not model.group_posterior.shares_all:
     raise ValueError(
         'expected a group posterior whose members share every dimension, got '
-        f'{model.group_posterior}: where they do not, the likelihood of a '
-        'group is that of another model')
+        f'{model.group_posterior}, which assumes another model of a group')
   for factor in model.grouped:
     if alone := [name for name in factor.given
                  if model.factor(name).grouping is None]:
@@ -109,14 +108,13 @@ def _check_model(model: Model, group_ids: ArrayLike | None,
   if (group_ids is None) != (num_groups is None) or (
       group_ids is None) != (not model.grouped):
     raise ValueError(
-        'expected group_ids and num_groups where a factor is grouped, and '
-        f'neither where none is, got {type(group_ids).__name__} and '
-        f'{num_groups} for the grouped factors '
-        f'{[f.name for f in model.grouped]}')
+        'expected group_ids and num_groups if a factor is grouped, otherwise '
+        f'neither, got {type(group_ids).__name__} and {num_groups} for the '
+        f'grouped factors {[f.name for f in model.grouped]}')
   if (free is None) != model.has_encoder:
     raise ValueError(
-        'expected free posteriors for a model without an encoder, and only for '
-        f'such a one, got {None if free is None else list(free)}')
+        'expected free posteriors for a model without an encoder, and none for '
+        f'others, got {None if free is None else list(free)}')
 
 
 @functools.partial(jax.jit, static_argnums=(0, 7, 8, 9))

@@ -38,7 +38,8 @@ from mlvae_jax.training.tables import Table
 # Numbers folded into the key of a run's seed, one per use of it.
 _INIT, _NOISE, _AUGMENT, _TABLES, _CRITICS = 0, 1, 2, 3, 4
 
-# Learning rate of critics, which does not fall: they have to keep up.
+# Learning rate of critics. It does not fall, so that they keep up with the
+# encoder.
 _CRITIC_LEARNING_RATE = 1e-3
 
 
@@ -62,7 +63,7 @@ class TrainState(NamedTuple):
     params: {'encoder': phi, 'decoder': theta}.
     opt_state: state of the optax optimiser.
     tables: free posteriors of an SVI model, a table per factor; else None.
-    critics: critics of the penalties that have any; else None.
+    critics: critics of the penalties; None if no penalty has any.
   """
 
   step: jax.Array

@@ -62,7 +62,7 @@ def test_a_study_is_stopped_resumed_and_skipped(tmp_path):
   assert 'SIGTERM at step ' in log.read_text()
 
   done = _run(*arguments)
-  _fails(done, 1, '1 of 2 runs failed: wrong, seed 0; the same command')
+  _fails(done, 1, '1 of 2 runs failed: wrong, seed 0; run the same command')
   assert 'failed: wrong, seed 0, with exit code ' in done.stderr
   assert '  | error: ' in done.stderr and 'nobody' in done.stderr
   assert f'page: {folder / "index.html"}\n' in done.stdout

@@ -1,9 +1,9 @@
-"""Adversary: no classifier should find a row's group in its code.
+"""Adversary: no classifier should predict a row's group from its code.
 
-The classifier, or critic, is trained together with the model, to predict the
-group, while the penalty trains the encoder to make that impossible (Ganin et
-al. 2016, arXiv 1505.07818). It sees standardised means: a classifier can find
-in means what noise hides in codes. It chooses between the groups of the batch.
+The classifier, or critic, is trained alongside the model to predict the group,
+while the penalty trains the encoder to make that impossible (Ganin et al. 2016,
+arXiv 1505.07818). It sees standardised means, since noise hides in samples what
+a classifier can find in means. It chooses among the groups of the batch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mlvae_jax.objective.penalties.leakage import comparable_means
 from mlvae_jax.objective.penalties.rows import Other, Rows
 
 _HIDDEN, _FEATURES = 256, 16
-# More groups than this share classes. Few of a batch do, and to confuse some
-# makes a critic weaker, not wrong.
+# If there are more groups than this, some share a class. Few groups of a batch
+# do, and confusing them makes a critic weaker, not wrong.
 _NUM_CLASSES = 4096
 
 
 class _Features(nn.Module):
-  """Features of codes `[N, D]` in which groups are told apart, `[N, F]`."""
+  """Features of codes `[N, D]` that distinguish groups, `[N, F]`."""
 
   @nn.compact
   def __call__(self, z: jax.Array) -> jax.Array:
@@ -82,7 +82,7 @@ def adversary(rows: Rows, critics: Mapping[str, Critic]) -> jax.Array:
 
 def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
               axis_name: str | None = None) -> jax.Array:
-  """How much better than by chance a critic predicts the rows' groups.
+  """How much better than chance a critic predicts the rows' groups.
 
   Args:
     critic: the critic.
@@ -92,8 +92,8 @@ def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
     axis_name: mapped axis over which the batch is spread, if any.
 
   Returns:
-    `[N]` in nats: log probability of the row's group among those that the
-    batch has rows of, plus the log of their number. 0 for padding.
+    `[N]` in nats: log probability of the row's group among the groups that have
+    rows in the batch, plus the log of their number. 0 for padding.
   """
   features = at_least_float32(_Features().apply(critic.network, z))
   count = jax.ops.segment_sum(

@@ -41,8 +41,8 @@ class Kind(NamedTuple):
   """A kind of penalty.
 
   Attributes:
-    value: pure function of `Rows` that gives the penalty of each row, `[N]`;
-      0 for padding. Where there are critics, their parameters come second.
+    value: pure function of `Rows`, and of the parameters of the critics if the
+      kind has any, that gives the penalty of each row, `[N]`; 0 for padding.
     lacks: function of a model and its factor that says what a penalty of this
       kind would need and does not find; '' where it fits.
     help: phrase for users that says what the penalty is for.
@@ -76,8 +76,8 @@ PENALTIES = {
         'mean_leakage by that estimate'),
     'adversary': Kind(
         adversary.adversary, _needs_other_groups,
-        'on what a classifier, trained alongside, predicts of the groups of '
-        'other factors from the code\'s standardised means',
+        'on how well a classifier, trained alongside the model, predicts the '
+        'groups of other factors from the code\'s standardised means',
         adversary.init_critics),
 }
 
@@ -179,8 +179,8 @@ def penalty_terms(
     if kind.init_critics is None:
       terms[penalty.name] = kind.value(rows)
     elif critics is None:
-      raise ValueError(f'the penalty {penalty.name} needs critics, see '
-                       'init_critics')
+      raise ValueError(f'the penalty {penalty.name} needs critics; make them '
+                       'with init_critics')
     else:
       terms[penalty.name] = kind.value(rows, critics[penalty.name])
   return terms

@@ -189,7 +189,7 @@ def test_free_posteriors_are_given():
 @pytest.mark.parametrize(('factors', 'arguments', 'message'), [
     ('a:2:one,b:2:two', ([0, 0], 1), 'at most one grouping, got one, two'),
     ('s:2,c:2:one|s', ([0, 0], 1), "not given ungrouped ones, got 'c' given s"),
-    ('c:2:one', (), 'group_ids and num_groups where a factor is grouped'),
+    ('c:2:one', (), 'group_ids and num_groups if a factor is grouped'),
     ('z:2', ([0, 0], 1), 'and neither where none is'),
     ('c:2:one', ([0, 3], 2), r'group ids in \[0, 2\)'),
 ])
@@ -205,7 +205,7 @@ def test_bad_numbers_and_free_posteriors_are_refused():
   with pytest.raises(ValueError, match='expected num_inner >= 1, got 0'):
     group_likelihood_bound(
         MODEL, params, _rows(2), [0, 1], 2, key=KEY, num_inner=0)
-  with pytest.raises(ValueError, match='only for such a one'):
+  with pytest.raises(ValueError, match='none for others'):
     group_likelihood_bound(MODEL, params, _rows(2), [0, 1], 2, key=KEY,
                            free={})
   with pytest.raises(ValueError, match='share every dimension'):
