@@ -190,7 +190,7 @@ def test_free_posteriors_are_given():
     ('a:2:one,b:2:two', ([0, 0], 1), 'at most one grouping, got one, two'),
     ('s:2,c:2:one|s', ([0, 0], 1), "not given ungrouped ones, got 'c' given s"),
     ('c:2:one', (), 'group_ids and num_groups if a factor is grouped'),
-    ('z:2', ([0, 0], 1), 'and neither where none is'),
+    ('z:2', ([0, 0], 1), 'otherwise neither'),
     ('c:2:one', ([0, 3], 2), r'group ids in \[0, 2\)'),
 ])
 def test_what_has_no_bound_is_refused(factors, arguments, message):
