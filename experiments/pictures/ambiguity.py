@@ -48,10 +48,9 @@ def _draw_ambiguity(subject: Subject) -> Drawing:
   _draw_curves(ax, subject)
   above, below = right.subfigures(2, 1)
   for part, chosen, colour, title in (
-      (above, order[:count], BLUE, 'least ambiguous'),
-      (below, order[:-count - 1:-1], RED, 'most ambiguous')):
-    size = 'smallest' if colour == BLUE else 'largest'
-    part.suptitle(f'{title.capitalize()}: {size} variance', fontsize=8,
+      (above, order[:count], BLUE, 'smallest variance'),
+      (below, order[:-count - 1:-1], RED, 'largest variance')):
+    part.suptitle(f'{title.capitalize()}, one image', fontsize=8,
                   fontweight='bold', x=0.02, ha='left')
     places = part.subplots(down, _ACROSS).ravel()
     for place, i in zip(places, chosen):
