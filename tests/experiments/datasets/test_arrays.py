@@ -330,7 +330,7 @@ def _text_of(page):
   """What a report says, without its settings and commands."""
   page = page.partition('<h2>Configuration')[0]
   return re.sub(r'<[^>]*>', ' ', page).replace(
-      'drawn only for images', '')
+      'drawn only for images', '').replace('split by: image;', '')
 
 
 @pytest.mark.parametrize('vocabulary, shown', [
