@@ -22,7 +22,7 @@ from experiments.datasets.sources.images import (
 from experiments.datasets.store.settings import StoreSettings
 from mlvae_jax.data.grouped import GroupedData
 
-_SAMPLE = 50  # Images that are looked at, of a source and of a split.
+_SAMPLE = 50  # Number of images examined, of a source and of a split.
 
 
 class _Form(NamedTuple):
@@ -41,14 +41,14 @@ def prepare_like(images: Sequence[np.ndarray], config: Config,
                  data: GroupedData) -> np.ndarray:
   """Prepares grey images as those of a data set were.
 
-  Images larger than the data set's files are first reduced to their size, so
-  that strokes become as blurred, and thresholded if these are black and white.
-  They are inverted if their background is dark where that of the data set is
-  light, or conversely. Then they are resized as the packed store resizes them.
+  Images are inverted if only one of the two, they or the data set, has a light
+  background. Images larger than the data set's files are reduced to the size of
+  these, so that strokes become equally blurred, and thresholded if these are
+  black and white. Then they are resized as the packed store resizes them.
 
   Args:
     images: N images, `[height, width]` uint8 each.
-    config: configuration of the run, whose source is looked at if it exists.
+    config: configuration of the run, whose source is examined if it exists.
     data: images of the run, `[M, S, S, C]` uint8.
 
   Returns:
@@ -79,7 +79,7 @@ def _prepare(image: np.ndarray, form: _Form, is_inverted: bool,
     found = found.resize(form.size, Image.Resampling.LANCZOS)
     if form.is_binary:
       found = found.point(lambda value: 255 * (value > 127))
-  # As a file, which takes the same way as those of the data set.
+  # As a file, which is read in the same way as those of the data set.
   file = io.BytesIO()
   found.save(file, 'PNG')
   return read_image(file.getvalue(), pixels)
@@ -95,7 +95,7 @@ def _form_of_source(config: Config) -> _Form:
     data_dir = settings.pop('data_dir')
     del settings['store_dir']
     source = StoreSettings(**settings).detect(data_dir)
-  except (UserError, OSError):  # A run needs only the packed store of it.
+  except (UserError, OSError):  # Runs need only the packed store.
     return unknown
   found = []
   for record in itertools.islice(source.records(), _SAMPLE):

@@ -115,7 +115,7 @@ def _panel(ax: Axes, numbers: Numbers, data: Choice,
     if point is None:
       continue
     x, y = point
-    # Pale, for error bars and seeds may be smaller than the point.
+    # Pale, since error bars and seeds may be smaller than the point.
     ax.scatter(x.mean, y.mean, s=area.of(data, setting), alpha=0.45, zorder=2,
                linewidth=0, **look)
     ax.errorbar(x.mean, y.mean, xerr=x.std, yerr=y.std, color=look['color'],
@@ -146,12 +146,12 @@ def _of_seeds(numbers: Numbers, data: Choice, setting: Choice, x: Column,
   pairs = [tuple(numbers.value(run, column).value for column in (x, y))
            for run in numbers.runs
            if run.data == data and run.setting == setting]
-  # Without any, one pair of nothing, because `zip` needs two lists.
+  # Without any, one pair of NaN, because `zip` needs two lists.
   return [pair for pair in pairs if None not in pair] or [(np.nan, np.nan)]
 
 
 def _looks():
-  """Colours and markers: 49 pairs before one comes again."""
+  """Colours and markers: 49 pairs before the first is repeated."""
   for number in itertools.count():
     yield {'color': COLOURS[number % len(COLOURS)],
            'marker': _MARKERS[(number + number // len(COLOURS))
@@ -175,9 +175,9 @@ def _handles(ax: Axes, numbers: Numbers, panels: Sequence[Choice],
 def _caption(scatter: Scatter, x: Column, y: Column, size: Column | None
              ) -> str:
   sized = '' if size is None else (
-      f' The area of the point stands for {size.heading}.')
+      f' The area of a large point shows {size.heading}.')
   own = f' {scatter.caption}' if scatter.caption else ''
   return (
       f'{scatter.title}: {y.heading} against {x.heading}. A large point is the '
-      f'mean of a setting over its seeds, with a standard deviation on each '
-      f'side; dots are its seeds.{sized}{own}')
+      f'mean of a setting over its seeds, with bars of one standard deviation '
+      f'on each side; a small dot is one seed.{sized}{own}')

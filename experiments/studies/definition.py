@@ -4,35 +4,35 @@
   about = 'Which penalties separate content from style.'
   seeds = [0, 1, 2]
 
-  [flags]                     # of experiments.train, for every run
+  [flags]                     # flags of experiments.train, for every run
   dataset = 'mnist'
   data_dir = '$DATA'          # --define=DATA=PATH, or the environment
 
   [evaluate]                  # flags of experiments.evaluate
   ks = 1
 
-  [settings.paper]            # one table per setting, of flags
-  label = 'the paper'         # the row of the table
+  [settings.paper]            # a table of flags for each setting
+  label = 'the paper'         # name in tables and figures
   penalties = ''
 
   [settings.leakage]
   penalties = 'leakage/style:1000'
   evaluate = {probe_steps = 2000}  # changes to [evaluate] for this setting
 
-  [data.few]                  # optional, a second axis: every setting is
-  epochs = 5                  # trained on every data set
+  [data.few]                  # optional, also a table of flags: every setting
+  epochs = 5                  # is trained on every data set
 
   [[columns]]
   name = 'leak'               # for figures and table.csv
   heading = 'style, %'
-  section = 'probes'          # of evaluation.json
-  where = {code = 'style', k = 1, source = ['mean']}  # the rows that count
+  section = 'probes'          # section of evaluation.json
+  where = {code = 'style', k = 1, source = ['mean']}  # rows that match all
   field = 'accuracy'          # or a path, such as kl.style
   minus = 'chance'            # another field of the same row, subtracted
-  reduce = 'max'              # what to do if several rows count
+  reduce = 'max'              # max, min or mean, if several rows match
   scale = 100
   decimals = 1
-  chance = true               # give the chance level as well
+  chance = true               # show the chance level as well
 
   [[columns]]
   name = 'elbo'
@@ -43,10 +43,10 @@
   name = 'frontier'
   x = 'leak'                  # names of columns
   y = 'elbo'
-  size = 'leak'               # what the areas of the points stand for
+  size = 'leak'               # column that the areas of points show
 
-Every key is optional but `settings`, in a column name, section and field, and
-in a figure name, x and y.
+Required are `settings`, the name, section and field of a column, and the name,
+x and y of a figure; every other key is optional.
 """
 
 from __future__ import annotations
@@ -95,14 +95,15 @@ class Column:
     name: name in figures and in table.csv.
     heading: heading in the table.
     section: key of evaluation.json.
-    where: values by key of the rows that count; a tuple allows any of these.
+    where: values by key that a row must have to match; a tuple allows any of
+      its values.
     field: path to the number in a row, or in a section without rows.
     minus: path to a number that is subtracted; '' subtracts nothing.
-    reduce: what is taken if several rows count: max, min or mean; `only`
-      expects a single one.
+    reduce: what is taken if several rows match: max, min or mean; `only`
+      expects a single row.
     scale: factor by which the number is multiplied.
     decimals: number of decimals.
-    chance: whether the number `chance` of the rows is given as well.
+    chance: whether the number `chance` of the rows is shown as well.
   """
 
   name: str
@@ -126,8 +127,8 @@ class Scatter:
     title: heading.
     x: name of the column on the horizontal axis.
     y: name of the column on the vertical axis.
-    size: name of the column that the areas of points stand for; '' draws all
-      points in one size.
+    size: name of the column that the areas of points show; '' draws all points
+      in one size.
     caption: sentences added to the caption.
   """
 

@@ -21,7 +21,7 @@ _MISSING = (
 
 
 def write(study: Study, runs: Sequence[Run], output: str) -> str:
-  """Writes what there is of a study, each file completely or not at all.
+  """Writes the output of a study so far, each file completely or not at all.
 
   Args:
     study: the study.

@@ -57,7 +57,7 @@ class Run:
 
 def commands(run: Run) -> list[list[str]]:
   """The commands of a run: training, which resumes, and evaluation."""
-  # Evaluated on its own, for training has no flags of evaluation.
+  # A command of its own, since training has no flags of the evaluation.
   return [
       _command('train', run.train | {
           'seed': run.seed, 'eval': 'false', 'figures': 'false',
@@ -83,7 +83,7 @@ def make_runs(study: Study, output: str, *, variables: Mapping[str, str],
 
   Raises:
     UserError: when a flag or its value is wrong, or a variable has no value.
-    ValueError: when only or seeds name what the study does not have.
+    ValueError: when `only` or `seeds` has one that the study does not have.
   """
   known = [c.name for c in study.settings + study.data if c.name]
   for flag, wanted, there in (

@@ -1,4 +1,4 @@
-"""What there is of a run: whether it is complete, and its numbers."""
+"""The state of a run: whether it is complete, and its numbers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def remember(run: Run, seconds: float) -> None:
 
   Args:
     run: the run, trained and evaluated.
-    seconds: time that this took, since it last started.
+    seconds: time that this took, since its last start.
   """
   write_atomically(os.path.join(run.workdir, RECORD_FILE), json.dumps({
       'asked': _asked(run), 'seconds': round(seconds, 1),
@@ -97,7 +97,7 @@ def read_record(run: Run) -> dict[str, Any]:
               encoding='utf-8') as file:
       record = json.load(file)
   except (FileNotFoundError, NotADirectoryError, ValueError):
-    return {}  # A damaged record costs an evaluation.
+    return {}  # Without a record the run is only evaluated again.
   return record if isinstance(record, dict) else {}
 
 

@@ -17,8 +17,8 @@ from experiments.studies.plan import Run
 _REDUCE: Mapping[str, Callable[[list[float]], float]] = {
     'only': lambda found: found[0], 'max': max, 'min': min,
     'mean': statistics.fmean}
-NOTE = ('Mean ± standard deviation over the seeds {seeds}, divided by n - 1. '
-        'n is given where it is not {n}.')
+NOTE = ('Mean ± standard deviation (of a sample) over the seeds {seeds}; n, '
+        'the number of seeds, is shown where it is not {n}.')
 
 
 class Value(NamedTuple):
@@ -104,7 +104,7 @@ def look_up(evaluation: Mapping[str, Any], column: Column) -> Value:
 
   Returns:
     The number and its chance level, None where the evaluation lacks them, or
-    where several rows count but one was expected.
+    where several rows match but one was expected.
   """
   section = evaluation.get(column.section) or []
   rows = [section] if isinstance(section, dict) else section
@@ -120,7 +120,7 @@ def look_up(evaluation: Mapping[str, Any], column: Column) -> Value:
 
 
 def aggregate(values: Iterable[Value]) -> Cell:
-  """The mean and standard deviation of the numbers that are there."""
+  """The mean and standard deviation of the numbers that are not missing."""
   there = tuple(v.value for v in values if v.value is not None)
   with np.errstate(invalid='ignore'):  # NaN and infinity remain visible.
     return Cell(

@@ -9,17 +9,17 @@ from numpy.typing import ArrayLike
 
 def affine_matrix(angle: ArrayLike, scale: ArrayLike, shear: ArrayLike
                   ) -> jax.Array:
-  """The map from places of a transformed image to those of the original.
+  """The map from positions in a transformed image to those in the original.
 
   The original is scaled, then sheared, then rotated; this is the inverse.
 
   Args:
     angle: counterclockwise rotation in radians.
     scale: `[2]`, factors of height and width, above 0.
-    shear: shift to the right per pixel downwards.
+    shear: shift to the right, in pixels, for each pixel downwards.
 
   Returns:
-    `[2, 2]`, for places (down, right) relative to the centre.
+    `[2, 2]`, for positions (down, right) relative to the centre.
   """
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   # Down is positive, so that a counterclockwise turn takes right to up.

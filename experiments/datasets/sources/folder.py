@@ -30,7 +30,7 @@ class FolderSource:
   Attributes:
     level: level of the folder that names the group.
     group_names: names of the groups' folders.
-    groupings: names of nested groupings, the one to sort by first.
+    groupings: names of nested groupings, beginning with the one to sort by.
   """
 
   unit = 'image'
@@ -45,8 +45,8 @@ class FolderSource:
       level: level of the folder that names the group; 1 is the first below
         data_dir. Folders with the same name are one group.
       sought: what is missing, in words, for the error if there are none.
-      nested: names of the groupings of all levels from the outermost, if these
-        are groupings; then `level` is their number.
+      nested: names of the groupings of all levels, from the outermost, if the
+        levels are groupings; then `level` is their number.
       sort_by: grouping of these to put first; by default the innermost.
 
     Raises:

@@ -53,7 +53,7 @@ def parse_groupings(text: str) -> tuple[str, ...]:
     The names.
 
   Raises:
-    ValueError: on names that cannot be those of files, or are not different.
+    ValueError: on names that are not identifiers, or not different.
   """
   names = tuple(text.split('/')) if text else ()
   # The packed store names files after groupings; some file systems ignore case.
@@ -70,8 +70,8 @@ def named_levels(data_dir: str, names: Sequence[str]) -> tuple[str, ...]:
 
   Args:
     data_dir: path of a folder of images in nested folders.
-    names: names of the levels; if there are fewer levels, the last names are
-      those of the innermost.
+    names: names of the levels; if there are fewer levels, the last names
+      apply.
 
   Returns:
     The names of the levels that there are; () for a single one, or no images.

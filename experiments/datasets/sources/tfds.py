@@ -21,12 +21,12 @@ class TfdsSource:
 
   All its splits are read, one after the other, except those that repeat images
   of others. The group is the feature 'identity', 'identity/Identity_No'
-  (CelebA) or 'label' (Omniglot, MNIST). Outer ones of nested groupings are
-  features of their names, such as the 'alphabet' of Omniglot.
+  (CelebA) or 'label' (Omniglot, MNIST). Of nested groupings, the outer ones are
+  the features with their names, such as the 'alphabet' of Omniglot.
 
   Attributes:
-    groupings: names of nested groupings, the one to sort by first; () if there
-      are no features of outer ones.
+    groupings: names of nested groupings, beginning with the one to sort by; ()
+      if there are no features for the outer ones.
   """
 
   unit = 'image'

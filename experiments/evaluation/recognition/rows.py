@@ -4,9 +4,9 @@ Verification: do two images show the same identity? Few-shot: which of 20
 identities, of 5 or of all, does an image show, given a few images of each? The
 protocol is Hosoya's: nearest neighbour by the cosine of means, with the images
 of a gallery separate (strategy 1), or fused into one code by the product of
-their Normals (strategy 2). Identities are also compared by the predictive
-density of an image under the posterior that their images give. The images to be
-recognised are always encoded alone.
+their Normals (strategy 2). An image is also assigned to the identity under
+whose posterior, given the images of its gallery, it has the highest predictive
+density. The images to be recognised are always encoded alone.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Variance: how does the variance of a group's code fall with evidence?
 Membership: in many random trials a few images of some groups are given (the
-shots), and other images are assigned to one of these groups, with a
-probability. As many other groups are unknown: the evidence that an image is of
-a known group should be lower for their images.
+shots), and other images of these groups are assigned to one of them, with a
+probability. As many other groups are unknown: images of these should have less
+evidence of being from a known group.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def variance_rows(encoded: Encoded, factor: Factor, groups: _Groups) -> Rows:
 
   Returns:
     A row per number k in `EVIDENCE` of "variance", averaged over dimensions
-    and sets, its "standard_error" over sets, and the number of "sets". All k
-    are of the same sets: the first k of as many images as the largest group
-    has, up to 10.
+    and sets, its "standard_error" over sets, and the number of "sets". The sets
+    are the same for every k, which takes their first k images; their size is
+    the largest k for which a group is large enough.
   """
   largest = int(np.max(np.diff(groups.offsets), initial=0))
   ks = [k for k in EVIDENCE if k <= largest]

@@ -1,4 +1,4 @@
-"""Rotated groups as further groups."""
+"""Rotated groups as additional groups."""
 
 import dataclasses
 

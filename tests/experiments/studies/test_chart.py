@@ -44,7 +44,7 @@ def test_points_are_means_with_the_deviation_of_the_seeds(numbers):
   legend, = drawing.figure.legends
   assert [text.get_text() for text in legend.get_texts()][:4] == [
       'plain $1 | 2', 'leakage', 'chance', 'area: kl']
-  assert 'The area of the point stands for kl.' in drawing.caption
+  assert 'The area of a large point shows kl.' in drawing.caption
 
 
 def test_settings_without_numbers_are_left_out(numbers, tmp_path):
