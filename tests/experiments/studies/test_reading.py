@@ -86,7 +86,7 @@ _EXAMPLES = [
     *re.findall(r'```toml\n(.*?)```', '\n'.join(
         path.read_text(encoding='utf-8') for path in _DOCS), re.S),
     textwrap.dedent(definition.__doc__.partition('\n\n')[2].partition(
-        '\n\nEvery key')[0])]
+        '\n\nRequired are')[0])]
 
 
 @pytest.mark.parametrize('text', _EXAMPLES)
