@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids
-from mlvae_jax.grouping.normal import Normal, standard_normal
+from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.posterior import row_noise
+from mlvae_jax.grouping.segment_sum import segment_sum
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 
@@ -130,8 +131,8 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
     # Free posteriors of groups are not those of rows: no row is padding.
     return q if rows is None and factor.grouping else q.masked(mask)
 
-  def outer(key: jax.Array) -> jax.Array:
-    """log [p(c) / q(c | X_G) prod_i p_hat(x_i | c)] `[G]` for one c."""
+  def outer(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log p(c) / q(c | X_G) `[G]` and log p_hat(x_i | c) `[N]` for one c."""
     group_key, row_key = jax.random.split(key)
     codes, log_ratio = {}, jnp.zeros(num_groups)
     for factor, factor_key in _with_keys(model.grouped, group_key):
@@ -142,14 +143,8 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
       # One code per group, since its members are not independent otherwise.
       codes[factor.name] = code[ids]
       log_ratio += ratio
-    log_p = _log_mean_exp(jax.lax.map(
+    return log_ratio, _log_mean_exp(jax.lax.map(
         functools.partial(inner, codes), jax.random.split(row_key, num_inner)))
-    # Padding may give anything; `where`, since 0 * NaN is NaN.
-    log_lik = jax.ops.segment_sum(
-        jnp.where(mask, log_p, 0.0), ids, num_groups)
-    is_present = jax.ops.segment_max(
-        mask.astype(jnp.int32), ids, num_groups) > 0
-    return jnp.where(is_present, log_ratio + log_lik, 0.0)
 
   def inner(codes: Codes, key: jax.Array) -> jax.Array:
     """log [p(x_i | c, s_i) p(s_i) / q(s_i | x_i, c)] `[N]` for one s_i."""
@@ -162,7 +157,19 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
     logits = model.decode(params, codes)
     return model.likelihood.log_prob(logits, x) + log_ratio
 
-  return _log_mean_exp(jax.lax.map(outer, jax.random.split(key, num_outer)))
+  log_ratio, log_p = jax.lax.map(outer, jax.random.split(key, num_outer))
+  # Padding may give anything; `where`, since 0 * NaN is NaN.
+  log_p = jnp.where(mask, log_p, 0.0)
+  # Less each row's largest, what is left is small: the rounding errors of long
+  # sums would differ between samples, and the largest of them would win.
+  largest = jax.lax.stop_gradient(jnp.max(log_p, axis=0))
+  largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+  log_lik = segment_sum((log_p - largest).T, ids, num_groups).T
+  bound = _log_mean_exp(log_ratio + log_lik) + segment_sum(
+      largest, ids, num_groups)
+  is_present = jax.ops.segment_max(
+      mask.astype(jnp.int32), ids, num_groups) > 0
+  return jnp.where(is_present, bound, 0.0)
 
 
 def _with_keys(factors, key: jax.Array):
@@ -172,11 +179,13 @@ def _with_keys(factors, key: jax.Array):
 
 def _draw(key: jax.Array, q: Normal) -> tuple[jax.Array, jax.Array]:
   """Draws codes z `[M, D]` of q, with log p(z) - log q(z), `[M]`."""
-  count, dim = q.mean.shape
+  mean, logvar = map(at_least_float32, q)
   # A function of key and row, so that padding does not change the noise.
-  z = q.reparameterize(row_noise(key, jnp.arange(count), dim))
-  log_p = standard_normal((dim,)).log_prob(z)
-  return z, jnp.sum(log_p - q.log_prob(z), axis=-1)
+  noise = row_noise(key, jnp.arange(mean.shape[0]), mean.shape[1])
+  z = q.reparameterize(noise)
+  # The density by the noise: z may have few digits of its distance to the mean.
+  log_ratio = jnp.square(noise) + logvar - jnp.square(z)
+  return z, 0.5 * jnp.sum(log_ratio, axis=-1)
 
 
 def _log_mean_exp(values: jax.Array) -> jax.Array:

@@ -20,12 +20,14 @@ from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms
 from tests.helpers.exact_model import (
   LINEAR,
+  SIGMA,
   exact_heads,
   linear_params,
   log_evidence,
   other_heads,
   posterior_gap,
   sample_groups,
+  weights,
 )
 from tests.helpers.small_models import KEY, MODEL, SHAPE, init_params
 
@@ -212,3 +214,34 @@ def test_bad_numbers_and_free_posteriors_are_refused():
     group_likelihood_bound(
         dataclasses.replace(MODEL, group_posterior=Adaptive()), params,
         _rows(2), [0, 1], 2, key=KEY)
+
+
+def test_long_groups_of_unlikely_images_keep_the_digits_of_float32():
+  params, near = linear_params(*exact_heads(1000)), sample_groups(1, 1000)[0]
+  # A direction in which images of the model differ by noise alone.
+  away = np.linalg.qr(np.concatenate([weights(), np.ones((1, 64))]).T)[0][:, 3]
+  far = near + 89.0 * away  # -1e5 nats a row.
+
+  def bounds(x, count):
+    return np.array([group_likelihood_bound(
+        LINEAR, params, x.reshape(-1, *SHAPE).astype('f4'),
+        np.zeros(len(x), int), 1, key=jax.random.key(i), num_outer=4,
+        num_inner=1)[0] for i in range(count)], float)
+
+  expected = bounds(near, 1) - 0.5 / SIGMA ** 2 * np.sum(
+      np.square((far - 0.5) @ away) - np.square((near - 0.5) @ away))
+  np.testing.assert_allclose(bounds(far, 5), expected[0], rtol=2e-7)
+
+
+def test_the_density_of_codes_is_theirs_before_rounding():
+  kernel, _, _ = exact_heads(1)
+  # Beside a mean of 100, float32 has no digits for a deviation of 3e-7.
+  params = linear_params(
+      0 * kernel, np.array([100.0, 0, 0]), np.array([-30.0, 0, 0]))
+  params['decoder'] = jax.tree.map(jnp.zeros_like, params['decoder'])
+  x = np.zeros((1, *SHAPE), 'f4')
+  mean, error = _mean(np.array(jax.vmap(lambda key: group_likelihood_bound(
+      LINEAR, params, x, [0], 1, key=key, num_outer=1, num_inner=1))(
+          jax.random.split(KEY, 400))))
+  log_lik = -32 * np.log(2 * np.pi * SIGMA ** 2)
+  assert abs(mean - log_lik - 0.5 * (1 - 30 - 100 ** 2)) < 4 * error
