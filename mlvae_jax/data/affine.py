@@ -22,22 +22,24 @@ def affine_matrix(angle: ArrayLike, scale: ArrayLike, shear: ArrayLike
     `[2, 2]`, for positions (down, right) relative to the centre.
   """
   cos, sin = jnp.cos(angle), jnp.sin(angle)
-  # Down is positive, so that a counterclockwise turn takes right to up.
-  unrotate = jnp.array([[cos, sin], [-sin, cos]])
-  unshear = jnp.array([[1.0, 0.0], [-shear, 1.0]])
-  return (unshear @ unrotate) / jnp.asarray(scale)[:, None]
+  # Down is positive, so that a counterclockwise turn takes right to up. Written
+  # out: accelerators may round a matrix product to half precision.
+  matrix = jnp.array([
+      [cos, sin],
+      [-sin - shear * cos, cos - shear * sin]])
+  return matrix / jnp.asarray(scale)[:, None]
 
 
 def warp(x: jax.Array, matrices: jax.Array) -> jax.Array:
   """Transforms images, with bilinear interpolation.
 
   Args:
-    x: `[N, H, W, C]` of any real dtype.
+    x: `[N, H, W, C]` of any real dtype, or bool.
     matrices: `[N, 2, 2]`, as `affine_matrix` gives them.
 
   Returns:
-    Images of the shape and dtype of x, rounded if these are integers. Beyond
-    the original, the pixels of its edge are repeated.
+    Images of the shape and dtype of x, rounded if it is not one of fractions.
+    Beyond the original, the pixels of its edge are repeated.
   """
   return jax.vmap(_warp)(x, matrices)
 
@@ -46,8 +48,8 @@ def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
   height, width, channels = image.shape
   last = jnp.array([height - 1.0, width - 1.0])[:, None]
   grid = jnp.indices((height, width)).reshape(2, -1)
-  # Written out: a matrix product may be rounded to half precision.
   place = grid - last / 2
+  # Not a matrix product, as above.
   place = jnp.sum(matrix[:, :, None] * place[None], axis=1) + last / 2
   place = jnp.clip(place, 0.0, last)
   first = jnp.floor(place).astype(jnp.int32)
@@ -61,6 +63,6 @@ def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
             + right * pixels[rows * width + second[1]])
 
   found = (1 - down) * row(first[0]) + down * row(second[0])
-  if jnp.issubdtype(image.dtype, jnp.integer):
+  if not jnp.issubdtype(image.dtype, jnp.inexact):
     found = jnp.rint(found)
   return found.reshape(image.shape).astype(image.dtype)

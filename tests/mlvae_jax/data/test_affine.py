@@ -58,3 +58,16 @@ def test_warping_is_that_of_scipy(dtype):
       np.testing.assert_allclose(
           one[..., channel], expected, rtol=1e-4,
           atol=1e-3 if dtype == np.float32 else 0.51)
+
+
+def test_bool_images_are_rounded_too():
+  ink = _IMAGES < 80
+  matrices = _matrices(angle=0.4)
+  np.testing.assert_array_equal(
+      warp(ink, matrices), warp(ink.astype(np.uint8), matrices) > 0)
+
+
+def test_no_matrix_product_loses_digits_on_accelerators():
+  program = jax.make_jaxpr(lambda angle: warp(
+      _IMAGES[:1], affine_matrix(angle, jnp.ones(2), angle)[None]))(0.1)
+  assert 'dot_general' not in str(program)
