@@ -102,7 +102,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray,
     The reliability diagram, the expected calibration error and the log loss.
 
   Raises:
-    ValueError: on wrong shapes or labels, no rows, or num_bins < 1.
+    ValueError: on wrong shapes or labels, NaN, no rows, or num_bins < 1.
   """
   probabilities = np.asarray(probabilities, np.float64)
   labels = np.asarray(labels)
@@ -112,6 +112,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray,
     raise ValueError(
         'expected probabilities [N, G] and labels [N], N > 0, got '
         f'{list(probabilities.shape)} and {list(labels.shape)}')
+  if np.any(np.isnan(probabilities)):
+    raise ValueError('expected probabilities without NaN')
   if not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
     raise ValueError(
         f'expected labels in [0, {probabilities.shape[1]}), got labels from '

@@ -134,6 +134,9 @@ class TrainConfig:
       raise ValueError(
           'expected penalties to be a tuple such as (mlvae_jax.Penalty('
           f"'leakage', 'style', 100.0),), got {self.penalties!r}")
+    names = [penalty.name for penalty in self.penalties]
+    if len(set(names)) < len(names):
+      raise ValueError(f'expected every penalty once, got {", ".join(names)}')
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -213,7 +216,10 @@ def train_step(
         axis_name=axis_name)
     sums = sum_terms(
         elbo_of_codes(model, params, drawn)._replace(penalties=penalties))
-    penalty = sum(p.weight * sums.penalties[p.name] for p in config.penalties)
+    # The critics of a penalty of weight 0 learn too, or they would find nothing
+    # where there is something; nothing else has a gradient of it.
+    penalty = sum((p.weight or 1.0) * sums.penalties[p.name]
+                  for p in config.penalties)
     return penalty - sums.elbo(kl_weights), sums
 
   tables, table_rows = state.tables, table_rows or {}

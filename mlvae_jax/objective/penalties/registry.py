@@ -89,7 +89,8 @@ class Penalty:
   Attributes:
     kind: name of its kind in `PENALTIES`.
     factor: name of the factor whose codes it applies to.
-    weight: number, at least 0, by which its sum over images is multiplied.
+    weight: number, at least 0, by which its sum over images is multiplied; 0
+      only measures it.
   """
 
   kind: str
@@ -154,6 +155,8 @@ def penalty_terms(
 ) -> dict[str, jax.Array]:
   """The penalties of every row of a batch, without their weights.
 
+  Those of weight 0 are measured only: their gradients reach critics alone.
+
   Args:
     model: the model; static.
     penalties: the penalties to compute; static.
@@ -176,6 +179,8 @@ def penalty_terms(
       raise ValueError(problem)
     kind = PENALTIES[penalty.kind]
     rows = _rows(model, factor, drawn, num_groups, axis_name)
+    if not penalty.weight:
+      rows = rows.measured()
     if kind.init_critics is None:
       terms[penalty.name] = kind.value(rows)
     elif critics is None:

@@ -56,6 +56,11 @@ class Rows:
   others: Mapping[str, Other]
   axis_name: str | None = None
 
+  def measured(self) -> Rows:
+    """The same rows, whose values are constants for gradients."""
+    return dataclasses.replace(self, **jax.lax.stop_gradient(
+        {'encoded': self.encoded, 'q': self.q, 'z': self.z}))
+
 
 def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,
           axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:

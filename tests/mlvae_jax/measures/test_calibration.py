@@ -90,6 +90,7 @@ def test_nested_sets_are_disjoint_and_of_one_group():
 @pytest.mark.parametrize(('call', 'message'), [
     (lambda: calibration.reliability([[0.5, 0.5]], [2]), r'in \[0, 2\)'),
     (lambda: calibration.reliability(np.ones((0, 2)), []), 'N > 0'),
+    (lambda: calibration.reliability([[np.nan, 1.0]], [0]), 'without NaN'),
     (lambda: calibration.reliability([[1.0]], [0], 0), 'num_bins >= 1'),
     (lambda: calibration.unknown_auc([], [1.0]), 'M > 0'),
 ])

@@ -27,6 +27,7 @@ from tests.helpers.small_models import (
     KEY,
     MODEL,
     SHAPE,
+    assert_close,
     init_params,
     make_batch,
 )
@@ -170,6 +171,26 @@ def test_the_ascent_is_on_the_penalty_whatever_its_weight():
         changes[-1], grad['adversary/style']['content']) > 0
   first, last = (c.network['params']['Dense_0']['kernel'] for c in changes)
   np.testing.assert_allclose(first, last, atol=1e-5)
+
+
+def test_critics_of_weight_0_learn_and_the_model_does_not_notice():
+  def after(*penalties):
+    config = TrainConfig(penalties=penalties)
+    return jax.jit(functools.partial(train_step, MODEL, config, {
+        'content': 4}))(init_state(MODEL, config), _separated_batch())[0]
+
+  start = init_state(MODEL, _CONFIG).critics.params['adversary/style']
+  measured, plain = after(Penalty('adversary', 'style', 0.0)), after()
+  moved = measured.critics.params['adversary/style']
+  # The first step of Adam is the learning rate, whatever the gradient.
+  np.testing.assert_allclose(np.max(np.abs(
+      moved['content'].weights - start['content'].weights)), 1e-3, rtol=0.01)
+  assert_close(measured.params, plain.params)
+
+
+def test_a_penalty_has_one_weight():
+  with pytest.raises(ValueError, match='every penalty once, got adversary/st'):
+    TrainConfig(penalties=_CONFIG.penalties * 2)
 
 
 def test_critics_know_a_group_by_its_number_within_the_data():
