@@ -83,6 +83,8 @@ def group_likelihood_bound(
   if group_ids is None or num_groups is None:
     group_ids, num_groups = jnp.arange(x.shape[0]), max(x.shape[0], 1)
   ids, mask = check_group_ids(group_ids, x.shape[0], num_groups, mask)
+  if free is not None:
+    free = _check_free(model, free, x.shape[0], num_groups)
   return _bound(
       model, params, key, x, ids, mask, free, int(num_groups),
       check_count(num_outer, 'num_outer'), check_count(num_inner, 'num_inner'))
@@ -116,6 +118,22 @@ def _check_model(model: Model, group_ids: ArrayLike | None,
     raise ValueError(
         'expected free posteriors for a model without an encoder, and none for '
         f'others, got {None if free is None else list(free)}')
+
+
+def _check_free(model: Model, free: Mapping[str, Normal], num_rows: int,
+                num_groups: int) -> dict[str, Normal]:
+  """The free posteriors of the model's factors, with shapes that fit."""
+  found = {}
+  for factor in model.factors:
+    expected = num_groups if factor.grouping else num_rows, factor.dim
+    shapes = [list(jnp.shape(value)) for value in free.get(factor.name, ())]
+    # JAX would take the last group's for those that are missing.
+    if shapes != 2 * [list(expected)]:
+      raise ValueError(
+          f'expected free posteriors of {factor.name!r} as a Normal of '
+          f'{list(expected)}, got {shapes or "none"}')
+    found[factor.name] = Normal(*map(jnp.asarray, free[factor.name]))
+  return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 7, 8, 9))

@@ -216,6 +216,18 @@ def test_bad_numbers_and_free_posteriors_are_refused():
         _rows(2), [0, 1], 2, key=KEY)
 
 
+@pytest.mark.parametrize('shapes', [
+    {'content': (2, 2)}, {'content': (1, 2), 'style': (3, 1)},
+    {'content': (2, 2), 'style': (1, 1)}])
+def test_free_posteriors_that_do_not_fit_are_refused(shapes):
+  model = dataclasses.replace(LINEAR, group_posterior=Free())
+  free = {name: Normal(np.zeros(shape), np.zeros(shape))
+          for name, shape in shapes.items()}
+  with pytest.raises(ValueError, match='expected free posteriors of .* got'):
+    group_likelihood_bound(model, linear_params(*exact_heads(3)), _rows(3),
+                           [0, 0, 1], 2, key=KEY, free=free)
+
+
 def test_long_groups_of_unlikely_images_keep_the_digits_of_float32():
   params, near = linear_params(*exact_heads(1000)), sample_groups(1, 1000)[0]
   # A direction in which images of the model differ by noise alone.
