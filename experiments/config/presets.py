@@ -37,8 +37,8 @@ PRESETS = {
     'mnist5k': dataclasses.replace(
         _DIGITS, augment='shift:1,rotate:10,scale:0.1,shear:0.15'),
     'mnist': dataclasses.replace(
-        _DIGITS, dataset='mnist', augment='shift:1', steps=20_000,
-        eval_every=1000, checkpoint_every=5000),
+        _DIGITS, dataset='mnist', steps=10_000, eval_every=1000,
+        checkpoint_every=5000),
     'folder': _FOLDER,
     'celeb': _FACES,
     'celeba': dataclasses.replace(_FACES, dataset='celeba'),
