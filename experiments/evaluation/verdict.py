@@ -23,7 +23,8 @@ def verdict(model: Model, evaluation: Mapping[str, Any]) -> str:
     evaluation: content of evaluation.json.
 
   Returns:
-    Sentences on each label by which a factor is grouped; '' if nothing was
+    Sentences on each label by which a factor is grouped, or on the first of
+    them where groups never seen in training are recognised; '' if nothing was
     scored, or from too few examples to say anything.
   """
   recognised = evaluation.get('verification') or []

@@ -180,7 +180,9 @@ def train_step(
     axis_name: str | None = None,
     table_rows: Mapping[str, jax.Array] | None = None,
 ) -> tuple[TrainState, Metrics]:
-  """One step of Adam up the average group ELBO (paper eq. 5).
+  """One step of Adam up the average group ELBO (paper eq. 5) less penalties.
+
+  Critics take a step of their own, up their penalties.
 
   Args:
     model: the model; static.
@@ -290,5 +292,3 @@ def _decay(step: jax.Array, config: TrainConfig) -> jax.Array | float:
     return 1.0
   decay_steps = config.decay_fraction * config.num_steps
   return jnp.clip((config.num_steps - step) / decay_steps, 0.0, 1.0)
-
-

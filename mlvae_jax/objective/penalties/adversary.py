@@ -82,7 +82,7 @@ def adversary(rows: Rows, critics: Mapping[str, Critic]) -> jax.Array:
 
 def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
               axis_name: str | None = None) -> jax.Array:
-  """How much better than chance a critic predicts the rows' groups.
+  """How much better than a uniform guess a critic predicts the rows' groups.
 
   Args:
     critic: the critic.

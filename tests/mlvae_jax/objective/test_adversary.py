@@ -159,18 +159,17 @@ def test_the_ascent_is_on_the_penalty_whatever_its_weight():
             'adversary/style'])
 
   grad = jax.jit(jax.grad(value))(state.critics.params)
-  changes = []
   for weight in (0.01, 3.0):
     config = TrainConfig(penalties=(Penalty('adversary', 'style', weight),))
     after = jax.jit(functools.partial(train_step, MODEL, config, {
         'content': 4}))(state, _separated_batch())[0]
-    changes.append(jax.tree.map(
-        lambda new, old: new - old, after.critics.params,
-        state.critics.params)['adversary/style']['content'])
-    assert optax.tree.vdot(
-        changes[-1], grad['adversary/style']['content']) > 0
-  first, last = (c.network['params']['Dense_0']['kernel'] for c in changes)
-  np.testing.assert_allclose(first, last, atol=1e-5)
+    change = jax.tree.map(
+        lambda new, old: new - old, after.critics.params, state.critics.params)
+    assert optax.tree.vdot(change, grad) > 0
+    # Adam's first step is as long for any gradient; its average of gradients,
+    # of which the first has a share of 0.1, is not. There are 4 groups.
+    assert_close(after.critics.opt_state[0].mu, jax.tree.map(
+        lambda g: -0.1 * g / 4, grad))
 
 
 def test_critics_of_weight_0_learn_and_the_model_does_not_notice():
