@@ -82,7 +82,7 @@ def adversary(rows: Rows, critics: Mapping[str, Critic]) -> jax.Array:
 
 def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
               axis_name: str | None = None) -> jax.Array:
-  """How much better than a uniform guess a critic predicts the rows' groups.
+  """How much better a critic predicts the rows' groups than their frequencies.
 
   Args:
     critic: the critic.
@@ -93,7 +93,10 @@ def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
 
   Returns:
     `[N]` in nats: log probability of the row's group among the groups that have
-    rows in the batch, plus the log of their number. 0 for padding.
+    rows in the batch, less the log of its share of these rows. 0 for padding,
+    and for a critic that knows nothing but these shares. The average over rows
+    is at most the entropy of the shares, and expected to be at most the mutual
+    information of codes and groups.
   """
   features = at_least_float32(_Features().apply(critic.network, z))
   count = jax.ops.segment_sum(
@@ -107,4 +110,7 @@ def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
   logits = jnp.where((count > 0) | (jnp.sum(count) == 0), logits, -jnp.inf)
   own = jnp.take_along_axis(
       jax.nn.log_softmax(logits), other.group_ids[:, None], axis=-1)[:, 0]
-  return jnp.where(mask, own + jnp.log(jnp.maximum(jnp.sum(count > 0), 1)), 0.0)
+  # A uniform guess is no baseline: to be better, the shares are enough.
+  log_share = (jnp.log(jnp.maximum(count, 1))
+               - jnp.log(jnp.maximum(jnp.sum(count), 1)))
+  return jnp.where(mask, own - log_share[other.group_ids], 0.0)

@@ -65,7 +65,8 @@ def test_prediction_is_that_of_a_loop():
                     + float(_CRITIC.biases[number])
              for group, number in ((0, 7), (1, 2), (3, 3))}
     expected[i] = logit[_IDS[i]] - np.log(
-        sum(np.exp(v) for v in logit.values())) + np.log(3)
+        sum(np.exp(v) for v in logit.values())) - np.log(
+            np.mean(_IDS[_MASK] == _IDS[i]))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -78,13 +79,11 @@ def test_a_single_group_or_none_is_not_predicted():
 
 
 def test_padding_reaches_neither_value_nor_gradient():
-  def total(z):
-    return jnp.sum(_predicted(z))
-
-  value, grad = jax.jit(jax.value_and_grad(total))(_CODES)
+  total = jax.jit(jax.value_and_grad(lambda z: jnp.sum(_predicted(z))))
+  value, grad = total(_CODES)
   assert np.all(np.isfinite(grad)) and np.all(grad[7:] == 0.0)
   other = np.where(_MASK[:, None], _CODES, 1e3).astype(np.float32)
-  np.testing.assert_allclose(value, total(other), rtol=1e-6)
+  np.testing.assert_array_equal(value, total(other)[0])
 
 
 def test_groups_spread_over_devices_are_predicted_as_on_one():
@@ -99,6 +98,32 @@ def test_groups_spread_over_devices_are_predicted_as_on_one():
       v.reshape(24, *v.shape[2:]) for v in (codes, ids, mask)))
   np.testing.assert_allclose(
       found.reshape(-1), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('num_devices', [1, 2])
+def test_to_know_how_large_groups_are_is_to_know_nothing(num_devices):
+  ids = np.repeat(np.array([0, 1, 3]), [1, 4, 15])
+  mask = np.append(np.ones(20, bool), np.zeros(4, bool))
+  order = np.random.default_rng(0).permutation(24)
+  ids, mask = (np.reshape(v[order], (num_devices, -1)) for v in (
+      np.append(ids, [3, 3, 3, 4]), mask))
+  codes = np.ones((*ids.shape, 3), np.float32)
+
+  def values(biases):
+    critic = _CRITIC._replace(
+        weights=jnp.zeros_like(_CRITIC.weights), biases=biases)
+    return jax.jit(jax.vmap(lambda *rows: adversary.predicted(
+        critic, rows[0], Other(rows[1], 6, _NUMBERS), rows[2], axis_name='d'),
+        axis_name='d'))(codes, ids, mask)
+
+  shares = np.array([1, 4, 15]) / 20
+  none = jnp.zeros_like(_CRITIC.biases)
+  classes = np.array([7, 2, 3])  # Of the groups 0, 1 and 3.
+  best = none.at[classes].set(np.log(shares))
+  np.testing.assert_allclose(values(best), 0.0, atol=1e-6)
+  np.testing.assert_allclose(  # A uniform guess is worse.
+      np.sum(values(none)) / 20, -np.sum(shares * np.log(shares)) - np.log(3),
+      rtol=1e-5)
 
 
 def test_there_is_a_critic_for_every_other_grouping():
