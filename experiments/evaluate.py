@@ -2,7 +2,7 @@
 
   python -m experiments.evaluate --workdir=runs/mnist5k-mlvae
 
-For each number k of --ks, a classifier with two hidden layers of 256 units
+For each number k of --ks, a classifier (a probe, by default the paper's)
 predicts the label from each factor's code, once from posterior means and once
 from samples. Grouped factors accumulate the evidence of k images of a label;
 the code of an ungrouped factor belongs to a single image, whatever k is. The
@@ -33,7 +33,12 @@ from experiments.config.flags import Path, Setting, define
 from experiments.datasets.sources.one_shot_runs import read_runs
 from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning, projector
-from experiments.evaluation.context import Context, Models, OneShotRuns
+from experiments.evaluation.context import (
+    Context,
+    Models,
+    OneShotRuns,
+    ProbeSettings,
+)
 from experiments.evaluation.one_shot.rows import prepare
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
@@ -60,6 +65,10 @@ _FLAGS = {
     'probe_steps': Setting(
         'Number of optimisation steps of each probe.', 'Evaluation', int, 1000,
         lower=1),
+    'probe_hidden_sizes': Setting(
+        'Numbers of units of the hidden layers of each probe, separated by '
+        'commas: 256,256 is the paper\'s classifier; with none it is linear.',
+        'Evaluation', tuple, '256,256'),
     'split': Setting(
         'Split to score on. validation is for tuning: probes are selected on '
         'one half of its images and scored on the other half, and the result '
@@ -81,13 +90,15 @@ def main() -> None:
   values = flags.FLAGS.flag_values_dict()
   workdir = require_workdir(values['workdir'])
   with cli.checked_flags():
-    ks, step = checked_values(values)
+    values = checked_values(values)
   data = load_data(
       workdir, data_changed=values['data_changed'],
       data_dir=values['data_dir'], store_dir=values['store_dir'])
   print(report.summary(evaluate(
-      workdir, data, vae_workdir=values['vae_workdir'], ks=ks,
-      probe_steps=values['probe_steps'], split=values['split'], step=step,
+      workdir, data, vae_workdir=values['vae_workdir'], ks=values['ks'],
+      probe_steps=values['probe_steps'],
+      probe_hidden_sizes=values['probe_hidden_sizes'],
+      split=values['split'], step=values['step'],
       projects=values['projector'], one_shot_runs=_one_shot_runs(
           values, workdir, data))))
 
@@ -100,26 +111,34 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     define(name, option, flag_values)
 
 
-def checked_values(values: dict[str, Any]
-                   ) -> tuple[tuple[int, ...] | None, int | str]:
-  """The values of --ks, sorted, and --step.
+def checked_values(values: dict[str, Any]) -> dict[str, Any]:
+  """Parses the values of --ks, --probe_hidden_sizes and --step.
 
   Args:
     values: values of the flags by name.
 
   Returns:
-    The numbers of images of evidence, None for the default; and the step.
+    All values, with the numbers of --ks sorted; None stays None.
 
   Raises:
     ValueError: when one of them is not of its form.
   """
-  ks = values['ks']
-  if ks is not None:
-    if not ks or not all(v.isdigit() and int(v) > 0 for v in ks):
-      raise ValueError(
-          f'expected --ks as comma-separated integers >= 1, got {ks}')
-    ks = tuple(sorted(set(map(int, ks))))
-  return ks, parse_step(values['step'])
+  parsed = values | {
+      'step': parse_step(values['step']),
+      'probe_hidden_sizes': _positive(
+          'probe_hidden_sizes', values['probe_hidden_sizes'])}
+  if values['ks'] is not None:
+    parsed['ks'] = tuple(sorted(set(_positive('ks', values['ks']))))
+    if not parsed['ks']:
+      raise ValueError('expected at least one number in --ks')
+  return parsed
+
+
+def _positive(name: str, values: list[str]) -> tuple[int, ...]:
+  if not all(v.isdigit() and int(v) > 0 for v in values):
+    raise ValueError(f'expected --{name} as comma-separated integers >= 1, '
+                     'got ' + ','.join(values))
+  return tuple(map(int, values))
 
 
 def _one_shot_runs(values: dict[str, Any], workdir: str, data: Splits
@@ -141,6 +160,7 @@ def evaluate(
     vae_workdir: str | None = None,
     ks: tuple[int, ...] | None = None,
     probe_steps: int = 1000,
+    probe_hidden_sizes: tuple[int, ...] = (256, 256),
     split: str = 'test',
     step: int | str = 'latest',
     projects: bool = False,
@@ -155,6 +175,7 @@ def evaluate(
     ks: numbers of images of evidence per group; None for 1 to 10, or for 1, 2
       and 5 with an SVI model.
     probe_steps: number of optimisation steps of each probe.
+    probe_hidden_sizes: numbers of units of the hidden layers of each probe.
     split: split to score on: 'test'; or 'validation', where probes are
       selected on one half and scored on the other.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
@@ -168,7 +189,8 @@ def evaluate(
   models = _load_models(workdir, vae_workdir, step)
   budget = budget_of(models['trained'][0])
   context = Context(
-      models, data, config, split, budget.ks if ks is None else ks, probe_steps,
+      models, data, config, split, budget.ks if ks is None else ks,
+      ProbeSettings(probe_steps, probe_hidden_sizes),
       probe_images=budget.probe_images, elbo_images=budget.elbo_images,
       one_shot_runs=one_shot_runs)
   result = {
@@ -178,7 +200,7 @@ def evaluate(
     result |= section.rows(context)
   result['protocol'] = {
       'step': loading.find_step(workdir, step),
-      'classifier': 'two hidden layers of 256 units',
+      'probe_hidden_sizes': list(probe_hidden_sizes),
       'probe_steps': probe_steps, 'seed': _SEED,
       'examples': [len(part.rows) for part in context.first_labels.parts],
       'vae_workdir': vae_workdir,

@@ -38,6 +38,18 @@ class OneShotRuns(NamedTuple):
   x: np.ndarray
 
 
+class ProbeSettings(NamedTuple):
+  """How strong the probes are.
+
+  Attributes:
+    num_steps: number of optimisation steps of each probe.
+    hidden_sizes: numbers of units of its hidden layers.
+  """
+
+  num_steps: int = 1000
+  hidden_sizes: tuple[int, ...] = (256, 256)
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
   """An evaluation of a run.
@@ -49,7 +61,7 @@ class Context:
     config: configuration of the run.
     split: split to score on, 'test' or 'validation'.
     ks: numbers of images of evidence per group.
-    probe_steps: number of optimisation steps of each probe.
+    probe: steps and hidden layers of each probe.
     probe_images: maximum numbers of images on which the probes of the first
       grouping are trained, selected and scored; None for all.
     elbo_images: maximum number of images of a split for its ELBO.
@@ -61,7 +73,7 @@ class Context:
   config: Config | None = None
   split: str = 'test'
   ks: tuple[int, ...] = (1,)
-  probe_steps: int = 1000
+  probe: ProbeSettings = ProbeSettings()
   probe_images: tuple[int | None, ...] = (None,) * 3
   elbo_images: int = 50_000
   one_shot_runs: OneShotRuns | None = None

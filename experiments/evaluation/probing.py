@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from experiments.evaluation.codes import untrained
+from experiments.evaluation.context import ProbeSettings
 from experiments.evaluation.encoding import (
     Encoded,
     control_name,
@@ -90,14 +91,14 @@ def code_features(encoded: Encoded, factor: str, source: str) -> Features:
   return features
 
 
-def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
+def run_probes(chosen: LabelSet, codes: Iterable[Code], settings: ProbeSettings
                ) -> Iterator[dict[str, Any]]:
   """Probes every code for every k.
 
   Args:
     chosen: labels to predict, with their images.
     codes: codes from which to predict them.
-    num_steps: number of optimisation steps of each probe.
+    settings: steps and hidden layers of each probe.
 
   Yields:
     Rows of "probes" in evaluation.json; none for a k for which no label has
@@ -107,7 +108,7 @@ def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
   for code, k in tqdm.tqdm(
       todo, desc=f'probes of {chosen.grouping}', unit='probe',
       dynamic_ncols=True):
-    score = _probe(chosen, k, code.features, num_steps)
+    score = _probe(chosen, k, code.features, settings)
     if score is not None:
       for any_k in (k, *code.repeat_ks):
         yield {
@@ -116,7 +117,7 @@ def run_probes(chosen: LabelSet, codes: Iterable[Code], num_steps: int
             'k': any_k, **score}
 
 
-def _probe(chosen: LabelSet, k: int, features: Features, num_steps: int
+def _probe(chosen: LabelSet, k: int, features: Features, settings: ProbeSettings
            ) -> dict[str, float] | None:
   """Probes the codes of sets of k images.
 
@@ -132,6 +133,6 @@ def _probe(chosen: LabelSet, k: int, features: Features, num_steps: int
   # `labels` are now those of the last part, which is scored.
   score = probes.probe(
       *examples, num_classes=chosen.num_classes, seed=_SEED,
-      num_steps=num_steps)
+      **settings._asdict())
   return {**score._asdict(), 'examples': len(labels),
           'labels': len(np.unique(labels))}

@@ -102,10 +102,13 @@ def test_evaluate_compares_with_a_vae(tiny):
   assert result.returncode == 0, result.stderr
   result = _python(
       '-m', 'experiments.evaluate', f'--workdir={root / "run"}',
-      f'--vae_workdir={vae}', '--ks=1,2', '--probe_steps=20')
+      f'--vae_workdir={vae}', '--ks=1,2', '--probe_steps=20',
+      '--probe_hidden_sizes=16,8')
   assert result.returncode == 0, result.stderr
-  rows = json.loads((root / 'run' / 'evaluation.json').read_text())['probes']
-  assert 'vae' in {row['code'] for row in rows}
+  found = json.loads((root / 'run' / 'evaluation.json').read_text())
+  assert 'vae' in {row['code'] for row in found['probes']}
+  assert found['protocol']['probe_hidden_sizes'] == [16, 8]
+  assert found['protocol']['probe_steps'] == 20
 
 
 def test_library_is_called_from_a_script_elsewhere(tiny, tmp_path):
@@ -155,6 +158,8 @@ def test_help_of_a_comparison_names_its_own_flags_only():
     (['train', '--dataset=folder', '--data_dir=/no/such'], 1, '--data_dir'),
     (['evaluate'], 2, '--workdir'),
     (['evaluate', '--workdir=x', '--ks=0'], 2, '--ks'),
+    (['evaluate', '--workdir=x', '--probe_hidden_sizes=8,x'], 2,
+     'integers >= 1, got 8,x'),
     (['evaluate', '--workdir=/no/such'], 1, 'workdir of a run'),
     (['figures'], 2, '--workdir'),
     (['report'], 2, '--workdir'),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evaluation.context import Context
+from experiments.evaluation.context import Context, ProbeSettings
 from experiments.evaluation.encoding import Encoded
 from experiments.evaluation.label_sets import LabelSet
 from experiments.evaluation.probing import (
@@ -29,12 +29,12 @@ def factor_rows(context: Context) -> dict[str, Rows]:
   """The section "factors"; {} if the data have a single grouping."""
   labels = context.all_labels
   return {} if labels is None else {'factors': label_accuracy(
-      context.codes(labels), context.images, labels, context.probe_steps)}
+      context.codes(labels), context.images, labels, context.probe)}
 
 
 def label_accuracy(codes: Mapping[str, Encoded],
                    images: Mapping[str, np.ndarray],
-                   groupings: Sequence[LabelSet], num_steps: int
+                   groupings: Sequence[LabelSet], settings: ProbeSettings
                    ) -> list[dict[str, Any]]:
   """Probes the code of every factor, and controls, for every grouping.
 
@@ -42,7 +42,7 @@ def label_accuracy(codes: Mapping[str, Encoded],
     codes: posteriors of 'trained', 'untrained' and perhaps 'vae'.
     images: images by split, for the control of observations.
     groupings: labels to predict.
-    num_steps: number of optimisation steps of each probe.
+    settings: steps and hidden layers of each probe.
 
   Returns:
     Rows of "code", "label", "strategy" (1), "source", "accuracy",
@@ -54,7 +54,7 @@ def label_accuracy(codes: Mapping[str, Encoded],
     todo = [code for factor in codes['trained'].factors
             for code in factor_codes(codes, factor.name, (1,))]
     todo += control_codes(codes, images, (1,))
-    rows += run_probes(chosen, todo, num_steps)
+    rows += run_probes(chosen, todo, settings)
   # k is always 1 here.
   return [{name: value for name, value in row.items() if name != 'k'}
           for row in rows]

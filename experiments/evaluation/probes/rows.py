@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.evaluation.codes import accumulated
-from experiments.evaluation.context import Context
+from experiments.evaluation.context import Context, ProbeSettings
 from experiments.evaluation.encoding import Encoded
 from experiments.evaluation.label_sets import LabelSet
 from experiments.evaluation.probing import (
@@ -44,13 +44,13 @@ def probe_rows(context: Context) -> dict[str, Rows]:
   ks = tuple(k for k in context.ks if k <= first.max_evidence)
   rows = list(run_probes(
       first, first_codes(context.codes([first]), context.images,
-                         first.grouping, ks), context.probe_steps))
+                         first.grouping, ks), context.probe))
   if context.all_labels:
     others = [labels for labels in context.all_labels
               if labels.grouping != first.grouping]
     rows += further_probes(
         context.codes(context.all_labels), others, context.ks,
-        context.probe_steps)
+        context.probe)
   return {'probes': rows}
 
 
@@ -88,14 +88,14 @@ def first_codes(codes: Mapping[str, Encoded], images: Mapping[str, np.ndarray],
 
 def further_probes(codes: Mapping[str, Encoded],
                    groupings: Sequence[LabelSet], ks: tuple[int, ...],
-                   num_steps: int) -> Iterator[dict[str, Any]]:
+                   settings: ProbeSettings) -> Iterator[dict[str, Any]]:
   """Rows of "probes" for the factors of groupings after the first.
 
   Args:
     codes: posteriors of 'trained' and 'untrained'.
     groupings: labels of the groupings after the first.
     ks: numbers of images of evidence.
-    num_steps: number of optimisation steps of each probe.
+    settings: steps and hidden layers of each probe.
 
   Yields:
     Rows for the factors that are grouped by one of the groupings.
@@ -107,7 +107,7 @@ def further_probes(codes: Mapping[str, Encoded],
         if factor.grouping == chosen.grouping
         for code in factor_codes(codes, factor.name, fitting)]
     if todo:
-      yield from run_probes(chosen, todo, num_steps)
+      yield from run_probes(chosen, todo, settings)
 
 
 def by_label(evaluation: Mapping[str, Any]) -> dict[str | None, Rows]:

@@ -127,6 +127,28 @@ def test_codes_of_low_precision_are_standardised_in_high():
   assert score.accuracy > 0.98
 
 
+@pytest.mark.parametrize('hidden_sizes, low, high', [
+    ((), 0.4, 0.6), ((2,), 0.4, 0.65), ((64, 64), 0.9, 1.0)])
+def test_a_larger_probe_solves_what_a_small_one_cannot(
+    hidden_sizes, low, high):
+  """Whether the signs of four numbers have an even number of minuses."""
+  train, validation, test = (
+      Examples(codes, (np.prod(codes, axis=1) > 0).astype(int))
+      for codes in (np.random.default_rng(seed).normal(size=(n, 4))
+                    for seed, n in enumerate((4000, 500, 1000))))
+  score = probes.probe(train, validation, test, num_classes=2, num_steps=1500,
+                       hidden_sizes=hidden_sizes)
+  assert low < score.accuracy < high
+
+
+@pytest.mark.parametrize('hidden_sizes', [(0,), (8, -1)])
+def test_hidden_layers_have_units(hidden_sizes):
+  example = _examples(9, 0, True)
+  with pytest.raises(ValueError, match='hidden_sizes >= 1'):
+    probes.probe(example, example, example, num_classes=3,
+                 hidden_sizes=hidden_sizes)
+
+
 def test_a_probe_takes_a_step():
   example = _examples(9, 0, True)
   with pytest.raises(ValueError, match='num_steps >= 1'):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.datasets.splits import split_images
 from experiments.evaluation.codes import by_code
-from experiments.evaluation.context import Context
+from experiments.evaluation.context import Context, ProbeSettings
 from experiments.evaluation.disentanglement.rows import disentanglement_rows
 from experiments.evaluation.factors import rows as factors
 from mlvae_jax.data.grouped import GroupedData
@@ -16,7 +16,8 @@ from mlvae_jax.data.grouped import GroupedData
 @pytest.fixture(scope='module')
 def factor_rows(hand_made):
   return factors.label_accuracy(
-      hand_made.codes, hand_made.images, hand_made.groupings, 60)
+      hand_made.codes, hand_made.images, hand_made.groupings,
+      ProbeSettings(60))
 
 
 def test_each_code_tells_its_own_label_only(factor_rows):

@@ -1,11 +1,13 @@
 """What is probed for every k, of the first grouping and of further ones."""
 
+from experiments.evaluation.context import ProbeSettings
 from experiments.evaluation.probes import rows as probes
 
 
 def test_a_further_factor_has_probes_of_its_own_label(hand_made):
   found = list(probes.further_probes(
-      hand_made.codes, hand_made.groupings[1:], (1, 3, 1000), 60))
+      hand_made.codes, hand_made.groupings[1:], (1, 3, 1000),
+      ProbeSettings(60)))
   assert {(r['code'], r['label'], r['k'], r['strategy']) for r in found} == {
       (code, 'light', k, strategy) for code in ('light', 'untrained_light')
       for k, strategy in ((1, 1), (3, 2))}
