@@ -196,6 +196,8 @@ def evaluate(
   result = {
       'warnings': meaning.find_warnings(
           config, models['trained'][0], data, split)}
+  if one_shot_runs is not None and one_shot_runs.warning:
+    result['warnings'].append(one_shot_runs.warning)
   for section in SECTIONS:
     result |= section.rows(context)
   result['protocol'] = {

@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 import io
 import itertools
+import os
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from experiments.cli import UserError
 from experiments.config.settings import Config
 from experiments.datasets import folder
+from experiments.datasets.sources import detect
 from experiments.datasets.sources.images import (
     BadImageError,
     Pixels,
     read_grey,
     read_image,
 )
+from experiments.datasets.sources.records import readable
 from experiments.datasets.store.settings import StoreSettings
 from mlvae_jax.data.grouped import GroupedData
 
 _SAMPLE = 50  # Number of images examined, of a source and of a split.
+_WARNING = (
+    '--one_shot_runs: {reason}, so the size of the data set\'s files is '
+    'unknown, and the images of the runs were not reduced to it; strokes may '
+    'look different, and errors be higher; if the files were moved, give '
+    '--data_dir')
 
 
 class _Form(NamedTuple):
@@ -38,7 +45,7 @@ class _Form(NamedTuple):
 
 
 def prepare_like(images: Sequence[np.ndarray], config: Config,
-                 data: GroupedData) -> np.ndarray:
+                 data: GroupedData) -> tuple[np.ndarray, str]:
   """Prepares grey images as those of a data set were.
 
   Images are inverted if only one of the two, they or the data set, has a light
@@ -52,9 +59,13 @@ def prepare_like(images: Sequence[np.ndarray], config: Config,
     data: images of the run, `[M, S, S, C]` uint8.
 
   Returns:
-    `[N, S, S, C]` uint8.
+    `[N, S, S, C]` uint8; and a warning if the data set's files are not there
+    any more, otherwise ''.
+
+  Raises:
+    UserError: when these files cannot be read as they were.
   """
-  form = _form_of_source(config)
+  form, reason = _form_of_source(config)
   sample = data.x[np.unique(np.linspace(
       0, len(data) - 1, _SAMPLE).astype(int))]
   is_inverted = has_light_background(sample) != has_light_background(images)
@@ -62,7 +73,8 @@ def prepare_like(images: Sequence[np.ndarray], config: Config,
   pixels = Pixels(size, config.resize)
   found = np.stack([_prepare(image, form, is_inverted, pixels)
                     for image in images])
-  return np.repeat(found, channels, axis=-1)
+  return (np.repeat(found, channels, axis=-1),
+          _WARNING.format(reason=reason) if reason else '')
 
 
 def has_light_background(images: Sequence[np.ndarray]) -> bool:
@@ -85,18 +97,18 @@ def _prepare(image: np.ndarray, form: _Form, is_inverted: bool,
   return read_image(file.getvalue(), pixels)
 
 
-def _form_of_source(config: Config) -> _Form:
-  """The form of the first files of a data set."""
+def _form_of_source(config: Config) -> tuple[_Form, str]:
+  """The form of the first files of a data set; why it is not known, or ''."""
   unknown = _Form(None, False)
   if config.dataset not in folder.GROUPINGS:
-    return unknown
-  try:
-    settings = folder.store_settings(config)
-    data_dir = settings.pop('data_dir')
-    del settings['store_dir']
-    source = StoreSettings(**settings).detect(data_dir)
-  except (UserError, OSError):  # Runs need only the packed store.
-    return unknown
+    return unknown, ''  # There are no files: images have the size they had.
+  settings = folder.store_settings(config)
+  data_dir = settings.pop('data_dir')
+  del settings['store_dir']
+  # Runs need only the packed store.
+  if not os.path.exists(detect.absolute(data_dir)):
+    return unknown, f'{readable(data_dir)} does not exist'
+  source = StoreSettings(**settings).detect(data_dir)
   found = []
   for record in itertools.islice(source.records(), _SAMPLE):
     try:
@@ -105,6 +117,7 @@ def _form_of_source(config: Config) -> _Form:
       pass
   sizes = [image.shape[::-1] for image in found]
   if not sizes:
-    return unknown
+    return unknown, (
+        f'the first {_SAMPLE} files of {readable(data_dir)} are not images')
   return _Form(max(set(sizes), key=sizes.count), all(
-      np.all((image == 0) | (image == 255)) for image in found))
+      np.all((image == 0) | (image == 255)) for image in found)), ''

@@ -32,10 +32,12 @@ class OneShotRuns(NamedTuple):
     runs: the runs, with the images as they are in files.
     x: `[N, S, S, C]` uint8, the test images of the first run, its training
       images, and so on.
+    warning: what is wrong with this preparation, or ''.
   """
 
   runs: tuple[OneShotRun, ...]
   x: np.ndarray
+  warning: str = ''
 
 
 class ProbeSettings(NamedTuple):

@@ -41,13 +41,14 @@ def prepare(runs: tuple[OneShotRun, ...], config: Config, data: Splits
     The runs with their images prepared.
 
   Raises:
-    UserError: when the data set is not one of images.
+    UserError: when the data set is not one of images, or its files cannot be
+      read as they were.
   """
   if not is_pixels(data.train.x):
     raise UserError(
         '--one_shot_runs are images, but this run was trained on other '
         'observations; leave out this flag')
-  return OneShotRuns(runs, prepare_like(
+  return OneShotRuns(runs, *prepare_like(
       [image for run in runs for image in (*run.test, *run.training)],
       config, data.train))
 

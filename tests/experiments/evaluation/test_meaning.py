@@ -9,8 +9,10 @@ import pytest
 from experiments import evaluate, figures, report
 from experiments.cli import UserError
 from experiments.config import library, presets
+from experiments.datasets.sources.one_shot_runs import OneShotRun
 from experiments.datasets.splits import Splits
 from experiments.evaluation import meaning
+from experiments.evaluation.context import OneShotRuns
 from experiments.evaluation.factors import tables as factors
 from experiments.evaluation.probes import tables as probes
 from experiments.evaluation.section import Results
@@ -187,11 +189,12 @@ def test_a_column_has_the_worst_caveat_of_its_rows():
 # The run to its end.
 
 
-def _run(workdir, data, ks=(1,)):
+def _run(workdir, data, ks=(1,), **arguments):
   model = make_model(_CONFIG, data)
   with open_workdir(str(workdir), _CONFIG, model, resume=True):
     loop.train(str(workdir), _CONFIG, model, data)
-  found = evaluate.evaluate(str(workdir), data, ks=ks, probe_steps=1)
+  found = evaluate.evaluate(str(workdir), data, ks=ks, probe_steps=1,
+                            **arguments)
   report.write(str(workdir))
   return found, (workdir / 'report.html').read_text()
 
@@ -233,10 +236,14 @@ def test_scores_of_few_examples_are_marked(tmp_path):
 def test_no_group_of_two_among_groups_never_seen(tmp_path):
   data = Splits(_images(*[1] * 9), _images(1, 1, 1, first=9),
                 _images(1, 1, 1, 1, first=12), False)
-  found, text = _run(tmp_path, data)
+  images = tuple(data.test.x[:2, ..., 0])
+  found, text = _run(tmp_path, data, one_shot_runs=OneShotRuns(
+      (OneShotRun('run01', images, images, np.arange(2)),), data.test.x,
+      '--one_shot_runs: the folder does not exist'))
   assert found['probes'] == [] and found['verification'] == []
-  assert len(found['warnings']) == 3
-  for line in ('content cannot be separated', 'nothing to recognise'):
+  assert len(found['warnings']) == 4
+  for line in ('content cannot be separated', 'nothing to recognise',
+               'the folder does not exist'):
     assert line in text
 
 

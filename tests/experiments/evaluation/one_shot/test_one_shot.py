@@ -58,7 +58,8 @@ def _stored(image):
 def test_images_are_prepared_as_the_data_set_was(tmp_path, native, background):
   data, config = _data(tmp_path, native, background)
   raw = one_shot.character(3, 1)
-  found = prepare_like([raw], config, data.train)
+  found, warning = prepare_like([raw], config, data.train)
+  assert not warning
   as_file = _as_file(raw if background else 255 - raw, native)
   np.testing.assert_array_equal(found[0, ..., 0], _stored(as_file))
 
@@ -66,7 +67,8 @@ def test_images_are_prepared_as_the_data_set_was(tmp_path, native, background):
 def test_black_and_white_files_stay_so(tmp_path):
   data, config = _data(tmp_path, 14, mode='1')
   raw = one_shot.character(3, 1)
-  found = prepare_like([raw], config, data.train)
+  found, warning = prepare_like([raw], config, data.train)
+  assert not warning
   as_file = np.where(_as_file(255 - raw, 14) > 127, 255, 0).astype(np.uint8)
   np.testing.assert_array_equal(found[0, ..., 0], _stored(as_file))
 
@@ -77,9 +79,26 @@ def test_a_source_that_is_gone_and_colours(tmp_path):
   colour = dataclasses.replace(
       data.train, x=np.repeat(data.train.x, 3, axis=-1))
   raw = one_shot.character(3, 1)
-  found = prepare_like([raw], gone, colour)
+  found, warning = prepare_like([raw], gone, colour)
+  assert f'{tmp_path / "gone"} does not exist, so the size' in warning
   assert found.shape == (1, _SIZE, _SIZE, 3)
   np.testing.assert_array_equal(found[0, ..., 1], _stored(255 - raw))
+
+
+def test_a_source_without_images_is_said_to_be_one(tmp_path):
+  data, config = _data(tmp_path, 14)
+  for path in (tmp_path / 'data').glob('*/*'):
+    path.write_bytes(b'')
+  _, warning = prepare_like([one_shot.character(3, 1)], config, data.train)
+  assert 'files of' in warning and 'are not images, so the size' in warning
+
+
+def test_a_source_that_has_become_another_is_not_passed_over(tmp_path):
+  data, config = _data(tmp_path, 14)
+  (tmp_path / 'other').mkdir()
+  other = dataclasses.replace(config, data_dir=str(tmp_path / 'other'))
+  with pytest.raises(UserError, match=str(tmp_path / 'other')):
+    prepare_like([one_shot.character(3, 1)], other, data.train)
 
 
 def _context(tmp_path, posterior=None, num_runs=2):
