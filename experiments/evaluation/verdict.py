@@ -10,8 +10,9 @@ from experiments.evaluation.meaning import caveat
 from experiments.evaluation.wording import worded
 from mlvae_jax.model.model import Model
 
-# Words for the share of what can be predicted above chance, below each limit.
-_AMOUNTS = ((0.03, 'almost none'), (0.15, 'little'), (0.5, 'some'),
+# Words for a share of the way from chance to a perfect score, below each limit.
+# The share itself stands next to its word, since any limit is near some run's.
+_AMOUNTS = ((0.05, 'almost none'), (1 / 3, 'little'), (2 / 3, 'some'),
             (0.9, 'most'), (float('inf'), 'nearly all'))
 
 
@@ -45,13 +46,12 @@ def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
     if not scores:
       continue
     chance = next(iter(scores.values()))['chance']
-    shares = {name: (row['accuracy'] - chance) / max(1.0 - chance, 1e-9)
-              for name, row in scores.items()}
-    said = ', '.join(f'{name} {row["accuracy"]:.1%}'.replace('%', ' %')
-                     for name, row in scores.items())
-    yield (f'A classifier predicts the {label} of a single image from its '
-           f'code. Accuracy: {said} (chance {100 * chance:.1f} %). '
-           f'{_held(shares)}.')
+    yield _said(
+        f'the {label} of a single image', 'a classifier\'s accuracy is',
+        {name: (row['accuracy'] - chance) / max(1.0 - chance, 1e-9)
+         for name, row in scores.items()},
+        {name: _percent(row['accuracy'], 1) for name, row in scores.items()},
+        _percent(chance, 1))
 
 
 def _of_new_groups(model: Model, rows: Iterable[Mapping[str, Any]]
@@ -62,21 +62,30 @@ def _of_new_groups(model: Model, rows: Iterable[Mapping[str, Any]]
   scores = _of_factors(model, found, 'auc')
   if not scores:
     return
-  said = ', '.join(f'{name} {row["auc"]:.3f}' for name, row in scores.items())
-  shares = {name: 2.0 * row['auc'] - 1.0 for name, row in scores.items()}
-  yield (f'Two images of groups never seen in training are compared by their '
-         f'codes: do they have the same {label}? Area under the ROC curve: '
-         f'{said} (chance 0.5). {_held(shares)}.')
+  yield _said(
+      f'the {label} of a single image of a group never seen in training',
+      'the area under the ROC curve, when the codes of two images are '
+      'compared, is',
+      {name: 2.0 * row['auc'] - 1.0 for name, row in scores.items()},
+      {name: f'{row["auc"]:.3f}' for name, row in scores.items()}, '0.5')
 
 
-def _held(shares: Mapping[str, float]) -> str:
-  """'Of this information, content holds nearly all, style little'."""
-  said, verb = [], ' holds'
+def _said(what: str, score: str, shares: Mapping[str, float],
+          scores: Mapping[str, str], chance: str) -> str:
+  """A sentence in words, and one with the scores behind them."""
+  held, verb = [], ' holds'
   for name, share in shares.items():
     amount = next(word for limit, word in _AMOUNTS if share < limit)
-    said.append(f'{name}{verb} {amount}')
+    held.append(f'{name}{verb} {amount} ({_percent(max(share, 0.0), 0)})')
     verb = ''
-  return f'Of this information, {", ".join(said)}'
+  found = ', '.join(f'{text} with {name}' for name, text in scores.items())
+  return (f'Of the information on {what}, {", ".join(held)}. These shares run '
+          f'from chance (0 %) to a perfect score (100 %): {score} {found}, and '
+          f'{chance} by chance.')
+
+
+def _percent(share: float, digits: int) -> str:
+  return f'{100 * share:.{digits}f} %'
 
 
 def _of_factors(model: Model, rows: Mapping[str, Mapping[str, Any]],

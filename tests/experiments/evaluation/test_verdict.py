@@ -18,17 +18,21 @@ def _row(code, accuracy, **changes):
 
 
 @pytest.mark.parametrize('style, amount', [
-    (0.08, 'almost none'), (0.12, 'almost none'), (0.2, 'little'),
-    (0.4, 'some'), (0.8, 'most'), (0.99, 'nearly all')])
-def test_one_sentence_gives_the_numbers_and_one_says_what_they_mean(
+    (0.08, 'almost none (0 %)'), (0.14, 'almost none (4 %)'),
+    (0.15, 'little (6 %)'), (0.23, 'little (14 %)'), (0.39, 'little (32 %)'),
+    (0.41, 'some (34 %)'), (0.69, 'some (66 %)'), (0.71, 'most (68 %)'),
+    (0.90, 'most (89 %)'), (0.92, 'nearly all (91 %)'),
+    (1.0, 'nearly all (100 %)')])
+def test_one_sentence_says_what_codes_hold_and_one_gives_the_scores(
     style, amount):
   found = verdict(_MODEL, {'probes': [
       _row('content', 0.2, source='sample'), _row('content', 0.978),
       _row('content', 1.0, k=5), _row('pixels', 0.93), _row('style', style)]})
   assert found == (
-      f'A classifier predicts the {_LABEL} of a single image from its code. '
-      f'Accuracy: content 97.8 %, style {100 * style:.1f} % (chance 10.0 %). '
-      f'Of this information, content holds nearly all, style {amount}.')
+      f'Of the information on the {_LABEL} of a single image, content holds '
+      f'nearly all (98 %), style {amount}. These shares run from chance (0 %) '
+      'to a perfect score (100 %): a classifier\'s accuracy is 97.8 % with '
+      f'content, {100 * style:.1f} % with style, and 10.0 % by chance.')
 
 
 def test_with_several_groupings_each_label_has_its_sentences():
@@ -39,9 +43,10 @@ def test_with_several_groupings_each_label_has_its_sentences():
               ('person', (0.95, 0.1, 0.12)), ('light', (0.3, 0.99, 0.1)))
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
-  assert 'the person of a single row from its code. Accuracy: who 95.0' in found
-  assert 'who holds nearly all, lit almost none, rest almost none.' in found
-  assert found.endswith('who holds some, lit nearly all, rest almost none.')
+  assert found.startswith('Of the information on the person of a single row, '
+                          'who holds nearly all (94 %), lit almost none (0 %)')
+  assert ('the light of a single row, who holds little (22 %), lit nearly all '
+          '(99 %), rest almost none (0 %).') in found
 
 
 def test_groups_never_seen_are_recognised():
@@ -52,9 +57,12 @@ def test_groups_never_seen_are_recognised():
               ('style', 'cosine', 0.53), ('pixels', 'cosine', 0.6))]
   found = verdict(_MODEL, {'verification': rows, 'probes': [
       _row('content', 1.0), _row('style', 1.0)]})
-  assert found.endswith(
-      'content 0.910, style 0.530 (chance 0.5). Of this information, content '
-      'holds most, style little.')
+  assert found == (
+      f'Of the information on the {_LABEL} of a single image of a group never '
+      'seen in training, content holds most (82 %), style little (6 %). These '
+      'shares run from chance (0 %) to a perfect score (100 %): the area under '
+      'the ROC curve, when the codes of two images are compared, is 0.910 with '
+      'content, 0.530 with style, and 0.5 by chance.')
 
 
 @pytest.mark.parametrize('model, evaluation', [
