@@ -1,4 +1,4 @@
-"""Does an observation belong to a group? Exact ratios of likelihoods.
+"""Does an observation belong to a group? Ratios of likelihoods.
 
 If an observation belongs to a group, its posterior q(c | x) and the posterior
 q(c | X_G) given some members of the group are about the same code. By Bayes'
@@ -21,6 +21,25 @@ The Normals are of one of two kinds:
   precision 0 makes it 1.
 
 The more precise the Normals are, the less their kind matters.
+
+For the Normals that are given the integral is exact. (Only where posteriors
+that include the prior are wider than it, which no exact posterior is, are they
+narrowed: single rows' to the prior, groups' by the limits of float64.) The
+ratio of likelihoods is exact only if the Normals of rows and groups are the
+exact posteriors, or messages:
+
+- `Product`, `PriorProduct`: for groups of any size, if each row's Normal is its
+  likelihood p(x | c) up to a factor. Training with `Product` leads away from
+  this: a row's Normal takes in a part of the prior, which then counts too
+  often. This matters less the more evidence there is.
+- `Moments`, `Harmonic`, `Adaptive` with all dimensions shared, `Mixture`: for
+  groups of one row, if its Normal is the exact posterior. For larger groups
+  the ratio is approximate: the variance of the group does not fall as evidence
+  grows, so if the Normals of single rows are right the group's is too wide, and
+  if the group's is right those of rows are too narrow. `Mixture` is further
+  replaced by the Normal of its mean and variance, and so is `Adaptive` where
+  dimensions are not shared, in which its model has no common code at all.
+- `Free`: as far as optimisation finds the exact posteriors.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures import membership
 from mlvae_jax.measures.membership import evidence_ratio, membership_scores
@@ -74,21 +75,28 @@ def test_messages_are_posteriors_once_the_prior_is_a_factor():
         rtol=1e-9)
 
 
-@pytest.mark.parametrize('include', [False, True])
-def test_scores_of_a_model_whose_posteriors_are_known(include):
-  # x = c + noise of variance 0.5: messages N(x, 0.5) are exact. Four images of
-  # the group, multiplied; x given them is Normal, and so is x alone.
-  x, seen, noise = 0.8, np.array([0.1, 1.3, 0.4, 0.9]), 0.5
-  precision = 1 + 4 / noise
+@pytest.mark.parametrize('name', sorted(GROUP_POSTERIORS.keys() - {'free'}))
+@pytest.mark.parametrize('seen', [(1.3,), (0.1, 1.3, 0.4, 0.9)])
+def test_scores_of_a_model_whose_posteriors_are_known(name, seen):
+  # x = c + noise of variance 0.5. x given the group's images is Normal, and so
+  # is x alone.
+  kind, x, noise, seen = GROUP_POSTERIORS[name](), 0.8, 0.5, np.array(seen)
+  precision = 1 + len(seen) / noise
   mean = seen.sum() / noise / precision
   expected = np.log(_density(x, mean, 1 / precision + noise)
                     / _density(x, 0, 1 + noise))
-  query, group = (
-      (_normal([[x / (1 + noise)]], [[noise / (1 + noise)]]),
-       _normal([[mean]], [[1 / precision]])) if include else
-      (_normal([[x]], [[noise]]), _normal([[seen.mean()]], [[noise / 4]])))
-  found = membership_scores(query, group, includes_prior=include)
-  assert found[0, 0] == pytest.approx(expected, rel=1e-12)
+  # Rows' Normals are the likelihoods, or otherwise the exact posteriors.
+  adds_up = name in ('product', 'prior_product')
+  scale = 1 if adds_up else 1 / (1 + noise)
+  rows, query = (
+      _normal(scale * np.reshape(v, (-1, 1)), np.full((np.size(v), 1),
+                                                      scale * noise))
+      for v in (seen, x))
+  found = membership_scores(
+      kind.alone(query), kind.combine(rows, np.zeros(len(seen), int), 1),
+      includes_prior=kind.includes_prior)
+  error = abs(found[0, 0] - expected)
+  assert error < 1e-6 if adds_up or len(seen) == 1 else error > 0.05
 
 
 @pytest.mark.parametrize('includes_prior', [False, True])
