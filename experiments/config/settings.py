@@ -201,7 +201,9 @@ class Config:
   augment: str = setting(
       '', 'Random augmentation of training images, separated by commas: flip, '
       'shift:PIXELS, rotate:DEGREES, scale:FRACTION, shear:FRACTION; each '
-      'number is the largest change in either direction.', BATCHES)
+      'number is the largest change in either direction. share:FRACTION '
+      'changes only a part of the images, chosen at random in every step.',
+      BATCHES)
   kl_warmup_steps: int = setting(
       0, 'Number of steps over which the weights of the KL terms rise linearly '
       'from 0.', OBJECTIVE, lower=0)

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from mlvae_jax.data.affine import affine_matrix, warp
 
-_AFFINE = 0xAFF  # Stream of random numbers, apart from flips and shifts.
+# Streams of random numbers, apart from those of flips and shifts.
+_AFFINE, _SHARE = 0xAFF, 0x5AE
 _AMOUNTS = ('rotate', 'scale', 'shear')  # Changes of a real amount.
 _NUMBER = re.compile(r'\d+(\.\d*)?|\.\d+')
 
@@ -32,6 +33,10 @@ class Augment:
     scale: largest change of height and of width, drawn separately, as a
       fraction: 0.1 means from 1 / 1.1 to 1.1 times the size.
     shear: largest horizontal shift, to either side, per pixel of height.
+    share: fraction of the images that are changed at all, drawn anew for each
+      image and step. Where it is 1, no image is seen as it is, and what training
+      demands of codes, such as a style without the label, need not hold for
+      images that are not changed.
   """
 
   flip: bool = False
@@ -39,12 +44,16 @@ class Augment:
   rotate: float = 0.0
   scale: float = 0.0
   shear: float = 0.0
+  share: float = 1.0
 
   def __post_init__(self):
     for name in ('shift', *_AMOUNTS):
       value = getattr(self, name)
       if not 0 <= value < math.inf:
         raise ValueError(f'expected a {name} >= 0, got {value}')
+    if not 0 < self.share <= 1:
+      raise ValueError(
+          f'expected a share above 0, and at most 1, got {self.share}')
 
   @property
   def is_affine(self) -> bool:
@@ -76,6 +85,7 @@ class Augment:
       ValueError: where there are changes and x are not images.
     """
     self.check(x.shape[1:])
+    original = x
     # Split even where only one is used: turning shifts on changes no flip.
     flip_key, shift_key = jax.random.split(key)
     if self.flip:
@@ -89,6 +99,11 @@ class Augment:
     if self.is_affine:
       x = warp(x, _per_row(
           jax.random.fold_in(key, _AFFINE), rows, self._draw_matrix))
+    if self.share < 1:
+      changed = _per_row(
+          jax.random.fold_in(key, _SHARE), rows,
+          lambda row_key: jax.random.bernoulli(row_key, self.share))
+      x = jnp.where(changed[:, None, None, None], x, original)
     return x
 
   def _draw_matrix(self, key: jax.Array) -> jax.Array:
@@ -98,7 +113,6 @@ class Augment:
         math.radians(self.rotate) * angle,
         jnp.exp(math.log1p(self.scale) * jnp.stack(scale)),
         self.shear * shear)
-
 
 
 def parse_augment(text: str) -> Augment:
@@ -120,12 +134,12 @@ def parse_augment(text: str) -> Augment:
       found[name] = True
     elif name == 'shift' and value.isdigit():
       found[name] = int(value)
-    elif name in _AMOUNTS and _NUMBER.fullmatch(value):
+    elif name in (*_AMOUNTS, 'share') and _NUMBER.fullmatch(value):
       found[name] = float(value)
     else:
       raise ValueError(
           'expected augment as flip,shift:PIXELS,rotate:DEGREES,scale:FRACTION,'
-          f'shear:FRACTION, got {item!r}')
+          f'shear:FRACTION,share:FRACTION, got {item!r}')
   return Augment(**found)
 
 

@@ -118,6 +118,26 @@ def test_affine_draws_are_within_their_limits_and_about_zero():
   np.testing.assert_allclose(np.linalg.det(rotated), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize('share', [0.25, 0.9])
+def test_a_share_of_the_images_is_changed_and_the_rest_stays(share):
+  # Every image that a shift by 40 pixels does not leave as it is.
+  whole = Augment(shift=40, rotate=90)
+  changed = np.asarray(_augment(whole, KEY, IMAGES, ROWS))
+  found = np.asarray(_augment(
+      dataclasses.replace(whole, share=share), KEY, IMAGES, ROWS))
+  stays = np.all(found == IMAGES, axis=(1, 2, 3))
+  error = np.sqrt(share * (1 - share) / NUM_ROWS)
+  assert abs(stays.mean() - (1 - share)) < 4 * error
+  np.testing.assert_array_equal(found[~stays], changed[~stays])
+  half = NUM_ROWS // 2  # A function of key and row, too.
+  np.testing.assert_array_equal(found[half:], _augment(
+      dataclasses.replace(whole, share=share), KEY, IMAGES[half:],
+      ROWS[half:]))
+  other = np.asarray(_augment(dataclasses.replace(
+      whole, share=share), jax.random.key(4), IMAGES, ROWS))
+  assert np.any(np.all(other == IMAGES, axis=(1, 2, 3)) != stays)
+
+
 def test_nothing_to_do_is_nothing_done():
   assert Augment()(KEY, IMAGES, ROWS) is IMAGES
   x = jnp.asarray(IMAGES)
@@ -173,6 +193,7 @@ def test_other_keys_and_other_rows_are_other_draws(kind):
     ('shift:0', Augment()),
     ('rotate:10,scale:.1,shear:0.25', Augment(rotate=10, scale=.1, shear=.25)),
     ('flip,rotate:7.5,shift:1', Augment(flip=True, shift=1, rotate=7.5)),
+    ('shift:1,share:0.5', Augment(shift=1, share=0.5)),
 ])
 def test_augment_is_read_from_text(text, augment):
   assert parse_augment(text) == augment
@@ -192,6 +213,12 @@ def test_other_text_is_refused(text):
 def test_amounts_that_make_no_sense_are_refused(name, value):
   with pytest.raises(ValueError, match=f'expected a {name} >= 0, got {value}'):
     Augment(**{name: value})
+
+
+@pytest.mark.parametrize('share', [0, -1, 1.5, float('nan')])
+def test_shares_that_make_no_sense_are_refused(share):
+  with pytest.raises(ValueError, match=f'at most 1, got {share}'):
+    Augment(share=share)
 
 
 @pytest.mark.parametrize('kind', KINDS)
