@@ -262,10 +262,12 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
         a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
 
 
-# Those that are missing differ from the product only after its sums.
+# After the sums over devices the other kinds are nothing but arithmetic, so
+# check_vma=True is enough for them.
 @pytest.mark.parametrize('kind, check_vma', [
     *itertools.product(('product', 'mixture', 'free'), (True, False)),
-    ('moments', True), ('adaptive', True)])
+    ('moments', True), ('adaptive', True), ('prior_product', True),
+    ('harmonic', True)])
 def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
   """A gradient that is summed over devices twice would be four times that."""
   if jax.local_device_count() < 4:
