@@ -54,10 +54,7 @@ def group_likelihood_bound(
   distribution codes are drawn from, but is then not the ELBO at K = L = 1.
 
   Args:
-    model: the model; static. Its grouped factors share one grouping, and are
-      not given ungrouped ones. Groups of several groupings overlap: their
-      likelihood does not factorise, and there is no such bound. Its group
-      posterior shares every dimension (`GroupPosterior.shares_all`).
+    model: the model; static. `why_no_bound` says which have none.
     params: the model's parameters.
     x: `[N, ...]` observations, with values that the likelihood can have.
     group_ids: `[N]` integers in `[0, num_groups)`, in any order; None where no
@@ -75,10 +72,12 @@ def group_likelihood_bound(
     is a lower bound; 0 for a group without rows.
 
   Raises:
-    ValueError: on wrong shapes, dtypes, ranges or ids, a model that is not as
-      above, or free posteriors that are missing or not needed.
+    ValueError: on wrong shapes, dtypes, ranges or ids, a model that has no
+      bound, or free posteriors that are missing or not needed.
   """
-  _check_model(model, group_ids, num_groups, free)
+  if reason := why_no_bound(model):
+    raise ValueError(f'there is no bound for this model: {reason}')
+  _check_given(model, group_ids, num_groups, free)
   x = model.prepare(x, mask)
   if group_ids is None or num_groups is None:
     group_ids, num_groups = jnp.arange(x.shape[0]), max(x.shape[0], 1)
@@ -90,24 +89,32 @@ def group_likelihood_bound(
       check_count(num_outer, 'num_outer'), check_count(num_inner, 'num_inner'))
 
 
-def _check_model(model: Model, group_ids: ArrayLike | None,
-                 num_groups: int | None, free: Mapping[str, Normal] | None
-                 ) -> None:
+def why_no_bound(model: Model) -> str:
+  """Why there is no bound on the log likelihood of a model's groups.
+
+  Args:
+    model: the model.
+
+  Returns:
+    The reason; '' if there is a bound.
+  """
   if len(model.groupings) > 1:
-    raise ValueError(
-        'expected a model with at most one grouping, got '
-        f'{", ".join(model.groupings)}: groups of several groupings overlap, '
-        'and their likelihood does not factorise')
+    return (f'groups of several groupings ({", ".join(model.groupings)}) '
+            'overlap, so the likelihood is not a product over groups')
   if model.grouped and not model.group_posterior.shares_all:
-    raise ValueError(
-        'expected a group posterior whose members share every dimension, got '
-        f'{model.group_posterior}, which assumes another model of a group')
+    return (f'with {model.group_posterior} the members of a group share only '
+            'some dimensions of its code')
   for factor in model.grouped:
     if alone := [name for name in factor.given
                  if model.factor(name).grouping is None]:
-      raise ValueError(
-          f'expected grouped factors that are not given ungrouped ones, got '
-          f'{factor.name!r} given {", ".join(alone)}')
+      return (f'the grouped factor {factor.name!r} is given '
+              f'{", ".join(alone)}, which differs between the members')
+  return ''
+
+
+def _check_given(model: Model, group_ids: ArrayLike | None,
+                 num_groups: int | None, free: Mapping[str, Normal] | None
+                 ) -> None:
   if (group_ids is None) != (num_groups is None) or (
       group_ids is None) != (not model.grouped):
     raise ValueError(

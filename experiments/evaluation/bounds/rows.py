@@ -12,7 +12,7 @@ from experiments.evaluation.strategies.rows import split_into_sets
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.inference import free as free_lib
 from mlvae_jax.model.model import Model, Params
-from mlvae_jax.objective.bounds import group_likelihood_bound
+from mlvae_jax.objective.bounds import group_likelihood_bound, why_no_bound
 
 SET_SIZE = 5
 # K outer and L inner samples. With one of each, the mean is the ELBO.
@@ -37,11 +37,11 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
     For each number of samples a row of "split", "groups", "images",
     "set_size" (the maximum), "num_outer", "num_inner", and in nats "bound" and
     "bound_per_image" with their standard errors over groups, None for a single
-    group. No rows without images, or for a model that `has_bound` excludes.
+    group. No rows without images, or for a model that has no bound.
   """
   model, params = context.models['trained']
   images, split = context.scored, context.split
-  if not has_bound(model) or not len(images):
+  if why_no_bound(model) or not len(images):
     return {'bounds': []}
   grouping = model.groupings[0] if model.groupings else images.grouping
   rows, ids = choose_sets(
@@ -63,14 +63,6 @@ def bound_rows(context: Context) -> dict[str, list[dict[str, Any]]]:
         'num_outer': num_outer, 'num_inner': num_inner,
         **averages(values, sizes)})
   return {'bounds': found}
-
-
-def has_bound(model: Model) -> bool:
-  """Whether groups do not overlap, and their members share their codes."""
-  return len(model.groupings) < 2 and all(
-      model.group_posterior.shares_all and not any(
-          model.factor(name).grouping is None for name in factor.given)
-      for factor in model.grouped)
 
 
 def num_images(observation_shape: tuple[int, ...]) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.evaluation import web
-from experiments.evaluation.bounds.rows import has_bound
 from experiments.evaluation.formatting import number
 from experiments.evaluation.section import Evaluation, Results
 from experiments.evaluation.wording import worded
+from mlvae_jax.objective.bounds import why_no_bound
 
 _HEADING = '<h2>Likelihood of groups</h2>'
 _TEXT = (
@@ -25,20 +25,15 @@ _SIZE = (
     'its KL each of them pays.')
 _MIXTURE = (
     ' of a Normal with the mean and variance of this model\'s group posterior')
-_NONE = (
-    '<p>There is no bound for this model. The bound is for models of one '
-    'grouping (groups of several groupings overlap, so the likelihood is not a '
-    'product over groups) whose groups share every dimension of their codes '
-    '(with --group_posterior=adaptive they do not), and whose grouped factors '
-    'are not given ungrouped ones.</p>')
 
 
 def report(results: Results) -> str:
   """A table of the bounds by number of samples, or why there is none."""
   rows = results.evaluation.get('bounds')
   if not rows:
-    is_excluded = rows is not None and not has_bound(results.model)
-    return _HEADING + _NONE if is_excluded else ''
+    reason = '' if rows is None else why_no_bound(results.model)
+    return reason and (f'{_HEADING}<p>There is no bound for this model: '
+                       f'{web.escape(reason)}.</p>')
   model, first = results.model, rows[0]
   what = 'groups' if model.grouped else 'images, each a group of its own'
   text = worded(model, _TEXT.format(

@@ -102,7 +102,7 @@ def test_several_groupings_are_not_bounded(rows_of):
   assert rows_of(MODEL, random_images(12)) == []
   assert rows_of(_PEOPLE, random_images(12).take([])) == []
   text = tables.report(Results('', MODEL, {'bounds': []}, {}))
-  assert 'no bound for this model' in text
+  assert 'no bound for this model: groups of several groupings (' in text
   adaptive = dataclasses.replace(_PEOPLE, group_posterior=Adaptive())
   assert rows_of(adaptive, random_images(12)) == []
   assert not tables.report(Results('', MODEL, {}, {}))
