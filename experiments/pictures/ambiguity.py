@@ -11,10 +11,15 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 import numpy as np
 
 from experiments.pictures.sheets import BLUE, GREY, RED, Drawing, shorten
-from experiments.pictures.subject import NUM_SETS, SEED, Subject, variants
+from experiments.pictures.subject import (
+    EVIDENCE_SIZES,
+    NUM_SETS,
+    SEED,
+    Subject,
+    variants,
+)
 import mlvae_jax
 
-_EVIDENCE = (1, 2, 5, 10)
 _NUM_MEASURED = 1000
 _BLOCK = 256
 _ACROSS, _DOWN = 6, 2  # Images of either kind.
@@ -88,14 +93,14 @@ def _draw_curves(ax: Axes, subject: Subject) -> None:
   """Draws the variance of the code of some groups against their evidence."""
   members = [subject.groups.rows(g) for g in subject.groups.choose(NUM_SETS)]
   sets = [(i, k, rows[:k]) for i, rows in enumerate(members)
-          for k in _EVIDENCE if k <= len(rows)]
-  ids = np.full(NUM_SETS * sum(_EVIDENCE), len(_EVIDENCE) * NUM_SETS)
+          for k in EVIDENCE_SIZES if k <= len(rows)]
+  ids = np.full(NUM_SETS * sum(EVIDENCE_SIZES), len(EVIDENCE_SIZES) * NUM_SETS)
   rows = np.concatenate([rows for *_, rows in sets])
   ids[:len(rows)] = np.repeat(
       np.arange(len(sets)), [len(rows) for *_, rows in sets])
   # The rest is padding, one more set.
   variance = _variance(subject, np.resize(rows, len(ids)), ids,
-                       len(_EVIDENCE) * NUM_SETS + 1)
+                       len(EVIDENCE_SIZES) * NUM_SETS + 1)
   by_group = {}
   for (i, k, _), value in zip(sets, variance):
     by_group.setdefault(i, {})[k] = value
@@ -111,7 +116,7 @@ def _draw_curves(ax: Axes, subject: Subject) -> None:
   ax.set(xscale='log', yscale='log', xlabel='images of evidence',
          ylabel=f'mean variance of {shorten(subject.factor)}')
   ax.set_title('More evidence')
-  ax.set_xticks(_EVIDENCE, map(str, _EVIDENCE))
+  ax.set_xticks(EVIDENCE_SIZES, map(str, EVIDENCE_SIZES))
   ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   ax.yaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
   for axis in (ax.xaxis, ax.yaxis):

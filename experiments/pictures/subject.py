@@ -14,6 +14,8 @@ from mlvae_jax.model.model import Model, Params
 
 SEED = 0  # Selects the images shown, and the codes that are sampled.
 NUM_EVIDENCE = 10  # Other images of the group, as in the paper.
+# Numbers of images of evidence to compare, in pictures and tables.
+EVIDENCE_SIZES = (1, 2, 5, 10)
 NUM_SETS = 10  # Maximum number of images or groups in a figure.
 _NUM_LOOKED_AT = 256  # Rows whose values tell images from other arrays.
 MAX_MEMBERS = 100  # The code of a group hardly changes beyond this many images.

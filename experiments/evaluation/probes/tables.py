@@ -10,8 +10,7 @@ from experiments.evaluation.formatting import number, plain
 from experiments.evaluation.probes.rows import Rows, by_label
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.wording import worded
-
-_SUMMARY_KS = (1, 2, 5, 10)
+from experiments.pictures.subject import EVIDENCE_SIZES
 
 
 def key_numbers(results: Results) -> Pairs:
@@ -131,7 +130,7 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
            else [])
   for label, found in labels.items():
     present = {row['k'] for row in found}
-    ks = [k for k in _SUMMARY_KS if k in present]
+    ks = [k for k in EVIDENCE_SIZES if k in present]
     caveats = meaning.caveats(found, 'k')
     title = f'test accuracy in %{_of(label, labels)}'[:width + 7]
     lines.append(title.ljust(width + 7)

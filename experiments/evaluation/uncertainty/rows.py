@@ -17,6 +17,7 @@ import numpy as np
 from experiments.evaluation import label_sets
 from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import Encoded
+from experiments.pictures.subject import EVIDENCE_SIZES
 from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures import calibration
@@ -25,7 +26,6 @@ from mlvae_jax.measures.sorted_rows import draw_rows
 from mlvae_jax.measures.verification import verify
 from mlvae_jax.model.factors import Factor
 
-EVIDENCE = (1, 2, 5, 10)
 _SHOTS = (1, 5)
 _MAX_SETS = 200
 _MAX_WAYS = 20
@@ -99,13 +99,13 @@ def variance_rows(encoded: Encoded, factor: Factor, groups: _Groups) -> Rows:
     groups: images by its grouping.
 
   Returns:
-    A row per number k in `EVIDENCE` of "variance", averaged over dimensions
-    and sets, its "standard_error" over sets, and the number of "sets". The sets
-    are the same for every k, which takes their first k images; their size is
-    the largest k for which a group is large enough.
+    A row per number k in `EVIDENCE_SIZES` of "variance", averaged over
+    dimensions and sets, its "standard_error" over sets, and the number of
+    "sets". The sets are the same for every k, which takes their first k images;
+    their size is the largest k for which a group is large enough.
   """
   largest = int(np.max(np.diff(groups.offsets), initial=0))
-  ks = [k for k in EVIDENCE if k <= largest]
+  ks = [k for k in EVIDENCE_SIZES if k <= largest]
   if not ks:
     return []
   sets = calibration.nested_sets(groups.offsets, ks[-1], _MAX_SETS, _SEED)
