@@ -126,7 +126,17 @@ def test_the_posterior_classifies_with_every_kind_of_group(name):
       codes, offsets, ways=5, shots=3, fuse=True, score='posterior',
       group_posterior=GROUP_POSTERIORS[name](), num_episodes=10)
   assert found.accuracy > 0.9 and found.ways == 5
-  assert found.margin == 1.96 * found.standard_error
+
+
+def test_intervals_cover_what_many_episodes_give():
+  codes, offsets = noisy_people(1.5)
+  found = [few_shot(codes, offsets, ways=5, shots=1, fuse=False, seed=seed,
+                    num_episodes=40) for seed in range(200)]
+  accuracy = np.array([one.accuracy for one in found])
+  margin = np.array([one.margin for one in found])
+  # 95 %, and the standard error of this fraction is 1.5 points.
+  covered = np.mean(np.abs(accuracy - accuracy.mean()) < margin)
+  assert 0.90 < covered < 0.99
 
 
 @pytest.mark.parametrize('shots', [1, 5])
