@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from experiments.evaluation.context import Context
+from experiments.evaluation.formatting import standard_error
 from experiments.evaluation.strategies.rows import split_into_sets
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.inference import free as free_lib
@@ -106,12 +107,11 @@ def averages(values: np.ndarray, sizes: np.ndarray) -> dict[str, float | None]:
   """
   per_image = values.sum() / sizes.sum()
   # A ratio of two sums over groups: its error is that of the residuals' mean.
-  errors = [None, None] if len(values) < 2 else [
-      float(np.std(spread, ddof=1) / np.sqrt(len(values)))
-      for spread in (values, (values - per_image * sizes) / sizes.mean())]
-  return {'bound': float(values.mean()), 'bound_error': errors[0],
+  residuals = (values - per_image * sizes) / sizes.mean()
+  return {'bound': float(values.mean()),
+          'bound_error': standard_error(values),
           'bound_per_image': float(per_image),
-          'bound_per_image_error': errors[1]}
+          'bound_per_image_error': standard_error(residuals)}
 
 
 def _infer(model: Model, params: Params, x: np.ndarray, ids: np.ndarray,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.evaluation import web
-from experiments.evaluation.formatting import number
+from experiments.evaluation.formatting import number, with_error
 from experiments.evaluation.section import Evaluation, Results
 from experiments.evaluation.wording import worded
 from mlvae_jax.objective.bounds import why_no_bound
@@ -62,6 +62,4 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
 
 def _with_error(row: dict[str, Any], key: str, digits: int = 2) -> str:
   """A number with its standard error."""
-  error = row[f'{key}_error']
-  return number(row[key], digits) + (
-      '' if error is None else f' ± {number(error, digits)}')
+  return with_error(row[key], row[f'{key}_error'], digits)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from experiments.evaluation import meaning, web
 from experiments.evaluation.codes import by_code, chance_by
-from experiments.evaluation.formatting import number
+from experiments.evaluation.formatting import number, terminal_row
 from experiments.evaluation.section import Evaluation, Results
 from experiments.evaluation.wording import worded
 
@@ -74,11 +74,12 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   for start in range(0, len(chance), across):
     shown = list(chance)[start:start + across]
     names = [_marked(n, caveats, _COLUMN - 1) for n in shown]
-    lines.append('label accuracy by code, %'.ljust(width + 7)[:width + 7]
-                 + ''.join(f'{name:>{_COLUMN}}' for name in names))
+    lines.append(terminal_row(
+        'label accuracy by code, %', names, width, _COLUMN))
     for code, found in [*table.items(), ('chance', chance)]:
-      lines.append(code[:width].ljust(width + 7) + ''.join(
-          f'{number(found.get(n), 1, 100, "-"):>{_COLUMN}}' for n in shown))
+      lines.append(terminal_row(
+          code[:width], (number(found.get(n), 1, 100, '-') for n in shown),
+          width, _COLUMN))
   return lines + meaning.footnotes(caveats)
 
 

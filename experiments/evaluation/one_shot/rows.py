@@ -20,6 +20,7 @@ from experiments.datasets.sources.one_shot_runs import OneShotRun
 from experiments.datasets.splits import Splits
 from experiments.evaluation.context import Context, OneShotRuns
 from experiments.evaluation.encoding import encode_rows, is_pixels, vectors
+from experiments.evaluation.formatting import standard_error
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.measures.hausdorff import ink_points, modified_hausdorff
 from mlvae_jax.measures.membership import membership_scores
@@ -122,8 +123,7 @@ def _errors(similarities: list[np.ndarray], runs: tuple[OneShotRun, ...]
   """The numbers of a row."""
   errors = [np.mean(np.argmax(found, axis=1) != run.answers)
             for found, run in zip(similarities, runs)]
-  spread = None if len(runs) < 2 else float(
-      np.std(errors, ddof=1) / np.sqrt(len(runs)))
+  spread = standard_error(errors)
   ways = len(runs[0].training)
   return {
       'error': float(np.mean(errors)), 'standard_error': spread,

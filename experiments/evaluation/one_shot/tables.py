@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from experiments.evaluation import web
-from experiments.evaluation.formatting import number
+from experiments.evaluation.formatting import (
+    number,
+    terminal_row,
+    with_error,
+)
 from experiments.evaluation.section import Evaluation, Pairs, Results
 
 _SCORES = ('cosine', 'posterior')
@@ -41,7 +43,8 @@ def report(results: Results) -> str:
       '(2015). These runs are a test set: do not choose settings by '
       'them.</p>') + web.table(
           ['code', 'score', 'error, %'],
-          [[row['code'], row['score'], _error(row)] for row in rows]
+          [[row['code'], row['score'],
+            with_error(row['error'], row['margin'], 1, 100)] for row in rows]
           + [['chance', '', number(first['chance'], 1, 100)]],
           bold=[factor.name for factor in results.model.factors])
 
@@ -52,19 +55,13 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   if not rows:
     return []
   title = f'{rows[0]["runs"]} one-shot runs, errors in %'
-  lines = [title.ljust(width + 7)
-           + ''.join(f'{score:>10}' for score in _SCORES)]
+  lines = [terminal_row(title, _SCORES, width, 10)]
   errors = {}
   for row in rows:
     # A control that has a score of its own is shown in the first column.
     score = row['score'] if row['score'] in _SCORES else _SCORES[0]
     errors.setdefault(row['code'], {})[score] = number(row['error'], 1, 100)
   return lines + [
-      code[:width].ljust(width + 7)
-      + ''.join(f'{found.get(score, "-"):>10}' for score in _SCORES)
+      terminal_row(code[:width], (found.get(score, '-') for score in _SCORES),
+                   width, 10)
       for code, found in errors.items()]
-
-
-def _error(row: dict[str, Any]) -> str:
-  return number(row['error'], 1, 100) + (
-      '' if row['margin'] is None else f' ± {number(row["margin"], 1, 100)}')

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from experiments.evaluation import meaning, web
 from experiments.evaluation.codes import by_code, chance_by
-from experiments.evaluation.formatting import number, plain
+from experiments.evaluation.formatting import number, plain, terminal_row
 from experiments.evaluation.probes.rows import Rows, by_label
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.wording import worded
@@ -132,14 +132,15 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
     present = {row['k'] for row in found}
     ks = [k for k in EVIDENCE_SIZES if k in present]
     caveats = meaning.caveats(found, 'k')
-    title = f'test accuracy in %{_of(label, labels)}'[:width + 7]
-    lines.append(title.ljust(width + 7)
-                 + ''.join(f'{f"k={k}{_mark(k, caveats)}":>8}' for k in ks))
+    lines.append(terminal_row(
+        f'test accuracy in %{_of(label, labels)}',
+        (f'k={k}{_mark(k, caveats)}' for k in ks), width, 8))
     rows = [*by_code(found, 'accuracy', 'k').items(),
             (('chance', ''), chance_by(found, 'k'))]
     for (code, source), values in rows:
-      lines.append(f'{code[:width]:{width}} {source:6}' + ''.join(
-          f'{number(values.get(k), 1, 100, "-"):>8}' for k in ks))
+      lines.append(terminal_row(
+          f'{code[:width]:{width}} {source:6}',
+          (number(values.get(k), 1, 100, '-') for k in ks), width, 8))
     lines += _footnotes({k: caveats[k] for k in ks if k in caveats})
   return lines
 

@@ -12,6 +12,10 @@ SIZES = FIVE, USUAL, ALL = 'five', 'usual', 'all'
 # posterior of their group.
 METHODS = NEAREST, FUSED, POSTERIOR = 'nearest', 'fused', 'posterior'
 
+# Settings of the literature, for which queries are also classified by posterior
+# and, if there are more groups, among few.
+FEW_WAYS, KEY_SHOTS = 5, (1, 5)
+
 Rows = list[dict[str, Any]]
 Gallery = dict[int, dict[str, Any]]  # A row by its number of shots.
 
@@ -69,7 +73,7 @@ def ways_of(*galleries: Gallery) -> str:
 def _size(ways: int, all_ways: Iterable[int]) -> str:
   """The size of a row among all numbers of ways at its number of shots."""
   fewest, *more = sorted(all_ways)
-  if ways == fewest == 5 and more:
+  if ways == fewest == FEW_WAYS and more:
     return FIVE
-  usual = more[0] if fewest == 5 and more else fewest
+  usual = more[0] if fewest == FEW_WAYS and more else fewest
   return USUAL if ways == usual else ALL

@@ -22,6 +22,7 @@ from experiments.evaluation import label_sets
 from experiments.evaluation.codes import untrained
 from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import control_name, vectors
+from experiments.evaluation.recognition.galleries import FEW_WAYS, KEY_SHOTS
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.grouping.product import Product
@@ -36,9 +37,6 @@ from mlvae_jax.measures.verification import (
 
 _SHOTS = (1, 2, 3, 5, 10)
 _WAYS = 20
-# Settings of the literature, for which queries are also classified by posterior
-# and, if there are more groups, among few.
-_FEW_WAYS, _KEY_SHOTS = 5, (1, 5)
 _NUM_EPISODES = 100
 _NUM_EPISODES_OF_ALL = 10  # Each has hundreds of groups already.
 _SEED = 0
@@ -166,7 +164,7 @@ def _ways_to_score(ways: int | None, shots: int, sizes: np.ndarray,
   if shots > 1:  # A single shot is the same, fused or not.
     yield True, 'cosine'
   # Among hundreds of groups it would take minutes.
-  if by_posterior and shots in _KEY_SHOTS and (
+  if by_posterior and shots in KEY_SHOTS and (
       ways or np.sum(sizes > shots) <= _WAYS):
     yield True, 'posterior'
 
@@ -175,8 +173,8 @@ def _settings(sizes: np.ndarray) -> Iterator[tuple[int | None, int]]:
   """Ways (None for all groups) and shots of each setting."""
   for shots in _SHOTS:
     count = int(np.sum(sizes > shots))  # One image more, to be recognised.
-    if count > _FEW_WAYS and shots in _KEY_SHOTS:
-      yield _FEW_WAYS, shots
+    if count > FEW_WAYS and shots in KEY_SHOTS:
+      yield FEW_WAYS, shots
     if count > _WAYS:
       yield _WAYS, shots
     if 2 <= count <= 2000:

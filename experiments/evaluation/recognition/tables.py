@@ -10,10 +10,11 @@ import html
 from typing import Any
 
 from experiments.evaluation import meaning, web
-from experiments.evaluation.formatting import number
+from experiments.evaluation.formatting import number, terminal_row
 from experiments.evaluation.recognition.galleries import (
     FIVE,
     FUSED,
+    KEY_SHOTS,
     NEAREST,
     POSTERIOR,
     SIZES,
@@ -29,7 +30,6 @@ from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.wording import worded
 
 _SUMMARY = ((1, NEAREST), (5, NEAREST), (5, FUSED))  # Shots, method.
-_KEY_SHOTS = (1, 5)  # Those that are also classified by posterior.
 
 
 def key_numbers(results: Results) -> Pairs:
@@ -109,7 +109,8 @@ def _few_shot(results: Results, own: Sequence[str]) -> str:
       for found in _longest(table).values()]
   caveats = _caveats([], [row for (_, size, _), found in table.items()
                           if size != FIVE for row in found.values()])
-  headings = (name + '*' * (name in caveats) for name in map(_shots, shots))
+  headings = (name + '*' * (name in caveats)
+              for name in (meaning.count(n, 'shot') for n in shots))
   return worded(results.model, (
       '<h3>Few-shot: which group does an image belong to? Accuracy in %</h3>'
       '<p>In each of many random trials, a few images of every group (the '
@@ -148,34 +149,33 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
       [row for found in few.values() for row in found.values()]))
   title = f'unseen groups, {ways}-way in %' if few else 'unseen groups'
   title += '*' if notes else ''
-  lines = [title[:width + 7].ljust(width + 7)
-           + ''.join(f'{name:>8}' for name, *_ in columns)]
+  lines = [terminal_row(title, (name for name, *_ in columns), width, 8)]
   for code in dict.fromkeys(code for _, cells, _ in columns for code in cells):
-    lines.append(code[:width].ljust(width + 7) + ''.join(
-        f'{cells.get(code, "-"):>8}' for _, cells, _ in columns))
-  return [*lines, 'chance'.ljust(width + 7)
-          + ''.join(f'{chance:>8}' for *_, chance in columns), *notes,
+    lines.append(terminal_row(
+        code[:width], (cells.get(code, '-') for _, cells, _ in columns), width,
+        8))
+  chances = (chance for *_, chance in columns)
+  return [*lines, terminal_row('chance', chances, width, 8), *notes,
           *_by_posterior(rows, width)]
 
 
 def _by_posterior(rows: Rows, width: int) -> list[str]:
   """Lines on codes that are also classified by posterior, for the terminal."""
   tables = {size: of_size(rows, size) for size in (FIVE, USUAL)}
-  columns = [(size, shots) for size in tables for shots in _KEY_SHOTS if any(
+  columns = [(size, shots) for size in tables for shots in KEY_SHOTS if any(
       method == POSTERIOR and shots in found
       for (_, method), found in tables[size].items())]
   if not columns:
     return []
   heads = [f'{ways_of(*tables[size].values())}-way:{shots}'.replace('–', '-')
            for size, shots in columns]
-  lines = ['by posterior; WAYS:SHOTS'.ljust(width + 7)
-           + ''.join(f'{head:>9}' for head in heads)]
+  lines = [terminal_row('by posterior; WAYS:SHOTS', heads, width, 9)]
   for method in (FUSED, POSTERIOR):
     lines += [
-        f'{code[:width - 12]}, {"cosine" if method == FUSED else method}'.ljust(
-            width + 7) + ''.join(
-                f'{_cell(tables[size], code, method, shots):>9}'
-                for size, shots in columns)
+        terminal_row(
+            f'{code[:width - 12]}, {"cosine" if method == FUSED else method}',
+            (_cell(tables[size], code, method, shots)
+             for size, shots in columns), width, 9)
         for code, other in dict.fromkeys(
             key for table in tables.values() for key in table)
         if other == POSTERIOR]
@@ -205,7 +205,7 @@ def _caveats(verification: Rows, few_shot: Rows,
   """
   said = dict.fromkeys(
       verified, meaning.caveats(verification, 'strategy').get(1))
-  said |= {_shots(n): why for n, why in sorted(
+  said |= {meaning.count(n, 'shot'): why for n, why in sorted(
       meaning.caveats(few_shot, 'shots').items())}
   return {name: why for name, why in said.items() if why}
 
@@ -225,8 +225,8 @@ def _few_shot_column(few: dict[tuple[str, str], Gallery], shots: int,
   cells = {code: number(row['accuracy'], 1, 100)
            for code, row in rows.items() if is_number(row['accuracy'])}
   chance = next((row['chance'] for row in rows.values()), None)
-  return (f'{shots} fused' if method == FUSED else _shots(shots), cells,
-          number(chance, 1, 100))
+  return (f'{shots} fused' if method == FUSED else meaning.count(shots, 'shot'),
+          cells, number(chance, 1, 100))
 
 
 def _accuracy(row: dict[str, Any]) -> str:
@@ -254,7 +254,3 @@ def _longest(table: dict[tuple[str, str, str], Gallery]
 def _meaning_of_margins(rows: Rows) -> str:
   return (' ±: half of the 95 % confidence interval over the trials.'
           if any(is_number(row.get('margin')) for row in rows) else '')
-
-
-def _shots(count: int) -> str:
-  return '1 shot' if count == 1 else f'{count} shots'

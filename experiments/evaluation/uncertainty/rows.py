@@ -17,6 +17,7 @@ import numpy as np
 from experiments.evaluation import label_sets
 from experiments.evaluation.context import Context
 from experiments.evaluation.encoding import Encoded
+from experiments.evaluation.formatting import standard_error
 from experiments.pictures.subject import EVIDENCE_SIZES
 from mlvae_jax.data.ids import offsets_of
 from mlvae_jax.grouping.normal import Normal
@@ -115,7 +116,7 @@ def variance_rows(encoded: Encoded, factor: Factor, groups: _Groups) -> Rows:
     variance = _variance(q)
     found.append({
         'code': factor.name, 'k': k, 'variance': float(variance.mean()),
-        'standard_error': _standard_error(variance), 'sets': len(sets)})
+        'standard_error': standard_error(variance), 'sets': len(sets)})
   return found
 
 
@@ -165,11 +166,11 @@ def membership_rows(encoded: Encoded, factor: Factor, groups: _Groups
     membership.append({
         'code': factor.name, 'shots': shots, 'ways': ways,
         'accuracy': float(np.mean(accuracy)),
-        'accuracy_error': _standard_error(accuracy), 'chance': 1 / ways,
+        'accuracy_error': standard_error(accuracy), 'chance': 1 / ways,
         'confidence': float(np.mean(found.max(axis=1))),
         'calibration_error': result.calibration_error,
         'log_loss': result.log_loss, 'unknown_auc': float(np.mean(auc)),
-        'unknown_auc_error': _standard_error(auc),
+        'unknown_auc_error': standard_error(auc),
         'confidence_auc': _error_auc(-found.max(axis=1), is_wrong),
         'variance_auc': _error_auc(variance, is_wrong),
         'episodes': len(episodes), 'examples': len(labels), 'labels': ways})
@@ -229,9 +230,3 @@ def _error_auc(doubt: np.ndarray, is_wrong: np.ndarray) -> float | None:
   if is_wrong.all() or not is_wrong.any():
     return None
   return verify(doubt, is_wrong).auc
-
-
-def _standard_error(values: Any) -> float | None:
-  if len(values) < 2:
-    return None
-  return float(np.std(values, ddof=1) / np.sqrt(len(values)))

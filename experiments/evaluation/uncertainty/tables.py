@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from experiments.evaluation import meaning, web
-from experiments.evaluation.formatting import number
+from experiments.evaluation.formatting import (
+    number,
+    terminal_row,
+    with_error,
+)
 from experiments.evaluation.section import Evaluation, Results
 from experiments.evaluation.wording import worded
 
@@ -62,15 +64,15 @@ def summary(evaluation: Evaluation, width: int) -> list[str]:
   if not rows:
     return []
   first = next(iter(rows.values()))
-  title = f'1 of {first["ways"]} known groups, {_shots(first["shots"])}'
+  shots = meaning.count(first['shots'], 'shot')
+  title = f'1 of {first["ways"]} known groups, {shots}'
   columns = ('acc. %', 'calib. err.', 'unknown AUC')
-  lines = [title.ljust(width + 7) + ''.join(f'{c:>12}' for c in columns)]
+  lines = [terminal_row(title, columns, width, 12)]
   for code, row in rows.items():
     cells = (number(row['accuracy'], 1, 100),
              number(row['calibration_error'], 3),
              number(row['unknown_auc'], 3))
-    lines.append(code[:width].ljust(width + 7)
-                 + ''.join(f'{cell:>12}' for cell in cells))
+    lines.append(terminal_row(code[:width], cells, width, 12))
   return lines
 
 
@@ -83,8 +85,9 @@ def _variance(results: Results) -> str:
     table.setdefault(row['code'], {})[row['k']] = row
   ks = sorted({row['k'] for row in rows})
   cells = [
-      [code, *(_with_error(found.get(k), 'variance', 'standard_error', 4)
-               for k in ks), str(max(row['sets'] for row in found.values()))]
+      [code, *(with_error(found[k]['variance'], found[k]['standard_error'], 4)
+               if k in found else number(None, 4) for k in ks),
+       str(max(row['sets'] for row in found.values()))]
       for code, found in table.items()]
   return worded(results.model, _VARIANCE) + web.table(
       ['code', *(f'k = {k}' for k in ks), 'sets'], cells)
@@ -96,10 +99,10 @@ def _membership(results: Results) -> str:
     return ''
   cells = [
       [row['code'], str(row['shots']), str(row['ways']),
-       _with_error(row, 'accuracy', 'accuracy_error', 1, 100),
+       with_error(row['accuracy'], row['accuracy_error'], 1, 100),
        number(row['chance'], 1, 100), number(row['confidence'], 1, 100),
        number(row['calibration_error'], 1, 100), number(row['log_loss'], 2),
-       _with_error(row, 'unknown_auc', 'unknown_auc_error', 3),
+       with_error(row['unknown_auc'], row['unknown_auc_error'], 3),
        number(row['confidence_auc'], 3), number(row['variance_auc'], 3)]
       for row in rows]
   ways = sorted({row['ways'] for row in rows})
@@ -111,19 +114,5 @@ def _membership(results: Results) -> str:
            'AUC, unknown', 'AUC, errors by confidence',
            'AUC, errors by variance'], cells) + web.footnotes(
                meaning.footnotes({
-                   _shots(n): why for n, why in meaning.caveats(
+                   meaning.count(n, 'shot'): why for n, why in meaning.caveats(
                        rows, 'shots').items()}))
-
-
-def _shots(count: int) -> str:
-  return '1 shot' if count == 1 else f'{count} shots'
-
-
-def _with_error(row: dict[str, Any] | None, key: str, error: str, digits: int,
-                scale: float = 1) -> str:
-  """A number with its standard error; '–' if it is missing."""
-  if row is None:
-    return number(None, digits)
-  text = number(row[key], digits, scale)
-  return text if row[error] is None else (
-      f'{text} ± {number(row[error], digits, scale)}')
