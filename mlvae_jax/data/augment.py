@@ -34,9 +34,9 @@ class Augment:
       fraction: 0.1 means from 1 / 1.1 to 1.1 times the size.
     shear: largest horizontal shift, to either side, per pixel of height.
     share: fraction of the images that are changed at all, drawn anew for each
-      image and step. Where it is 1, no image is seen as it is, and what training
-      demands of codes, such as a style without the label, need not hold for
-      images that are not changed.
+      image and step. Where it is 1, no image is seen as it is, and what
+      training demands of codes, such as a style without the label, need not
+      hold for images that are not changed.
   """
 
   flip: bool = False
