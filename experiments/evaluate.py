@@ -235,7 +235,8 @@ def _load_models(workdir: str, vae_workdir: str | None, step: int | str
   model, params = load_model(workdir, step)
   models = {'trained': (model, params)}
   if budget_of(model).has_untrained:
-    models['untrained'] = (model, model.init(jax.random.key(_SEED)))
+    models['untrained'] = (
+        model, jax.jit(model.init)(jax.random.key(_SEED)))
   if vae_workdir:
     check_vae(vae_workdir, model.observation_shape)
     models['vae'] = load_model(vae_workdir)

@@ -8,20 +8,24 @@ Observations as vectors, the control of every code, are here as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 from typing import Any
+import zlib
 
 import jax
 import numpy as np
 
 import mlvae_jax
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 
-# Rows that are processed at a time, to bound the memory.
-_ENCODE_ROWS = 1024
+# Rows that are processed at a time: they bound the memory and, because the last
+# ones are padded, all numbers of rows run the same compiled program.
+_ENCODE_ROWS = 512
+_COMBINE_ROWS = 4096
 _INFER_ROWS = 2048
 _SEED = 0
 
@@ -96,8 +100,12 @@ class Encoded:
     rows = None if self._rows is None else self._rows[split]
     asked = (split, None if rows is None else rows.tobytes(), drawn)
     if asked not in self._cache:
+      # Noise of its own: in that of the examples it learned from, a probe could
+      # recognise labels.
+      key = jax.random.fold_in(
+          jax.random.key(_SEED), zlib.crc32(split.encode())) if drawn else None
       self._cache[asked] = encode_rows(
-          self.model, self._params, self._images[split], rows, drawn=drawn)
+          self.model, self._params, self._images[split], rows, key=key)
     return self._cache[asked]
 
   def _places(self, split: str, rows: np.ndarray) -> np.ndarray:
@@ -128,8 +136,9 @@ class Encoded:
     if is_alone and not is_grouped:  # No rule of groups applies.
       return self.alone(split, factor, rows, drawn=drawn)
     if self.model.has_encoder or not is_grouped or is_alone:
-      return self.model.group_posterior.combine(
-          self.message(split, factor, rows, drawn), set_ids, num_sets)
+      return _combine_sets(
+          self.model, self.message(split, factor, rows, drawn), set_ids,
+          num_sets)
     # A set takes an optimisation of its own. Probes of means and of samples ask
     # for the same sets.
     asked = (split, factor, rows.tobytes(), set_ids.tobytes())
@@ -141,8 +150,8 @@ class Encoded:
 
 
 def encode_rows(model: Model, params: Params, images: np.ndarray,
-                rows: np.ndarray | None = None, *, drawn: bool = False
-                ) -> dict[str, Normal]:
+                rows: np.ndarray | None = None, *,
+                key: jax.Array | None = None) -> dict[str, Normal]:
   """Encodes many images, each alone.
 
   Args:
@@ -151,41 +160,87 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
     images: images `[N, H, W, C]` uint8, N > 0; may be a file mapped into
       memory.
     rows: rows of the images to encode, `[M]`, M > 0; None for all.
-    drawn: whether factors that are given others see samples of their codes,
-      instead of their means.
+    key: random key of the samples that factors see of the codes they are given;
+      None for means.
 
   Returns:
     A Normal of `[M, D]` NumPy arrays per factor.
   """
-  encode = jax.jit(functools.partial(_encode_drawn, model) if drawn
-                   else model.encode)
-  if not model.has_encoder:
-    encode = functools.partial(mlvae_jax.posteriors, model)
-  count = len(images if rows is None else rows)
+  encode = _encode if model.has_encoder else mlvae_jax.posteriors
+  rows = np.arange(len(images)) if rows is None else rows
+  # A power of two, so that splits of few rows share programs as well.
+  size = min(_ENCODE_ROWS, 1 << (len(rows) - 1).bit_length())
   parts = []
-  for start in range(0, count, _ENCODE_ROWS):
-    which = slice(start, start + _ENCODE_ROWS)
-    parts.append(jax.device_get(encode(params, np.asarray(
-        images[which if rows is None else rows[which]]))))
+  for start in range(0, len(rows), size):
+    which = rows[start:start + size]
+    x = np.asarray(images[np.resize(which, size)])
+    found = jax.device_get(
+        encode(model, params, x) if key is None or not model.has_encoder else
+        _encode_drawn(model, params, x, jax.random.fold_in(key, start)))
+    parts.append({name: q.take(slice(len(which)))
+                  for name, q in found.items()})
   return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
-def _encode_drawn(model: Model, params: Params, images: jax.Array
-                  ) -> dict[str, Normal]:
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model: Model, params: Params, images: jax.Array
+            ) -> dict[str, Normal]:
+  return model.encode(params, images)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_drawn(model: Model, params: Params, images: jax.Array,
+                  key: jax.Array) -> dict[str, Normal]:
   """Like `Model.encode`, with samples of the codes that a factor is given."""
   encoded, found, codes = model.encode_rows(
       params, model.prepare(images)), {}, {}
-  keys = jax.random.split(jax.random.key(_SEED), len(model.factors))
-  for factor, key in zip(model.factors, keys):
+  keys = jax.random.split(key, len(model.factors))
+  for factor, own_key in zip(model.factors, keys):
     found[factor.name] = model.posterior(params, factor, encoded, codes)
-    codes[factor.name] = model.alone(factor, found[factor.name]).sample(key)
+    codes[factor.name] = model.alone(
+        factor, found[factor.name]).sample(own_key)
   return found
 
 
 def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
                 rows: np.ndarray, set_ids: np.ndarray, num_sets: int
                 ) -> Normal:
-  """The posteriors of sets by optimisation, a few whole sets at a time."""
+  """The posteriors of sets by optimisation."""
+  return _in_chunks(
+      lambda chosen, ids, num, mask: mlvae_jax.encode_group(
+          model, params, images[rows[chosen]], ids, num, factor=factor,
+          mask=mask), set_ids, num_sets, _INFER_ROWS)
+
+
+def _combine_sets(model: Model, q: Normal, set_ids: np.ndarray, num_sets: int
+                  ) -> Normal:
+  """The posteriors of sets from the Normals of their rows."""
+  return _in_chunks(
+      lambda chosen, ids, num, mask: _combine(
+          model.group_posterior, q.take(chosen), ids, num, mask),
+      set_ids, num_sets, _COMBINE_ROWS)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _combine(group_posterior: GroupPosterior, q: Normal, ids: jax.Array,
+             num_sets: int, mask: jax.Array) -> Normal:
+  return group_posterior.combine(q, ids, num_sets, mask)
+
+
+def _in_chunks(posterior: Callable[..., Normal], set_ids: np.ndarray,
+               num_sets: int, size: int) -> Normal:
+  """The posteriors of sets, a few whole sets at a time.
+
+  Args:
+    posterior: function from places among the rows, the set of each of them, the
+      number of sets and a mask to a Normal per set.
+    set_ids: set of each row, `[R]`.
+    num_sets: number of sets, S.
+    size: number of rows at a time; of a larger set all.
+
+  Returns:
+    Normal of `[S, D]` NumPy arrays.
+  """
   order = np.argsort(set_ids, kind='stable')
   end = np.cumsum(np.bincount(set_ids, minlength=num_sets))
   parts, first = [], 0
@@ -193,16 +248,16 @@ def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
     start = end[first - 1] if first else 0
     # As many sets as fit, and at least one, even if it is too large.
     last = max(first + 1, int(np.searchsorted(
-        end, start + _INFER_ROWS, side='right')))
+        end, start + size, side='right')))
     chosen = order[start:end[last - 1]]
-    # One shape, to compile once; the padding is one more set.
-    size = max(_INFER_ROWS, len(chosen))
-    ids = np.full(size, last - first, np.int32)
+    # The padding is one more set.
+    padded = max(size, len(chosen))
+    ids = np.full(padded, last - first, np.int32)
     ids[:len(chosen)] = set_ids[chosen] - first
-    q = mlvae_jax.encode_group(
-        model, params, images[rows[np.resize(chosen, size)]], ids,
-        _INFER_ROWS + 1, factor=factor, mask=np.arange(size) < len(chosen))
-    parts.append(jax.device_get(q.take(slice(0, last - first))))
+    q = jax.device_get(posterior(
+        np.resize(chosen, padded), ids, size + 1,
+        np.arange(padded) < len(chosen)))
+    parts.append(q.take(slice(0, last - first)))
     first = last
   return Normal(*map(np.concatenate, zip(*parts)))
 

@@ -6,10 +6,13 @@ For every k, the codes accumulate the evidence of k images of a label (strategy
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+import os
 from typing import Any, NamedTuple
+import zlib
 
-import jax
 import numpy as np
 import tqdm
 
@@ -25,6 +28,8 @@ from mlvae_jax.measures import probes
 from mlvae_jax.measures.probes import Examples
 
 _SEED = 0
+# Of probes at a time: their matrices are too small for many cores.
+_MAX_WORKERS = 4
 SOURCES = ('mean', 'sample')
 
 Features = Callable[[str, np.ndarray], np.ndarray]  # (split, rows [M, k])
@@ -84,9 +89,14 @@ def code_features(encoded: Encoded, factor: str, source: str) -> Features:
     q = encoded.together(split, factor, rows.ravel(),
                          np.repeat(np.arange(num_sets), k), num_sets,
                          drawn=source == 'sample')
-    # One sample per set, always with the same key: scores can be repeated.
-    return np.asarray(
-        q.mean if source == 'mean' else q.sample(jax.random.key(_SEED)))
+    if source == 'mean':
+      return np.asarray(q.mean)
+    # One sample per set. The rows are the seed: scores can be repeated, and no
+    # part of a probe's examples has the noise of another. Not by JAX, which
+    # would compile for every number of sets.
+    noise = np.random.default_rng([_SEED, zlib.crc32(rows.tobytes())])
+    noise = noise.standard_normal(q.mean.shape, np.float32)
+    return q.mean + np.exp(0.5 * np.asarray(q.logvar)) * noise
 
   return features
 
@@ -105,34 +115,54 @@ def run_probes(chosen: LabelSet, codes: Iterable[Code], settings: ProbeSettings
     enough images.
   """
   todo = [(code, k) for code in codes for k in code.ks]
-  for code, k in tqdm.tqdm(
-      todo, desc=f'probes of {chosen.grouping}', unit='probe',
-      dynamic_ncols=True):
-    score = _probe(chosen, k, code.features, settings)
-    if score is not None:
-      for any_k in (k, *code.repeat_ks):
-        yield {
-            'code': code.name, 'label': chosen.grouping,
-            'strategy': 1 if any_k == 1 else 2, 'source': code.source,
-            'k': any_k, **score}
+  workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+  bar = tqdm.tqdm(total=len(todo), desc=f'probes of {chosen.grouping}',
+                  unit='probe', dynamic_ncols=True)
+  with bar, futures.ThreadPoolExecutor(workers) as pool:
+    waiting = collections.deque()
+    try:
+      for code, k in todo:
+        # Few codes at a time are in memory.
+        while len(waiting) > workers:
+          yield from _finished(*waiting.popleft(), chosen, bar)
+        examples = _examples(chosen, k, code.features)
+        waiting.append((code, k, examples and pool.submit(
+            _probe, examples, chosen.num_classes, settings)))
+      while waiting:
+        yield from _finished(*waiting.popleft(), chosen, bar)
+    finally:
+      pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _probe(chosen: LabelSet, k: int, features: Features, settings: ProbeSettings
-           ) -> dict[str, float] | None:
-  """Probes the codes of sets of k images.
+def _finished(code: Code, k: int, score: futures.Future | None,
+              chosen: LabelSet, bar: tqdm.tqdm) -> Iterator[dict[str, Any]]:
+  """The rows of a probe, once it has ended; none if there was none."""
+  if score is not None:
+    for any_k in (k, *code.repeat_ks):
+      yield {
+          'code': code.name, 'label': chosen.grouping,
+          'strategy': 1 if any_k == 1 else 2, 'source': code.source,
+          'k': any_k, **score.result()}
+  bar.update()
 
-  Returns the score with its numbers of examples and labels; None if a part has
-  no label with k images.
-  """
+
+def _examples(chosen: LabelSet, k: int, features: Features
+              ) -> list[Examples] | None:
+  """Codes of sets of k images; None if a part has no label with k images."""
   examples = []
   for number, part in enumerate(chosen.parts):
     rows, labels = part.windows(k, _SEED + number)
     if not len(rows):
       return None
     examples.append(Examples(features(part.split, rows), labels))
-  # `labels` are now those of the last part, which is scored.
+  return examples
+
+
+def _probe(examples: list[Examples], num_classes: int, settings: ProbeSettings
+           ) -> dict[str, float]:
+  """The score of a probe, with its numbers of examples and labels."""
   score = probes.probe(
-      *examples, num_classes=chosen.num_classes, seed=_SEED,
-      **settings._asdict())
+      *examples, num_classes=num_classes, seed=_SEED, **settings._asdict())
+  labels = examples[-1].labels  # Of the part that is scored.
   return {**score._asdict(), 'examples': len(labels),
           'labels': len(np.unique(labels))}

@@ -5,22 +5,20 @@ units. Its test accuracy is how often it predicts the label from the code; its
 test cross-entropy is an upper bound on the conditional entropy H(label | code).
 
 A probe that fails does not show that the code lacks the label: a larger or
-longer trained one may find it. `hidden_sizes` and `num_steps` make it stronger.
+longer trained one may find it (`hidden_sizes`, `num_steps`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-_NUM_BLOCKS = 20  # Number of times that validation cross-entropy is measured.
+from mlvae_jax.measures import classifier
+
+_CHUNK = 1024  # Number of rows that are converted at a time.
 
 
 class Examples(NamedTuple):
@@ -48,22 +46,6 @@ class Score(NamedTuple):
   accuracy: float
   conditional_entropy: float
   chance: float
-
-
-class Classifier(nn.Module):
-  """An MLP with ReLU, whose last layer starts at 0."""
-
-  hidden_sizes: tuple[int, ...]
-  num_classes: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    for size in self.hidden_sizes:
-      x = nn.relu(nn.Dense(size)(x))
-    # With a kernel of 0 it predicts from the bias alone, in which `_fit` puts
-    # the labels' frequencies.
-    return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros,
-                    name='last')(x)
 
 
 def evidence_windows(
@@ -112,7 +94,7 @@ def probe(
   Codes are standardised with the moments of the training examples. The
   classifier starts with the frequencies of the labels as its prediction. Its
   parameters of lowest validation cross-entropy, with those of the start among
-  them, are scored.
+  them, are scored. Training ends early once it can hardly improve.
 
   Args:
     train: examples to learn from.
@@ -120,7 +102,7 @@ def probe(
     test: examples to score on.
     num_classes: number of classes; labels are in `[0, num_classes)`.
     seed: seed of initialisation and minibatches.
-    num_steps: number of steps of Adam, with a cosine decay of the learning
+    num_steps: maximum number of steps of Adam, with a cosine decay of the learning
       rate.
     batch_size: number of examples per step.
     learning_rate: learning rate at the start.
@@ -131,8 +113,8 @@ def probe(
     The score.
 
   Raises:
-    ValueError: on codes that are not finite, labels out of range, no steps, or
-      a hidden layer without units.
+    ValueError: on codes that are not finite, labels out of range, no examples,
+      no steps, or a hidden layer without units.
   """
   for name, examples in (('training', train), ('validation', validation),
                          ('test', test)):
@@ -142,90 +124,60 @@ def probe(
   if min(hidden_sizes, default=1) < 1:
     raise ValueError(f'expected hidden_sizes >= 1, got {hidden_sizes}')
   train, validation, test = (
-      Examples(np.asarray(e.codes, np.float64), e.labels)
+      Examples(np.asarray(e.codes), np.asarray(e.labels))
       for e in (train, validation, test))
-  mean = np.mean(train.codes, axis=0)
-  std = np.std(train.codes, axis=0)
-  # A constant is set to 0: standardising would blow up its rounding errors.
-  scale = 1.0 / np.where(std > 1e-6 * np.abs(mean), std, np.inf)
-  train, validation, test = (
-      Examples(jnp.asarray((e.codes - mean) * scale, jnp.float32),
-               jnp.asarray(e.labels, jnp.int32))
-      for e in (train, validation, test))
-  classifier = Classifier(tuple(hidden_sizes), num_classes)
-  params = _fit(
-      jax.random.key(seed), train, validation, classifier, num_steps,
-      batch_size, learning_rate)
-  accuracy, entropy = _score(params, test, classifier)
-  count = np.bincount(np.asarray(test.labels))
+  mean, scale = _standardisation(train.codes)
+  # One more of each, so that no label's log frequency is -inf.
+  count = np.bincount(train.labels, minlength=num_classes) + 1.0
+  params = classifier.fit(
+      jax.random.key(seed), classifier.initial(
+          hidden_sizes, train.codes.shape[1], count / np.sum(count), seed),
+      _pad(train, mean, scale), _pad(validation, mean, scale), num_steps,
+      learning_rate, batch_size=batch_size)
+  entropy, accuracy = classifier.score(params, _pad(test, mean, scale))
+  count = np.bincount(test.labels)
   return Score(
       float(accuracy), float(entropy), float(count.max() / count.sum()))
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
-def _fit(key, train, validation, classifier, num_steps, batch_size,
-         learning_rate):
-  """Trains a classifier; its parameters of lowest validation cross-entropy."""
-  init_key, batch_key = jax.random.split(key)
-  params = classifier.init(init_key, train.codes[:1])
-  # One more of each, so that no label's log frequency is -inf.
-  count = jnp.bincount(train.labels, length=classifier.num_classes) + 1.0
-  params['params']['last']['bias'] = jnp.log(count / jnp.sum(count))
-  optimizer = optax.adam(
-      optax.cosine_decay_schedule(learning_rate, num_steps))
-
-  def step(carry, step_key):
-    params, opt_state = carry
-    rows = jax.random.randint(
-        step_key, (batch_size,), 0, train.labels.shape[0])
-    grads = jax.grad(_cross_entropy)(
-        params, train.codes[rows], train.labels[rows], classifier)
-    updates, opt_state = optimizer.update(grads, opt_state)
-    return (optax.apply_updates(params, updates), opt_state), None
-
-  def block(carry, block_keys):
-    learner, best, best_entropy = carry
-    learner, _ = jax.lax.scan(step, learner, block_keys)
-    return choose(learner, best, best_entropy), None
-
-  def choose(learner, best, best_entropy):
-    entropy = _cross_entropy(
-        learner[0], validation.codes, validation.labels, classifier)
-    better = entropy < best_entropy
-    best = jax.tree.map(
-        lambda new, old: jnp.where(better, new, old), learner[0], best)
-    return learner, best, jnp.minimum(entropy, best_entropy)
-
-  keys = jax.random.split(batch_key, num_steps)
-  # Blocks of a scan are of one length; the remaining steps come first. With
-  # fewer steps than blocks, all are of length 0.
-  first = num_steps % _NUM_BLOCKS
-  carry = choose((params, optimizer.init(params)), params, jnp.inf)
-  carry, _ = block(carry, keys[:first])
-  (_, best, _), _ = jax.lax.scan(
-      block, carry, keys[first:].reshape(_NUM_BLOCKS, -1))
-  return best
+def _standardisation(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The mean of codes, and the reciprocal of their standard deviation."""
+  # Codes may be of low precision.
+  total = sum(np.sum(part, axis=0, dtype=np.float64)
+              for part in _chunks(codes))
+  mean = total / len(codes)
+  std = np.sqrt(sum(
+      np.sum(np.square(part.astype(np.float64) - mean), axis=0)
+      for part in _chunks(codes)) / len(codes))
+  # A constant is set to 0: standardising would blow up its rounding errors.
+  return mean, 1.0 / np.where(std > 1e-6 * np.abs(mean), std, np.inf)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _score(params, examples, classifier):
-  logits = classifier.apply(params, examples.codes)
-  hit = jnp.argmax(logits, axis=-1) == examples.labels
-  return jnp.mean(hit), _cross_entropy(
-      params, examples.codes, examples.labels, classifier)
+def _pad(examples: Examples, mean: np.ndarray, scale: np.ndarray
+         ) -> classifier.Padded:
+  """Standardised examples, padded."""
+  count, width = examples.codes.shape
+  size = classifier.padded_size(count)
+  codes = np.zeros((size, classifier.padded_width(width)), np.float32)
+  for out, part in zip(_chunks(codes), _chunks(examples.codes)):
+    out[:len(part), :width] = (part.astype(np.float64) - mean) * scale
+  labels = np.zeros(size, np.int32)
+  labels[:count] = examples.labels
+  return classifier.Padded(codes, labels, count)
+
+
+def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+  """A few rows at a time, to compute with them in float64."""
+  return (values[i:i + _CHUNK] for i in range(0, len(values), _CHUNK))
 
 
 def _check(name: str, examples: Examples, num_classes: int) -> None:
+  if not len(examples.labels):
+    raise ValueError(f'expected {name} examples, got none')
   if not np.all(np.isfinite(examples.codes)):
     raise ValueError(f'expected finite {name} codes, got NaN or infinity')
   labels = np.asarray(examples.labels)
-  if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+  if not 0 <= labels.min() <= labels.max() < num_classes:
     raise ValueError(
         f'expected {name} labels in [0, {num_classes}), got labels from '
         f'{labels.min()} to {labels.max()}')
-
-
-def _cross_entropy(params, codes, labels, classifier):
-  logits = classifier.apply(params, codes)
-  return jnp.mean(
-      optax.softmax_cross_entropy_with_integer_labels(logits, labels))

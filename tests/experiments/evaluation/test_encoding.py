@@ -4,11 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.evaluation import encoding, probing
 from experiments.evaluation.encoding import Encoded, encode_rows
 import mlvae_jax
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.model.factors import parse_factors
 from tests.helpers.lit_people import MODEL, random_images
 
 
@@ -79,3 +81,44 @@ def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
                            2).mean,
           encoded.alone(split, 'who', np.array([2, 0])).mean)
   assert asked == [4, 4]
+
+
+def test_samples_of_other_rows_have_other_noise(params):
+  """A probe must not recognise in the test the noise it was trained on."""
+  encoded = Encoded(MODEL, params, {'test': random_images().x})
+  rows = np.arange(6)[:, None]
+
+  def noise(rows):
+    q = encoded.alone('test', 'style', rows[:, 0])
+    sample = probing.code_features(encoded, 'style', 'sample')('test', rows)
+    return (sample - q.mean) / np.exp(0.5 * q.logvar)
+
+  np.testing.assert_array_equal(noise(rows[:3]), noise(rows[:3]))
+  assert np.abs(noise(rows[:3]) - noise(rows[3:])).min() > 1e-3
+
+
+def test_codes_given_in_other_splits_and_rows_have_other_noise(params):
+  model = mlvae_jax.Model(
+      parse_factors('who:2:who,style:2|who'), MODEL.observation_shape)
+  params = model.init(jax.random.key(0))
+  same = np.repeat(random_images().x[:1], 1100, axis=0)
+  encoded = Encoded(model, params, {'train': same, 'test': same})
+  found = np.concatenate([
+      encoded.alone(split, 'style', np.arange(1100), drawn=True).mean
+      for split in ('train', 'test')])
+  assert len(np.unique(found, axis=0)) == 2200
+
+
+@pytest.mark.parametrize('posterior', [
+    mlvae_jax.Product(), mlvae_jax.PriorProduct(), mlvae_jax.Mixture()])
+def test_sets_are_combined_a_few_at_a_time(params, monkeypatch, posterior):
+  """Also one that is too large, and ids in any order."""
+  model = dataclasses.replace(MODEL, group_posterior=posterior)
+  encoded = Encoded(model, params, {'test': random_images().x})
+  set_ids = np.array([2, 0, 1, 1, 2, 2, 2, 2, 3, 0])
+  asked = ('test', 'who', np.arange(10), set_ids, 4)
+  expected = encoded.together(*asked)
+  monkeypatch.setattr(encoding, '_COMBINE_ROWS', 4)
+  for found, whole in zip(encoded.together(*asked), expected):
+    assert found.shape == (4, 2)
+    np.testing.assert_allclose(found, whole, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Factors that are given others: what the evaluation and the figures infer."""
 
+import zlib
+
 import jax
 import numpy as np
 import pytest
@@ -64,7 +66,10 @@ def test_a_sample_of_style_is_drawn_after_a_sample_of_content(params):
   data = random_images(40)
   encoded = Encoded(_MODEL, params, {'test': data.x})
   rows = np.arange(40)
-  keys = jax.random.split(jax.random.key(0), 2)
+  # By split and by the first row of those that are encoded together.
+  key = jax.random.fold_in(jax.random.fold_in(
+      jax.random.key(0), zlib.crc32(b'test')), 0)
+  keys = jax.random.split(key, 2)
   alone = encode_rows(_MODEL, params, data.x)
   who = alone['who'].sample(keys[0])
   for drawn, given in ((False, alone['who'].mean), (True, who)):
@@ -75,9 +80,10 @@ def test_a_sample_of_style_is_drawn_after_a_sample_of_content(params):
   sample, mean = (
       code_features(encoded, 'style', source)('test', rows[:, None])
       for source in ('sample', 'mean'))
-  np.testing.assert_allclose(
-      sample, _posterior(params, data.x, who).sample(jax.random.key(0)),
-      rtol=1e-4, atol=1e-4)
+  q = _posterior(params, data.x, who)
+  noise = (sample - q.mean) / np.exp(0.5 * q.logvar)
+  assert np.abs(noise).max() < 5
+  np.testing.assert_allclose(noise.std(), 1.0, atol=0.2)
   np.testing.assert_allclose(mean, alone['style'].mean, rtol=1e-4, atol=1e-5)
   np.testing.assert_array_equal(
       encoded.alone('test', 'who', rows, drawn=True).mean,
