@@ -166,10 +166,11 @@ def encode_rows(model: Model, params: Params, images: np.ndarray,
   Returns:
     A Normal of `[M, D]` NumPy arrays per factor.
   """
-  encode = _encode if model.has_encoder else mlvae_jax.posteriors
+  encode, limit = ((_encode, _ENCODE_ROWS) if model.has_encoder else
+                   (mlvae_jax.posteriors, _INFER_ROWS))
   rows = np.arange(len(images)) if rows is None else rows
   # A power of two, so that splits of few rows share programs as well.
-  size = min(_ENCODE_ROWS, 1 << (len(rows) - 1).bit_length())
+  size = min(limit, 1 << (len(rows) - 1).bit_length())
   parts = []
   for start in range(0, len(rows), size):
     which = rows[start:start + size]

@@ -102,8 +102,8 @@ def probe(
     test: examples to score on.
     num_classes: number of classes; labels are in `[0, num_classes)`.
     seed: seed of initialisation and minibatches.
-    num_steps: maximum number of steps of Adam, with a cosine decay of the learning
-      rate.
+    num_steps: maximum number of steps of Adam, over which the learning rate
+      decays as a cosine.
     batch_size: number of examples per step.
     learning_rate: learning rate at the start.
     hidden_sizes: numbers of units of the hidden layers; () for a linear
