@@ -5,22 +5,34 @@ own transposed convolution, and its gradients of strided ones, first dilate
 their input with zeros; on a CPU they run at a tenth of the machine's speed,
 and inside a loop the kernel's gradient at a thousandth. On a CPU, therefore,
 
+- the strided convolution of few channels, such as colours, is one matrix
+  product with all 4x4 patches; of more channels it is XLA's own;
 - the transposed convolution is one matrix product, from each pixel to the 4x4
   patch that it contributes to, and an overlap-add of the patches;
 - the gradient of one function with respect to its input is the other;
-- the gradient with respect to the kernel is a convolution in the layout that
-  XLA hands to Eigen.
+- the gradient with respect to the kernel is a convolution in a layout that
+  XLA has fast code for;
+- all but XLA's own take a block of images at a time: patches are 4 to 8 times
+  as large as images, and those of a whole batch would leave the cache.
 
 On other devices XLA's own forms are used. The functions are the same, but for
 rounding. Their gradients are `custom_vjp`s, so forward mode is not supported.
+`docs/benchmarks.md` has the times of these forms and of others.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+import math
 
 import jax
 import jax.numpy as jnp
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+# Elements of the patches of a block of images: 4 MiB in float32.
+_BLOCK = 2**20
+# XLA's convolution is slow for at most this many channels.
+_FEW_CHANNELS = 4
 
 
 @jax.custom_vjp
@@ -34,7 +46,10 @@ def downsample(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     `[N, H / 2, W / 2, D]`.
   """
-  return _convolve(x, kernel)
+  few = x.shape[-1] <= _FEW_CHANNELS
+  return jax.lax.platform_dependent(
+      x, kernel, cpu=_multiply_patches if few else _convolve,
+      default=_convolve)
 
 
 @jax.custom_vjp
@@ -93,24 +108,72 @@ def _convolve_transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
       x, kernel, (2, 2), 'SAME', dimension_numbers=_LAYOUT)
 
 
+def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  height, width, channels = x.shape[1:]
+  weights = kernel.reshape(16 * channels, -1)
+
+  def apply(x):
+    # Pairs of columns, since a patch is two of them, and starts at a pair.
+    pairs = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(
+        len(x), height + 2, width // 2 + 1, 2 * channels)
+    patches = jnp.concatenate([
+        pairs[:, a:a + height:2, b:b + width // 2]
+        for a in range(4) for b in (0, 1)], axis=-1)
+    return patches @ weights
+
+  return _map_blocks(apply, x, 4 * height * width * channels)
+
+
 def _overlap_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  num_rows, height, width, channels = x.shape
+  height, width, channels = x.shape[1:]
   features = kernel.shape[-1]
   weights = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(channels, -1)
-  patches = x.reshape(-1, channels) @ weights
-  # A patch is 2x2 blocks of 2x2 pixels; block (a, b) of the patch at (i, j)
-  # lands on block (i + a, j + b) of a result with a margin of one pixel.
-  patches = patches.reshape(num_rows, height, width, 2, 2, 2, 2, features)
-  blocks = patches.transpose(0, 3, 5, 1, 4, 2, 6, 7)
-  total = jnp.asarray(sum(
-      jnp.pad(blocks[:, a, b], (
-          (0, 0), (a, 1 - a), (0, 0), (b, 1 - b), (0, 0), (0, 0)))
-      for a in (0, 1) for b in (0, 1)))
-  total = total.reshape(num_rows, 2 * height + 2, 2 * width + 2, features)
-  return total[:, 1:-1, 1:-1]
+
+  def apply(x):
+    patches = x.reshape(-1, channels) @ weights
+    # A patch is 2x2 blocks of 2x2 pixels; block (a, b) of the patch at (i, j)
+    # lands on block (i + a, j + b) of a result with a margin of one pixel.
+    patches = patches.reshape(len(x), height, width, 2, 2, 2, 2, features)
+    blocks = patches.transpose(0, 3, 5, 1, 4, 2, 6, 7)
+    total = jnp.asarray(sum(
+        jnp.pad(blocks[:, a, b], (
+            (0, 0), (a, 1 - a), (0, 0), (b, 1 - b), (0, 0), (0, 0)))
+        for a in (0, 1) for b in (0, 1)))
+    total = total.reshape(len(x), 2 * height + 2, 2 * width + 2, features)
+    return total[:, 1:-1, 1:-1]
+
+  return _map_blocks(apply, x, 16 * height * width * features)
+
+
+def _map_blocks(apply: Callable, x: jax.Array, size: int) -> jax.Array:
+  """Maps images in blocks; an image takes this many elements of memory."""
+  # Of fewer blocks, most patches stay in the cache anyway.
+  blocks, rest = _split(x, size, at_least=4)
+  if not len(blocks):
+    return apply(rest)
+  done = jax.lax.map(apply, blocks)
+  done = done.reshape(-1, *done.shape[2:])
+  return jnp.concatenate([done, apply(rest)]) if len(rest) else done
 
 
 def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
+  size = 4 * math.prod(x.shape[1:])
+  (x_blocks, x_rest), (g_blocks, g_rest) = (
+      _split(images, size, at_least=2) for images in (x, g))
+  if not len(x_blocks):
+    return _correlate_block(x, g)
+  # Blocks are added up in float32, also if they are of bfloat16.
+  total = jax.lax.scan(
+      lambda total, block: (total + _correlate_block(*block), None),
+      jnp.zeros((4, 4, x.shape[-1], g.shape[-1]),
+                jnp.promote_types(x.dtype, jnp.float32)),
+      (x_blocks, g_blocks))[0]
+  if len(x_rest):
+    total += _correlate_block(x_rest, g_rest)
+  return total.astype(x.dtype)
+
+
+def _correlate_block(x: jax.Array, g: jax.Array) -> jax.Array:
   # kernel[a, b] = sum over images and places (i, j) of x[2 i + a - 1, 2 j + b -
   # 1] g[i, j]: a convolution with images as channels, and with g as a kernel
   # that is dilated by 2.
@@ -118,6 +181,25 @@ def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
       x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1),
       ((1, 1), (1, 1)), rhs_dilation=(2, 2), dimension_numbers=_LAYOUT)
   return kernel.transpose(1, 2, 0, 3)
+
+
+def _split(x: jax.Array, size: int, at_least: int
+           ) -> tuple[jax.Array, jax.Array]:
+  """Blocks of images `[B, b, ...]`, and the images that are left.
+
+  Args:
+    x: `[N, ...]`.
+    size: number of elements that an image takes; b of them take `_BLOCK`.
+    at_least: number of blocks, 1 or more.
+
+  Returns:
+    The blocks, none where there would be fewer; and the rest `[R, ...]`.
+  """
+  block = max(_BLOCK // size, 1)
+  count = len(x) // block
+  count = count if count >= at_least else 0
+  blocks = x[:count * block].reshape(count, block, *x.shape[1:])
+  return blocks, x[count * block:]
 
 
 def _correlate_by_xla(x: jax.Array, g: jax.Array) -> jax.Array:

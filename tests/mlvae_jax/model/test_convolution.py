@@ -159,6 +159,82 @@ def test_each_is_the_transpose_of_the_other():
       np.vdot(x, jax.jit(upsample)(g, transposed)), rtol=1e-4)
 
 
+# Many images, and other types of numbers.
+
+
+def _normal(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize('images', [3, 4, 7])
+@pytest.mark.parametrize('channels', [2, 5])
+@each_function
+def test_blocks_of_images_change_nothing(
+    monkeypatch, function, channels, images):
+  # Of two images each, from two on: up to 3 blocks, and up to 3 images besides.
+  split = convolution._split
+  monkeypatch.setattr(
+      convolution, '_split', lambda x, size, at_least: split(
+          x, convolution._BLOCK // 2, 2))
+  small, large = (images, 3, 2), (images, 6, 4)
+  before, after = (
+      (large, small) if function is downsample else (small, large))
+  inputs = (_normal(*before, channels), _normal(4, 4, channels, 3),
+            _normal(*after, 3))
+  jax.clear_caches()
+  found = _value_and_gradients(function, *inputs)
+  jax.clear_caches()
+  _assert_close(found, _value_and_gradients(_flax(function), *inputs))
+
+
+@pytest.mark.parametrize('form, shapes', [
+    (convolution._multiply_patches, ((32, 32, 4), (4, 4, 4, 16))),
+    (convolution._overlap_add, ((16, 16, 16), (4, 4, 16, 8))),
+    (convolution._correlate, ((32, 32, 4), (16, 16, 8)))])
+def test_memory_is_that_of_a_block(form, shapes):
+  def temporary_bytes(images):
+    arrays = [
+        jax.ShapeDtypeStruct(
+            shape if shape[0] == 4 else (images, *shape), jnp.float32)
+        for shape in shapes]
+    compiled = jax.jit(form).lower(*arrays).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  # All patches of 1,024 images take 64 MiB or more.
+  assert temporary_bytes(1024) < 16 * 2**20
+
+
+@each_function
+def test_float64_is_computed_in_float64(function):
+  with jax.enable_x64(True):
+    inputs = [value.astype(np.float64) for value in _inputs(function, SOME)]
+    found, expected = (
+        jax.jit(functools.partial(_value_and_gradients, f))(*inputs)
+        for f in (function, _flax(function)))
+  for a, b in zip(found, expected, strict=True):
+    assert a.dtype == np.float64
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.max(np.abs(b)))
+
+
+@each_function
+def test_bfloat16_rounds_once_or_twice(function):
+  inputs = [jnp.asarray(value, jnp.bfloat16)
+            for value in _inputs(function, 'square')]
+  exact = _jitted(function, *(value.astype(np.float32) for value in inputs))
+  for a, b in zip(_jitted(function, *inputs), exact, strict=True):
+    assert a.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        a.astype(np.float32), b, rtol=0, atol=2**-6 * np.max(np.abs(b)))
+
+
+def test_blocks_are_added_up_in_float32(monkeypatch):
+  monkeypatch.setattr(convolution, '_BLOCK', 1)  # An image each.
+  ones = jnp.ones((300, 2, 2, 1), jnp.bfloat16)
+  # Of ones, bfloat16 would count to 256.
+  np.testing.assert_array_equal(
+      jax.jit(convolution._correlate)(ones, ones[:, :1, :1])[1:3, 1:3], 300)
+
+
 # Forms for one platform or another.
 
 
@@ -171,18 +247,34 @@ def test_the_forms_of_all_platforms_agree(size):
   correlate, by_xla = (
       jax.jit(form)(g, x) for form in (
           convolution._correlate, convolution._correlate_by_xla))
-  _assert_close([overlap_add, correlate], [transposed, by_xla])
+  multiply, convolve = (
+      jax.jit(form)(g, kernel.swapaxes(2, 3)) for form in (
+          convolution._multiply_patches, convolution._convolve))
+  _assert_close(
+      [overlap_add, correlate, multiply], [transposed, by_xla, convolve])
   np.testing.assert_array_equal(
       correlate.shape, (4, 4, g.shape[-1], x.shape[-1]))
+
+
+def _lowered(function, platform, *inputs):
+  """The program for a platform, which need not be there."""
+  lowered = export.export(jax.jit(function), platforms=[platform])(*inputs)
+  return lowered.mlir_module()
 
 
 @pytest.mark.parametrize('platform, dilates, multiplies', [
     ('cpu', False, True), ('cuda', True, False), ('tpu', True, False)])
 def test_only_a_cpu_gets_the_forms_without_dilation(
     platform, dilates, multiplies):
-  # Lowers for the platform; needs none.
-  x, kernel, _ = _inputs(upsample, 'square')
-  lowered = export.export(jax.jit(upsample), platforms=[platform])(x, kernel)
-  text = lowered.mlir_module()
+  text = _lowered(upsample, platform, *_inputs(upsample, 'square')[:2])
   assert ('lhs_dilate = [2, 2]' in text) == dilates
   assert ('dot_general' in text) == multiplies
+
+
+@pytest.mark.parametrize('platform, channels, multiplies', [
+    ('cpu', 3, True), ('cpu', 16, False), ('cuda', 3, False)])
+def test_few_channels_are_multiplied_on_a_cpu(platform, channels, multiplies):
+  text = _lowered(downsample, platform, _normal(2, 4, 4, channels),
+                  _normal(4, 4, channels, 5))
+  assert ('dot_general' in text) == multiplies
+  assert ('stablehlo.convolution' in text) != multiplies
