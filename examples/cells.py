@@ -41,13 +41,13 @@ def main(steps: int = 2000, num_cells: int = 3000) -> dict[str, float]:
   x, cell_type, donor = simulate(num_cells)
   data = ml.GroupedData.from_labels(x, {'type': cell_type, 'donor': donor})
   model = ml.Model(
-      ml.parse_factors('identity:6:type,batch:6:donor,style:4'), (NUM_GENES,),
+      ml.parse_factors('identity:6:type,batch:6:donor,style:4|identity|batch'),
+      (NUM_GENES,),
       ml.NegativeBinomial(), ml.MLP((64,), 'silu'))
   params, _ = ml.fit(
       model, data, steps=steps, groups_per_batch=16, max_group_size=24,
-      config=ml.TrainConfig(penalties=(
-          ml.Penalty('leakage', 'identity', 100.0),
-          ml.Penalty('leakage', 'batch', 100.0))))
+      evidence='random',
+      config=ml.TrainConfig(penalties=ml.separating_penalties(model)))
 
   x, cell_type, donor = simulate(num_cells, seed=1)  # New cells.
   codes = ml.infer(model, params, x)

@@ -67,15 +67,13 @@ def main(folder: str, steps: int = 1000) -> dict[str, float]:
   data = ml.GroupedData.from_labels(
       x[~test], {name: values[~test] for name, values in labels.items()})
   model = ml.Model(
-      ml.parse_factors('digit:8:digit,speaker:8:speaker,style:4'), x.shape[1:],
+      ml.parse_factors('digit:8:digit,speaker:8:speaker,style:4|digit|speaker'),
+      x.shape[1:],
       ml.Gaussian(0.5, learn=True), ml.MLP((256,), 'silu'))
-  # Random evidence and contrast make a single recording's code useful.
   params, _ = ml.fit(
       model, data, steps=steps, groups_per_batch=12, max_group_size=8,
-      evidence='random', config=ml.TrainConfig(penalties=tuple(
-          ml.Penalty(kind, factor, weight) for factor in ('digit', 'speaker')
-          for kind, weight in (('contrast', 1e3), ('leakage', 1e4),
-                               ('mean_leakage', 1e4)))))
+      evidence='random',
+      config=ml.TrainConfig(penalties=ml.separating_penalties(model)))
 
   codes = ml.infer(model, params, x)
   return {

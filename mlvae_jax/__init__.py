@@ -41,7 +41,10 @@ from mlvae_jax.model.networks.registry import register_network
 from mlvae_jax.model.networks.tokens import Tokens
 from mlvae_jax.objective.bounds import group_likelihood_bound
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
-from mlvae_jax.objective.penalties.registry import Penalty
+from mlvae_jax.objective.penalties.registry import (
+    Penalty,
+    separating_penalties,
+)
 from mlvae_jax.training.fit import fit
 from mlvae_jax.training.loading import load
 from mlvae_jax.training.step import TrainConfig
@@ -94,6 +97,7 @@ __all__ = [
     'reconstruct',
     'register_network',
     'remove',
+    'separating_penalties',
     'standard_normal',
     'sum_terms',
     'swap',

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.config.settings import Config
+from mlvae_jax.objective.penalties.registry import SEPARATING
 
 # What makes codes separate, see docs/models.md: style is given content, a
 # group's evidence is of random size, content has to reveal its group within a
 # batch, and style must not, as measured by a kernel and by a classifier.
-_SEPARATE = 'contrast/all:100,mean_leakage/all:1000,adversary/all:10'
+_SEPARATE = ','.join(
+    f'{kind}/all:{weight:g}' for kind, weight in SEPARATING.items())
 
 # The digits' network is that of the first author's code, as are dimensions,
 # likelihood and batches of about 256 images.

@@ -16,7 +16,7 @@
   penalties = ''
 
   [settings.leakage]
-  penalties = 'leakage/style:1000'
+  penalties = 'mean_leakage/style:400'
   evaluate = {probe_steps = 2000}  # changes to [evaluate] for this setting
 
   [data.few]                  # optional, also a table of flags: every setting

@@ -21,26 +21,22 @@ class Drawn(NamedTuple):
     batch: the rows; x is as `Model.prepare` gives it, 0 for padding.
     weights: `[N]`, the number of rows that a row represents in the likelihood;
       0 for padding.
-    encoded: posteriors that the encoder gives, Normal of `[N, D]` per factor,
-      with arbitrary values for padding; where posteriors are free, those of a
-      grouped factor are the groups', Normal of `[G, D]`.
-    q: the same, but N(0, I) for padding.
+    q: posteriors of rows, Normal of `[N, D]` per factor, N(0, I) for padding;
+      where posteriors are free, those of a grouped factor are the groups',
+      Normal of `[G, D]`.
     codes: codes drawn from the posteriors, `[N, D]` per factor.
     kl: KLs to the prior in nats, `[G]` per grouped factor, `[N]` per ungrouped
       one; 0 for absent groups.
     group_share: `[G]` of the first grouped factor, the share of each group's
       KL that this batch pays (`weights` where no factor is grouped).
-    keys: the key that each factor's codes were drawn with.
   """
 
   batch: Batch
   weights: jax.Array
-  encoded: dict[str, Normal]
   q: dict[str, Normal]
   codes: dict[str, jax.Array]
   kl: dict[str, jax.Array]
   group_share: jax.Array
-  keys: dict[str, jax.Array]
 
 
 def draw_codes(
@@ -86,7 +82,7 @@ def draw_codes(
   weights = mask.astype(dtype) if batch.weights is None else jnp.where(
       mask, batch.weights, 0.0)
   rows = None if free is not None else model.encode_rows(params, x)
-  encoded, q, codes, kl, group_share = {}, {}, {}, {}, weights
+  q, codes, kl, group_share = {}, {}, {}, weights
   # A key per factor by its position, so that a factor's noise does not depend
   # on whether others are grouped.
   keys = {factor.name: factor_key for factor, factor_key in zip(
@@ -95,10 +91,9 @@ def draw_codes(
     name = factor.name
     # A factor that is given others is encoded with the codes drawn of them.
     if free is not None:
-      encoded[name] = free[name]
+      q[name] = free[name]
     elif rows is not None:  # They are there without free posteriors.
-      encoded[name] = model.posterior(params, factor, rows, codes)
-    q[name] = encoded[name]
+      q[name] = model.posterior(params, factor, rows, codes)
     # Free posteriors of groups are not those of rows: no row is padding.
     if factor.grouping is None or model.has_encoder:
       q[name] = q[name].masked(mask)
@@ -114,9 +109,7 @@ def draw_codes(
     codes[name], kl[name] = sampled.codes, sampled.kl
     if factor == model.grouped[0]:  # Its groups are those of eq. 5.
       group_share = sampled.kl_share
-  return Drawn(
-      batch._replace(x=x), weights, encoded, q, codes, kl, group_share,
-      keys)
+  return Drawn(batch._replace(x=x), weights, q, codes, kl, group_share)
 
 
 def _check_free(model: Model, batch: Batch, free: Mapping[str, Normal] | None

@@ -100,8 +100,8 @@ class TrainConfig:
       from 0.
     sample_per: whether a group's code is drawn per 'row' (algorithm 1) or once
       per 'group'.
-    penalties: penalties, each summed over images and times its weight, that are
-      subtracted from the ELBO.
+    penalties: penalties, each summed over images, that are subtracted from the
+      ELBO; see `Penalty` for their weights.
     augment: random changes to the images; by default none.
     table_learning_rate: learning rate of the free posteriors of an SVI model.
     num_steps: number of steps at which training ends; used for the decay only.
@@ -133,7 +133,7 @@ class TrainConfig:
         isinstance(penalty, Penalty) for penalty in self.penalties):
       raise ValueError(
           'expected penalties to be a tuple such as (mlvae_jax.Penalty('
-          f"'leakage', 'style', 100.0),), got {self.penalties!r}")
+          f"'mean_leakage', 'style', 400.0),), got {self.penalties!r}")
     names = [penalty.name for penalty in self.penalties]
     if len(set(names)) < len(names):
       raise ValueError(f'expected every penalty once, got {", ".join(names)}')
@@ -218,11 +218,8 @@ def train_step(
         axis_name=axis_name)
     sums = sum_terms(
         elbo_of_codes(model, params, drawn)._replace(penalties=penalties))
-    # The critics of a penalty of weight 0 learn too, or they would find nothing
-    # where there is something; nothing else has a gradient of it.
-    penalty = sum((p.weight or 1.0) * sums.penalties[p.name]
-                  for p in config.penalties)
-    return penalty - sums.elbo(kl_weights), sums
+    # The weights of penalties are in their gradients.
+    return sum(sums.penalties.values()) - sums.elbo(kl_weights), sums
 
   tables, table_rows = state.tables, table_rows or {}
   free = None if tables is None else tables_lib.gather(tables, table_rows)
@@ -238,7 +235,8 @@ def train_step(
         (grads, critic_grads, sums, num_images), axis_name)
   # Eq. 5: the sum over groups becomes an average, over groups on all devices.
   scale = 1.0 / jnp.where(sums.num_groups > 0, sums.num_groups, 1.0)
-  grads, free_grads = jax.tree.map(lambda g: g * scale, (grads, free_grads))
+  grads, free_grads, critic_grads = jax.tree.map(
+      lambda g: g * scale, (grads, free_grads, critic_grads))
   decay = _decay(state.step, config)
   if tables is not None:
     tables = tables_lib.update(
@@ -249,23 +247,13 @@ def train_step(
       grads, state.opt_state, state.params)
   params = cast(Params, optax.apply_updates(
       state.params, jax.tree.map(lambda u: u * decay, updates)))
-  critics = state.critics and _ascend(
-      state.critics, _of_unit_weight(config, critic_grads, scale))
+  critics = state.critics and _ascend(state.critics, critic_grads)
   return (TrainState(state.step + 1, params, opt_state, tables, critics),
           Metrics(sums, optax.tree.norm(grads), num_images))
 
 
 def _critic_optimizer() -> optax.GradientTransformation:
   return optax.adam(_CRITIC_LEARNING_RATE)
-
-
-def _of_unit_weight(config: TrainConfig, grads: dict[str, Any],
-                    scale: jax.Array) -> dict[str, Any]:
-  """Critics' gradients as if the weights of their penalties were 1."""
-  # Adam hardly minds the scale of a gradient, unless it is near its epsilon.
-  scales = {p.name: scale / (p.weight or 1.0) for p in config.penalties}
-  return {name: optax.tree.scale(scales[name], grad)
-          for name, grad in grads.items()}
 
 
 def _ascend(critics: Critics, grads: dict[str, Any]) -> Critics:

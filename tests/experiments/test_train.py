@@ -112,13 +112,13 @@ def test_penalties_are_logged_of_training_images(tmp_path):
   model, _ = _train(
       tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
       min_group_size=2, augment='flip,shift:1',
-      penalties='contrast/content:3,leakage/style:2,mean_leakage/style:1')
+      penalties='contrast/content:3,adversary/style:2,mean_leakage/style:1')
   assert model.network == Conv((4,), (8,), 'tanh')
   (train_record,), (validation,) = (
       [r for r in read_metrics(str(tmp_path)) if r['split'] == s]
       for s in ('train', 'validation'))
   assert set(train_record['penalties']) == {
-      'contrast/content', 'leakage/style', 'mean_leakage/style'}
+      'contrast/content', 'adversary/style', 'mean_leakage/style'}
   assert 'penalties' not in validation
 
 
@@ -133,7 +133,7 @@ def test_another_penalty_or_augmentation_is_another_run(tmp_path):
   with open_workdir(str(tmp_path), _CONFIG, model, resume=True):
     pass
   for name, value in (
-      ('penalties', 'contrast/content:1'), ('penalties', 'leakage/style:1'),
+      ('penalties', 'contrast/content:1'),
       ('penalties', 'mean_leakage/style:1'), ('augment', 'flip'),
       ('visit', 'groups'), ('min_group_size', 2)):
     with pytest.raises(UserError, match=f'with {name}=.*, not {value}; choo'):
@@ -270,7 +270,8 @@ def test_models_without_groups_or_encoder_have_no_extras(model):
 def test_flags_of_networks_penalties_and_augmentation():
   given = {
       'network': 'conv', 'channels': ['8', '12'], 'norm_groups': 4,
-      'penalties': 'contrast/content:2.5,leakage/style:3,mean_leakage/style:4',
+      'penalties':
+          'contrast/content:2.5,adversary/style:3,mean_leakage/style:4',
       'visit': 'groups',
       'augment': 'flip,shift:1', 'min_group_size': 2}
   config = train.config_from_flags(_flags(**given))
@@ -280,7 +281,7 @@ def test_flags_of_networks_penalties_and_augmentation():
   assert model.network == Conv((8, 12), (500,), 'tanh', 4)
   settings = library.make_train_config(config, model)
   assert settings.penalties == (
-      Penalty('contrast', 'content', 2.5), Penalty('leakage', 'style', 3.0),
+      Penalty('contrast', 'content', 2.5), Penalty('adversary', 'style', 3.0),
       Penalty('mean_leakage', 'style', 4.0))
   assert settings.augment == Augment(flip=True, shift=1)
 
@@ -325,12 +326,13 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'penalties': 'content:1'}, 'expected --penalties as KIND/NAME:WEIGHT'),
     ({'penalties': 'contrest/content:1'},
      "no penalty 'contrest' for --penalties=contrest/content:1; penalties are "
-     'contrast, leakage, mean_leakage, nonnegative_leakage, nonneg'),
-    ({'penalties': 'leakage/style:1,contrast/style:1'}, '--penalties=contrast/'
-     "style: contrast needs a grouped factor, got 'style'; leave it out"),
-    ({'penalties': 'leakage/nobody:1'}, "no factor 'nobody'"),
-    ({'penalties': 'leakage/content:1'},
-     'leakage needs some other factor with a different grouping, and '
+     'contrast, mean_leakage, adversary'),
+    ({'penalties': 'mean_leakage/style:1,contrast/style:1'},
+     "--penalties=contrast/style: contrast needs a grouped factor, got "
+     "'style'; leave it out"),
+    ({'penalties': 'mean_leakage/nobody:1'}, "no factor 'nobody'"),
+    ({'penalties': 'mean_leakage/content:1'},
+     'mean_leakage needs some other factor with a different grouping, and '
      "'content' has none; leave it out"),
     ({'penalties': 'mean_leakage/z:1', 'model': 'vae'}, 'mean_leakage needs '
      "some other factor with a different grouping, and 'z' has none"),
@@ -339,8 +341,9 @@ def test_batch_size_means_groups_for_grouped_models():
      'contrast needs an encoder, and an SVI model has none; leave it out'),
     ({'penalties': 'contrast/all:1', 'model': 'svi'},
      '--penalties=contrast/all: contrast needs an encoder'),
-    ({'penalties': 'leakage/a:1', 'model': 'svi', 'factors': 'a:2:x,b:2:y'},
-     'leakage needs an encoder, and an SVI model has none; leave it out'),
+    ({'penalties': 'mean_leakage/a:1', 'model': 'svi',
+      'factors': 'a:2:x,b:2:y'},
+     'mean_leakage needs an encoder, and an SVI model has none; leave it out'),
     ({'subsampling': 'unbiased', 'model': 'vae'},
      '--subsampling=unbiased needs a grouped factor; name a grouping in --fac'),
     ({'subsampling': 'unbiased', 'factors': 'a:2:x,b:2:y'},
@@ -381,22 +384,22 @@ def test_factor_of_an_unknown_grouping(capsys):
 def test_all_stands_for_the_factors_that_fit_and_the_last_weight_counts():
   config = dataclasses.replace(
       presets.PRESETS['folder'], factors='who:2:person,lit:2:light,style:2',
-      kl_weights='all:2,lit:3', penalties='contrast/all:5,leakage/all:1,'
-      'leakage/style:7,leakage/who:0')
+      kl_weights='all:2,lit:3', penalties='contrast/all:5,mean_leakage/all:1,'
+      'mean_leakage/style:7,mean_leakage/who:0')
   model = library.make_model(config, (8, 8, 1))
   found = library.make_train_config(config, model)
   assert found.kl_weights == (('who', 2.0), ('lit', 3.0), ('style', 2.0))
   assert found.penalties == (
       Penalty('contrast', 'who', 5.0), Penalty('contrast', 'lit', 5.0),
-      Penalty('leakage', 'who', 0.0), Penalty('leakage', 'lit', 1.0),
-      Penalty('leakage', 'style', 7.0))
+      Penalty('mean_leakage', 'who', 0.0), Penalty('mean_leakage', 'lit', 1.0),
+      Penalty('mean_leakage', 'style', 7.0))
   # Of a single grouping, only what is not grouped by it can leak.
   config = dataclasses.replace(
       config, factors='who:2:person,style:2', kl_weights='',
-      penalties='leakage/all:1')
+      penalties='mean_leakage/all:1')
   model = library.make_model(config, (8, 8, 1))
   found = library.make_train_config(config, model)
-  assert found.penalties == (Penalty('leakage', 'style', 1.0),)
+  assert found.penalties == (Penalty('mean_leakage', 'style', 1.0),)
   # Where 'all' fits nothing it stands for nothing.
   vae = dataclasses.replace(config, model='vae')
   found = library.make_train_config(vae, library.make_model(vae, (8, 8, 1)))
@@ -442,7 +445,7 @@ def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
   config = dataclasses.replace(
       presets.PRESETS['shapes'], num_images=400, image_size=8, network='mlp',
       hidden_sizes=(8,), factors='shape:3:shape,colour:2:colour,style:2',
-      penalties='contrast/all:1,leakage/all:1', steps=4, chunk_steps=2,
+      penalties='contrast/all:1,mean_leakage/all:1', steps=4, chunk_steps=2,
       eval_every=2, groups_per_batch=4, max_group_size=4)
   data = datasets.load(config)
   model = make_model(config, data)

@@ -31,7 +31,7 @@ probe_steps = 5
 label = 'plain $1 | 2'
 
 [settings.leakage]
-penalties = 'leakage/style:10'
+penalties = 'mean_leakage/style:10'
 
 [[columns]]
 name = 'leak'

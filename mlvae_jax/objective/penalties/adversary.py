@@ -4,6 +4,11 @@ The classifier, or critic, is trained alongside the model to predict the group,
 while the penalty trains the encoder to make that impossible (Ganin et al. 2016,
 arXiv 1505.07818). It sees standardised means, since noise hides in samples what
 a classifier can find in means. It chooses among the groups of the batch.
+
+A grouped code may reveal whatever its own group determines, so only deviations
+from the group's mean are penalised. But what a deviation says may depend on the
+group: fonts change each letter in another way. So the critic is told the
+group's mean too, of which the encoder gets no gradient.
 """
 
 from __future__ import annotations
@@ -16,7 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from mlvae_jax.grouping.normal import at_least_float32
-from mlvae_jax.objective.penalties.leakage import comparable_means
+from mlvae_jax.model.factors import Factor
+from mlvae_jax.objective.penalties.leakage import (
+    around_groups,
+    comparable_means,
+    standardize,
+)
 from mlvae_jax.objective.penalties.rows import Other, Rows
 
 _HIDDEN, _FEATURES = 256, 16
@@ -49,10 +59,10 @@ class Critic(NamedTuple):
   biases: jax.Array
 
 
-def init_critics(key: jax.Array, dim: int, others: Iterable[str]
+def init_critics(key: jax.Array, factor: Factor, others: Iterable[str]
                  ) -> dict[str, Critic]:
-  """Critics of codes of `dim` dimensions, by the name of the other factor."""
-  critics = {}
+  """Critics of a factor's codes, by the name of the other factor."""
+  critics, dim = {}, factor.dim * (1 if factor.grouping is None else 2)
   for i, other in enumerate(others):
     keys = jax.random.split(jax.random.fold_in(key, i))
     critics[other] = Critic(
@@ -73,11 +83,22 @@ def adversary(rows: Rows, critics: Mapping[str, Critic]) -> jax.Array:
     The sum of `predicted` over the other groupings; 0 for padding. The encoder
     is trained to decrease it, the critics to increase it.
   """
-  means = comparable_means(rows)
+  z = _inputs(rows)
   return jnp.asarray(sum(
-      predicted(critics[name], means, other, rows.mask,
-                axis_name=rows.axis_name)
+      predicted(critics[name], z, other, rows.mask, axis_name=rows.axis_name)
       for name, other in rows.others.items()))
+
+
+def _inputs(rows: Rows) -> jax.Array:
+  """What critics see of the rows, `[N, D]`; of a grouped factor `[N, 2 D]`."""
+  means = comparable_means(rows)
+  if rows.group_ids is None or rows.num_groups is None:
+    return means
+  of_group = rows.q.mean - around_groups(
+      rows.q.mean, rows.group_ids, rows.mask, rows.num_groups,
+      axis_name=rows.axis_name)
+  return jnp.concatenate([means, jax.lax.stop_gradient(standardize(
+      of_group, rows.mask, axis_name=rows.axis_name))], axis=-1)
 
 
 def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
@@ -93,10 +114,10 @@ def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
 
   Returns:
     `[N]` in nats: log probability of the row's group among the groups that have
-    rows in the batch, less the log of its share of these rows. 0 for padding,
-    and for a critic that knows nothing but these shares. The average over rows
-    is at most the entropy of the shares, and expected to be at most the mutual
-    information of codes and groups.
+    rows in the batch, with their shares of these rows as prior, less the log of
+    its own share. 0 for padding, and for a critic that knows nothing. The
+    average over rows is at most the entropy of the shares, and expected to be
+    at most the mutual information of codes and groups.
   """
   features = at_least_float32(_Features().apply(critic.network, z))
   count = jax.ops.segment_sum(
@@ -105,12 +126,11 @@ def predicted(critic: Critic, z: jax.Array, other: Other, mask: jax.Array, *,
     count = jax.lax.psum(count, axis_name)
   classes = other.numbers % _NUM_CLASSES
   logits = features @ critic.weights[classes].T + critic.biases[classes]
-  # -inf leaves out of the softmax the groups that are absent. Without any the
-  # softmax would be NaN.
-  logits = jnp.where((count > 0) | (jnp.sum(count) == 0), logits, -jnp.inf)
-  own = jnp.take_along_axis(
-      jax.nn.log_softmax(logits), other.group_ids[:, None], axis=-1)[:, 0]
-  # A uniform guess is no baseline: to be better, the shares are enough.
-  log_share = (jnp.log(jnp.maximum(count, 1))
-               - jnp.log(jnp.maximum(jnp.sum(count), 1)))
-  return jnp.where(mask, own - log_share[other.group_ids], 0.0)
+  own = jnp.take_along_axis(logits, other.group_ids[:, None], axis=-1)[:, 0]
+  # With the shares of the groups in this batch as their prior, so that a critic
+  # only has to learn what codes say. Without any rows the sum would be 0, and
+  # its logarithm NaN in gradients.
+  share = jnp.where(jnp.sum(count) == 0, 1.0, count) / jnp.maximum(
+      jnp.sum(count), 1)
+  return jnp.where(
+      mask, own - jax.nn.logsumexp(logits, b=share, axis=-1), 0.0)

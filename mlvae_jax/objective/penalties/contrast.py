@@ -16,7 +16,7 @@ def contrast(rows: Rows) -> jax.Array:
   if rows.group_ids is None:
     raise ValueError('contrast is a penalty of grouped factors')
   return contrastive_loss(
-      rows.encoded.mean, rows.group_ids, rows.mask, axis_name=rows.axis_name)
+      rows.q.mean, rows.group_ids, rows.mask, axis_name=rows.axis_name)
 
 
 def contrastive_loss(

@@ -1,13 +1,10 @@
 """Leakage: a row's code should not reveal the row's group in other groupings.
 
-It is measured on codes (`leakage`) or on standardised means (`mean_leakage`):
-a classifier can find in means what noise hides in codes. Both have two
-estimators, `discrepancy` and `nonnegative_discrepancy`.
+It is measured on standardised means: in samples, noise hides what a classifier
+can still find in means.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,30 +13,11 @@ from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.objective.penalties.rows import Rows, mean_where, pairs
 
 
-def leakage(rows: Rows) -> jax.Array:
-  """`discrepancy` of codes, summed over the other groupings, `[N]`."""
-  return _of_others(discrepancy, rows, rows.z)
-
-
 def mean_leakage(rows: Rows) -> jax.Array:
-  """`discrepancy` of `comparable_means`, summed in the same way, `[N]`."""
-  return _of_others(discrepancy, rows, comparable_means(rows))
-
-
-def nonnegative_leakage(rows: Rows) -> jax.Array:
-  """As `leakage`, with `nonnegative_discrepancy`, `[N]`."""
-  return _of_others(nonnegative_discrepancy, rows, rows.z)
-
-
-def nonnegative_mean_leakage(rows: Rows) -> jax.Array:
-  """As `mean_leakage`, with `nonnegative_discrepancy`, `[N]`."""
-  return _of_others(nonnegative_discrepancy, rows, comparable_means(rows))
-
-
-def _of_others(estimate: Callable[..., jax.Array], rows: Rows, z: jax.Array
-               ) -> jax.Array:
+  """`discrepancy` of `comparable_means`, summed over other groupings, `[N]`."""
+  means = comparable_means(rows)
   return jnp.asarray(sum(
-      estimate(z, other.group_ids, rows.mask, axis_name=rows.axis_name)
+      discrepancy(means, other.group_ids, rows.mask, axis_name=rows.axis_name)
       for other in rows.others.values()))
 
 
@@ -74,51 +52,6 @@ def discrepancy(
     `[N]`; 0 for padding, and for rows that cannot be compared, because the
     batch has no other row of their group, or no row of another group.
   """
-  kernel, same, different = _kernel(z, group_ids, mask, axis_name)
-  value = mean_where(same, kernel) - mean_where(different, kernel)
-  compared = jnp.any(same, axis=1) & jnp.any(different, axis=1)
-  return jnp.where(compared, value, 0.0)
-
-
-def nonnegative_discrepancy(
-    z: jax.Array,
-    group_ids: jax.Array,
-    mask: jax.Array,
-    *,
-    axis_name: str | None = None,
-) -> jax.Array:
-  """As `discrepancy`, by an estimate whose average is never below zero.
-
-  For row i, the mean of k(z_i, z_j) over all rows j of its group, itself
-  included, less the mean over all rows. The average over rows is the squared
-  MMD between a group's rows and all rows, averaged over groups with their
-  sizes as weights. It is 0 only where all groups have the same codes: codes
-  that are independent of groups of n members cost about (1 - E k) / n.
-
-  Args:
-    z: `[N, D]` codes of single rows.
-    group_ids: `[N]` ints, of the grouping the code should not reveal.
-    mask: `[N]` bool, False for padding.
-    axis_name: mapped axis over which the batch is spread, if any.
-
-  Returns:
-    `[N]`; 0 for padding, and for rows without any of another group.
-  """
-  kernel, same, different = _kernel(z, group_ids, mask, axis_name)
-  num_same, num_different = (
-      jnp.sum(chosen, axis=1) for chosen in (same, different))
-  total_same, total_different = (
-      jnp.sum(jnp.where(chosen, kernel, 0.0), axis=1)
-      for chosen in (same, different))
-  # A row's kernel with itself is 1, and adds one member.
-  value = (1.0 + total_same) / (1 + num_same) - (
-      1.0 + total_same + total_different) / (1 + num_same + num_different)
-  return jnp.where(mask, value, 0.0)
-
-
-def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
-            axis_name: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """k(z_i, z_j) `[N, M]` of this row and any row, and the masks of `pairs`."""
   # NaN in padding must not reach the gradient.
   z = at_least_float32(jnp.where(mask[:, None], z, 0.0))
   everyone, same, different = pairs(z, group_ids, mask, axis_name)
@@ -128,7 +61,9 @@ def _kernel(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
   distance = jnp.sum((z[:, None] - everyone) ** 2, axis=-1) / z.shape[1]
   kernel = jnp.asarray(sum(
       jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0))) / 3.0
-  return kernel, same, different
+  value = mean_where(same, kernel) - mean_where(different, kernel)
+  compared = jnp.any(same, axis=1) & jnp.any(different, axis=1)
+  return jnp.where(compared, value, 0.0)
 
 
 def comparable_means(rows: Rows) -> jax.Array:

@@ -10,17 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.grouping.posterior import row_noise
 from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.model import Model
 from mlvae_jax.objective.draws import Drawn
 from mlvae_jax.objective.penalties import adversary, contrast, leakage
 from mlvae_jax.objective.penalties.rows import Other, Rows
-
-# Folded into a factor's key for the noise of rows on their own. The number is
-# larger than any row's, and than any index of a split: since fold_in(key, 1)
-# is split(key)[1], a small one could repeat another use of the key.
-_ALONE = 0xFFFFA10E
 
 
 def _needs_groups(model: Model, factor: Factor) -> str:
@@ -46,14 +40,18 @@ class Kind(NamedTuple):
     lacks: function of a model and its factor that says what a penalty of this
       kind would need and does not find; '' where it fits.
     help: phrase for users that says what the penalty is for.
-    init_critics: function of a key, the factor's dimension and the names of the
-      factors with other groupings that makes the parameters of critics, which
+    in_noise_units: whether the weight is in units of the code's noise. That
+      suits what a code should not reveal, and not what it should: a code that
+      reveals nothing would never be pulled.
+    init_critics: function of a key, the factor and the names of the factors
+      with other groupings that makes the parameters of critics, which
       are trained to increase the penalty; None where there are none.
   """
 
   value: Callable[..., jax.Array]
   lacks: Callable[[Model, Factor], str]
   help: str
+  in_noise_units: bool = False
   init_critics: Callable[..., Any] | None = None
 
 
@@ -61,25 +59,19 @@ PENALTIES = {
     'contrast': Kind(
         contrast.contrast, _needs_groups,
         'which makes a factor\'s code reveal its group'),
-    'leakage': Kind(
-        leakage.leakage, _needs_other_groups,
-        'on what a factor\'s code reveals about the groups of other factors'),
     'mean_leakage': Kind(
         leakage.mean_leakage, _needs_other_groups,
-        'the same for the code\'s standardised means, without sampling noise'),
-    'nonnegative_leakage': Kind(
-        leakage.nonnegative_leakage, _needs_other_groups,
-        'leakage by an estimate that training cannot push below 0 by making '
-        'members of a group repel each other'),
-    'nonnegative_mean_leakage': Kind(
-        leakage.nonnegative_mean_leakage, _needs_other_groups,
-        'mean_leakage by that estimate'),
+        'on what the standardised means of a factor\'s code reveal about the '
+        'groups of other factors', in_noise_units=True),
     'adversary': Kind(
         adversary.adversary, _needs_other_groups,
         'on how well a classifier, trained alongside the model, predicts the '
         'groups of other factors from the code\'s standardised means',
-        adversary.init_critics),
+        in_noise_units=True, init_critics=adversary.init_critics),
 }
+
+# Kinds and weights that separate codes; what they gave is in docs/results.md.
+SEPARATING = {'contrast': 100.0, 'mean_leakage': 400.0, 'adversary': 4.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +81,8 @@ class Penalty:
   Attributes:
     kind: name of its kind in `PENALTIES`.
     factor: name of the factor whose codes it applies to.
-    weight: number, at least 0, by which its sum over images is multiplied; 0
-      only measures it.
+    weight: number, at least 0, by which its gradients with respect to codes
+      are multiplied; 0 only measures it. See `penalty_terms`.
   """
 
   kind: str
@@ -110,6 +102,26 @@ class Penalty:
   def name(self) -> str:
     """Key of the penalty in terms, metrics and logs: 'kind/factor'."""
     return f'{self.kind}/{self.factor}'
+
+
+def separating_penalties(model: Model) -> tuple[Penalty, ...]:
+  """The penalties that are recommended to separate a model's factors.
+
+  They make a grouped factor's code reveal its group, and keep other factors'
+  codes from revealing it. For training with evidence of random size; a factor
+  that is not grouped should be given the grouped ones.
+
+  Args:
+    model: the model.
+
+  Returns:
+    Penalties on every factor that they fit; none for a model without groups, or
+    without an encoder.
+  """
+  return tuple(
+      Penalty(kind, factor.name, weight)
+      for kind, weight in SEPARATING.items() for factor in model.factors
+      if not misfit(kind, model, factor))
 
 
 def misfit(kind: str, model: Model, factor: Factor) -> str:
@@ -139,7 +151,7 @@ def init_critics(model: Model, penalties: Iterable[Penalty], key: jax.Array
     if init is not None:
       factor = model.factor(penalty.factor)
       critics[penalty.name] = init(
-          jax.random.fold_in(key, i), factor.dim,
+          jax.random.fold_in(key, i), factor,
           [other.name for other in _others(model, factor)])
   return critics or None
 
@@ -153,9 +165,15 @@ def penalty_terms(
     *,
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
-  """The penalties of every row of a batch, without their weights.
+  """The penalties of every row of a batch: values without their weights.
 
-  Those of weight 0 are measured only: their gradients reach critics alone.
+  Gradients with respect to the posteriors of rows are multiplied by the weight
+  and, for kinds `in_noise_units`, by `Rows.signal_to_noise`. The gradient of
+  the ELBO with respect to a mean, for one sample, is about 1 over the
+  posterior's deviation, so in units of the deviation of means it is about that
+  ratio. A weight then means the same on data whose codes are precise and on
+  data whose codes are not, and a code that is not used yet may learn first.
+  Gradients with respect to critics are those of the plain values.
 
   Args:
     model: the model; static.
@@ -179,8 +197,8 @@ def penalty_terms(
       raise ValueError(problem)
     kind = PENALTIES[penalty.kind]
     rows = _rows(model, factor, drawn, num_groups, axis_name)
-    if not penalty.weight:
-      rows = rows.measured()
+    rows = rows.with_gradients(penalty.weight * (
+        rows.signal_to_noise() if kind.in_noise_units else 1.0))
     if kind.init_critics is None:
       terms[penalty.name] = kind.value(rows)
     elif critics is None:
@@ -199,14 +217,9 @@ def _others(model: Model, factor: Factor) -> list[Factor]:
 
 def _rows(model: Model, factor: Factor, drawn: Drawn,
           num_groups: Mapping[str, int], axis_name: str | None) -> Rows:
-  batch, name, q = drawn.batch, factor.name, drawn.q[factor.name]
-  if factor.grouping is None:
-    z = drawn.codes[name]
-  else:  # The ELBO's codes are the groups', not those of single rows.
-    z = q.reparameterize(row_noise(
-        jax.random.fold_in(drawn.keys[name], _ALONE), batch.rows, factor.dim))
+  batch, name = drawn.batch, factor.name
   return Rows(
-      drawn.encoded[name], q, z, batch.mask, batch.group_ids.get(name),
+      drawn.q[name], batch.mask, batch.group_ids.get(name),
       num_groups.get(name),
       {other.name: _other(batch, other.name, num_groups[other.name])
        for other in _others(model, factor)}, axis_name)

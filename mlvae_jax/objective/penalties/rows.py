@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.normal import Normal, at_least_float32
 
 
 class Other(NamedTuple):
@@ -34,10 +34,7 @@ class Rows:
   """The rows of a batch, or this device's share of them, for one factor.
 
   Attributes:
-    encoded: Normal of `[N, D]`, each row's own posterior; anything for padding,
-      even NaN.
-    q: the same, but N(0, I) for padding.
-    z: `[N, D]`, a code of each row, drawn from its own posterior.
+    q: Normal of `[N, D]`, each row's own posterior; N(0, I) for padding.
     mask: `[N]` bool, False for padding.
     group_ids: `[N]` ints, groups of the factor's own grouping; None where it is
       not grouped.
@@ -47,19 +44,44 @@ class Rows:
     axis_name: mapped axis over which the batch is spread, if any.
   """
 
-  encoded: Normal
   q: Normal
-  z: jax.Array
   mask: jax.Array
   group_ids: jax.Array | None
   num_groups: int | None
   others: Mapping[str, Other]
   axis_name: str | None = None
 
-  def measured(self) -> Rows:
-    """The same rows, whose values are constants for gradients."""
-    return dataclasses.replace(self, **jax.lax.stop_gradient(
-        {'encoded': self.encoded, 'q': self.q, 'z': self.z}))
+  def with_gradients(self, scale: jax.typing.ArrayLike) -> Rows:
+    """The same rows; gradients with respect to them are multiplied by scale."""
+    def scaled(x: jax.Array) -> jax.Array:
+      constant = jax.lax.stop_gradient(x)
+      return constant + (scale * (x - constant)).astype(x.dtype)
+
+    return dataclasses.replace(self, q=jax.tree.map(scaled, self.q))
+
+  def signal_to_noise(self) -> jax.Array:
+    """How far codes of different rows are apart, in units of their noise.
+
+    Returns:
+      A constant for gradients: the deviation of the means over the real rows
+      divided by the posterior deviation (a geometric mean over rows), as root
+      mean square over dimensions. 0 where the code says nothing of its row.
+    """
+    mean, logvar = at_least_float32(self.q.mean), at_least_float32(
+        self.q.logvar)
+    real = self.mask[:, None].astype(mean.dtype)
+    count, total, square, total_logvar = (
+        jnp.sum(real * x, axis=0) for x in (
+            jnp.ones(()), mean, mean ** 2, logvar))
+    if self.axis_name is not None:
+      count, total, square, total_logvar = jax.lax.psum(
+          (count, total, square, total_logvar), self.axis_name)
+    count = jnp.maximum(count, 1.0)
+    variance = jnp.maximum(square / count - (total / count) ** 2, 0.0)
+    # Not infinite where a variance underflows: a weight of 0 has to give 0.
+    logvar = jnp.maximum(total_logvar / count, -80.0)
+    return jax.lax.stop_gradient(
+        jnp.sqrt(jnp.mean(variance * jnp.exp(-logvar))))
 
 
 def pairs(values: jax.Array, group_ids: jax.Array, mask: jax.Array,

@@ -13,7 +13,7 @@ def test_every_setting_meets_every_seed(tmp_path):
       ('plain', 0), ('leakage', 0), ('plain', 1), ('leakage', 1)]
   assert len({r.workdir for r in runs}) == 4
   assert runs[1].workdir == str(tmp_path / 'leakage-0')
-  assert runs[3].config.penalties == 'leakage/style:10'
+  assert runs[3].config.penalties == 'mean_leakage/style:10'
   assert runs[3].config.seed == 1 and runs[3].config.data_dir == '/data'
   train, evaluate = plan.commands(runs[3])
   assert train[1:3] == ['-m', 'experiments.train']
@@ -61,11 +61,11 @@ def test_only_and_seeds_select(tmp_path):
 
 
 @pytest.mark.parametrize('old, new, message', [
-    ("penalties = 'leakage/style:10'", "penaltys = 'x'",
+    ("penalties = 'mean_leakage/style:10'", "penaltys = 'x'",
      r"\[settings.leakage\]: Unknown command line flag 'penaltys'"),
-    ("penalties = 'leakage/style:10'", "penaltys = '$DATA'",
+    ("penalties = 'mean_leakage/style:10'", "penaltys = '$DATA'",
      r"\[settings.leakage\]: Unknown command line flag 'penaltys'"),
-    ("penalties = 'leakage/style:10'", "penalties = 'leak/style:10'",
+    ("penalties = 'mean_leakage/style:10'", "penalties = 'leak/style:10'",
      r'\[flags\] with \[settings.leakage\]: .*leak'),
     ('steps = 4', "steps = 'four'", r'\[flags\]: flag --steps=four'),
     ('steps = 4', 'steps = 0', r'\[flags\]: flag --steps=0'),

@@ -170,7 +170,7 @@ def test_what_is_written_of_an_unfinished_study(tmp_path, runs):
   page = pathlib.Path(output.write(study, runs, str(tmp_path))).read_text()
   for text in ('<h1>Two penalties</h1>', 'Which one separates.',
                '3 of 4 runs are complete', '60.0 ± 14.1', '50.0 (n = 1)',
-               'plain $1 | 2', '<img', '--penalties=leakage/style:10',
+               'plain $1 | 2', '<img', '--penalties=mean_leakage/style:10',
                '<td>Python</td>', str(runs[3].workdir)):
     assert text in page, text
   assert (tmp_path / 'frontier.png').stat().st_size > 5000

@@ -13,7 +13,8 @@ from mlvae_jax.data.batches import make_feed
 from mlvae_jax.data.feed import DEVICES, all_devices, local_batch
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.plan import Settings
-from mlvae_jax.model.factors import parse_factors
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.model.factors import Factor, parse_factors
 from mlvae_jax.objective.draws import draw_codes
 from mlvae_jax.objective.penalties import adversary
 from mlvae_jax.objective.penalties.registry import (
@@ -21,7 +22,7 @@ from mlvae_jax.objective.penalties.registry import (
     init_critics,
     penalty_terms,
 )
-from mlvae_jax.objective.penalties.rows import Other
+from mlvae_jax.objective.penalties.rows import Other, Rows
 from mlvae_jax.training.step import TrainConfig, init_state, train_step
 from tests.helpers.small_models import (
     KEY,
@@ -41,7 +42,7 @@ _IDS = np.array([0, 1, 3, 1, 3, 0, 1, 4, 0], np.int32)
 _MASK = np.arange(9) < 7
 _CODES = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 _NUMBERS = np.array([7, 2, 5, 4096 + 3, 1, -1], np.int32)
-_CRITIC = adversary.init_critics(KEY, 3, ['c'])['c']
+_CRITIC = adversary.init_critics(KEY, Factor('style', 3), ['c'])['c']
 _CRITIC = _CRITIC._replace(biases=jax.random.normal(
     KEY, _CRITIC.biases.shape))
 
@@ -64,9 +65,10 @@ def test_prediction_is_that_of_a_loop():
     logit = {group: z[i] @ np.float64(_CRITIC.weights[number])
                     + float(_CRITIC.biases[number])
              for group, number in ((0, 7), (1, 2), (3, 3))}
-    expected[i] = logit[_IDS[i]] - np.log(
-        sum(np.exp(v) for v in logit.values())) - np.log(
-            np.mean(_IDS[_MASK] == _IDS[i]))
+    share = {group: np.mean(_IDS[_MASK] == group) for group in logit}
+    probability = share[_IDS[i]] * np.exp(logit[_IDS[i]]) / sum(
+        share[group] * np.exp(logit[group]) for group in logit)
+    expected[i] = np.log(probability / share[_IDS[i]])
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -101,7 +103,7 @@ def test_groups_spread_over_devices_are_predicted_as_on_one():
 
 
 @pytest.mark.parametrize('num_devices', [1, 2])
-def test_to_know_how_large_groups_are_is_to_know_nothing(num_devices):
+def test_a_critic_that_knows_nothing_scores_0_whatever_the_groups(num_devices):
   ids = np.repeat(np.array([0, 1, 3]), [1, 4, 15])
   mask = np.append(np.ones(20, bool), np.zeros(4, bool))
   order = np.random.default_rng(0).permutation(24)
@@ -116,14 +118,11 @@ def test_to_know_how_large_groups_are_is_to_know_nothing(num_devices):
         critic, rows[0], Other(rows[1], 6, _NUMBERS), rows[2], axis_name='d'),
         axis_name='d'))(codes, ids, mask)
 
-  shares = np.array([1, 4, 15]) / 20
   none = jnp.zeros_like(_CRITIC.biases)
-  classes = np.array([7, 2, 3])  # Of the groups 0, 1 and 3.
-  best = none.at[classes].set(np.log(shares))
-  np.testing.assert_allclose(values(best), 0.0, atol=1e-6)
-  np.testing.assert_allclose(  # A uniform guess is worse.
-      np.sum(values(none)) / 20, -np.sum(shares * np.log(shares)) - np.log(3),
-      rtol=1e-5)
+  np.testing.assert_allclose(values(none), 0.0, atol=1e-6)
+  # Nor does it help to prefer one group, even the largest.
+  for number in (7, 2, 3):
+    assert np.sum(values(none.at[number].set(0.5))) < -0.1
 
 
 def test_there_is_a_critic_for_every_other_grouping():
@@ -135,6 +134,33 @@ def test_there_is_a_critic_for_every_other_grouping():
   assert {name: list(of) for name, of in critics.items()} == {
       'adversary/style': ['c', 'light'], 'adversary/light': ['c']}
   assert init_critics(model, [Penalty('contrast', 'c', 1.0)], KEY) is None
+
+
+def _inputs(mean, ids=(0, 0, 1, 1, 0, 1, 1, 0)):
+  q = Normal(jnp.asarray(mean), jnp.zeros_like(mean)).masked(np.arange(8) < 7)
+  return adversary._inputs(Rows(
+      q, np.arange(8) < 7, np.array(ids), 2, {}))
+
+
+def test_critics_of_grouped_codes_are_told_the_mean_of_the_group():
+  mean = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+  found = np.asarray(jax.jit(_inputs)(mean))
+  ids, real = np.array([0, 0, 1, 1, 0, 1, 1]), mean[:7].astype(np.float64)
+  of_group = np.stack([real[ids == g].mean(0) for g in (0, 1)])[ids]
+  for part, expected in ((found[:, :2], real - of_group),
+                         (found[:, 2:], of_group)):
+    expected = (expected - expected.mean(0)) / expected.std(0)
+    np.testing.assert_allclose(part[:7], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(part[7], 0.0)
+  # The group's mean is what the code is for: no gradient of it.
+  weights = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+
+  def grad(weights):
+    return jax.grad(lambda m: jnp.sum(_inputs(m) * weights))(mean)
+
+  np.testing.assert_allclose(
+      grad(weights), grad(weights * [1, 1, 0, 0]), rtol=1e-5)
+  np.testing.assert_array_equal(grad(weights * [0, 0, 1, 1]), 0.0)
 
 
 def test_the_penalty_needs_its_critics():

@@ -402,8 +402,9 @@ def test_all_rows_of_low_precision_are_counted(dtype):
     (('contrast', 'contnet'),
      r"no factor 'contnet', expected one of \['content', 'style'\]"),
     (('contrast', 'style'), "contrast needs a grouped factor, got 'style'"),
-    (('leakage', 'content'),
-     "^leakage needs some other factor with a different grouping, and 'conten"),
+    (('mean_leakage', 'content'),
+     '^mean_leakage needs some other factor with a different grouping, and '
+     "'content' has none"),
     (('mean_leakage', 'z'), "no factor 'z'")])
 def test_penalties_on_unknown_factors_are_refused(penalty, match):
   with pytest.raises(ValueError, match=match):
@@ -414,9 +415,9 @@ def test_penalties_on_unknown_factors_are_refused(penalty, match):
 
 def test_a_model_without_groups_refuses_them_too():
   model = dataclasses.replace(MODEL, factors=vae(3))
-  with pytest.raises(ValueError, match='leakage needs some other factor'):
+  with pytest.raises(ValueError, match='mean_leakage needs some other factor'):
     penalised_terms(model, init_params(model), KEY, make_batch(model, [0]), {},
-                    [Penalty('leakage', 'z', 1.0)])
+                    [Penalty('mean_leakage', 'z', 1.0)])
 
 
 @pytest.mark.parametrize('factors, num_groups', [

@@ -172,7 +172,8 @@ def test_gradients_reach_every_head_and_padding_none(posterior):
   ids = np.repeat(np.arange(4), 2)
   batch = Batch(x, {'c': ids, 'light': ids[::-1].copy()}, np.arange(8) < 6,
                 np.arange(8))
-  penalties = (Penalty('contrast', 'c', 1.0), Penalty('leakage', 'style', 1.0),
+  penalties = (Penalty('contrast', 'c', 1.0),
+               Penalty('mean_leakage', 'style', 1.0),
                Penalty('mean_leakage', 'light', 1.0))
 
   def loss(params):

@@ -332,7 +332,7 @@ def test_all_devices_or_some():
     ({'learning_rate': float('nan')}, 'learning_rate > 0'),
     ({'table_learning_rate': 0.0}, 'table_learning_rate > 0'),
     ({'decay_fraction': 5.0}, r'decay_fraction in \[0, 1\]'),
-    ({'penalties': 'leakage/style:1'}, 'penalties to be a tuple')])
+    ({'penalties': 'mean_leakage/style:1'}, 'penalties to be a tuple')])
 def test_settings_out_of_range_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     mlvae_jax.TrainConfig(**settings)

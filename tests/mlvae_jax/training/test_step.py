@@ -43,7 +43,7 @@ CONFIG = TrainConfig(learning_rate=1e-2, seed=5)
 AUGMENTED = dataclasses.replace(CONFIG, augment=Augment(flip=True, shift=1))
 PENALISED = dataclasses.replace(
     AUGMENTED, penalties=(Penalty('contrast', 'content', 200.0),
-                          Penalty('leakage', 'style', 300.0)))
+                          Penalty('mean_leakage', 'style', 300.0)))
 SIZES = [3, 9, 1, 14, 8, 5]
 NUM_STEPS = 20
 
@@ -253,7 +253,7 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
       lambda value: value.reshape(num_devices, -1, *value.shape[1:]), batch))
   expected = _step(PENALISED, _initial_state(), batch)
   assert expected[1].sums.penalties['contrast/content'] > 1.0
-  assert expected[1].sums.penalties['leakage/style'] != 0.0
+  assert expected[1].sums.penalties['mean_leakage/style'] != 0.0
   # Adam's first moment, in proportion to the gradient.
   for a, b in zip(*(
       jax.tree.leaves((metrics, state.opt_state[0].mu))
@@ -276,7 +276,7 @@ def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
   config, sizes, table_rows = PENALISED, None, None
   if kind == 'free':
     config = dataclasses.replace(
-        CONFIG, penalties=(Penalty('leakage', 'style', 300.0),))
+        CONFIG, penalties=(Penalty('mean_leakage', 'style', 300.0),))
     sizes = {'content': 6, 'style': 40}
   batch = _batch(_PADDED.batch(1))
   if kind == 'free':
