@@ -416,7 +416,9 @@ def _older(**values):
 
 
 def test_penalties_of_an_older_run_are_read():
-  assert from_json(_older()) == presets.PRESETS['shapes']
+  assert from_json(_older()) == dataclasses.replace(
+      presets.PRESETS['shapes'], penalties='contrast/all:100,leakage/all:1000,'
+      'leakage/style:5000,mean_leakage/style:5000')
   assert from_json(_older(
       leakage='style:1, shape:2', contrast='', leakage_estimate='nonnegative'
   )).penalties == ('nonnegative_leakage/style:1,nonnegative_leakage/shape:2,'
@@ -430,15 +432,25 @@ def test_penalties_of_an_older_run_are_read():
 
 
 def test_a_run_of_when_each_penalty_was_a_setting_goes_on(tmp_path):
-  config = presets.PRESETS['shapes']
+  config = dataclasses.replace(
+      presets.PRESETS['shapes'],
+      penalties='contrast/all:100,mean_leakage/style:5000')
   model = library.make_model(config, (32, 32, 3))
   path = tmp_path / 'config.json'
-  for values in _older(), _older(contrast='all:1'):
-    path.write_text(json.dumps({'config': values, 'model': model.to_dict()}))
-    expected = contextlib.nullcontext() if values == _older() else (
+  for contrast in 100, 1:
+    path.write_text(json.dumps({
+        'config': _older(contrast=f'all:{contrast}', leakage=''),
+        'model': model.to_dict()}))
+    expected = contextlib.nullcontext() if contrast == 100 else (
         pytest.raises(UserError, match='a run with penalties=contrast/all:1,'))
     with expected, open_workdir(str(tmp_path), config, model, resume=True):
       pass
+
+
+def test_removed_penalties_are_refused_for_training():
+  config = from_json(_older())
+  with pytest.raises(ValueError, match="no penalty 'leakage' for --penalties"):
+    library.make_train_config(config, library.make_model(config, (32, 32, 3)))
 
 
 def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
