@@ -115,8 +115,7 @@ def separating_penalties(model: Model) -> tuple[Penalty, ...]:
     model: the model.
 
   Returns:
-    Penalties on every factor that they fit; none for a model without groups, or
-    without an encoder.
+    Penalties on every factor that they fit; none for a model without groups.
   """
   return tuple(
       Penalty(kind, factor.name, weight)

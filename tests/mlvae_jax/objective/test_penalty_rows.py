@@ -139,7 +139,8 @@ def test_recommended_penalties_are_those_that_fit():
       'contrast/a', 'contrast/b', 'mean_leakage/a', 'mean_leakage/b',
       'adversary/a', 'adversary/b']
   assert names(vae(3)) == []
-  assert separating_penalties(
-      dataclasses.replace(MODEL, group_posterior=Free())) == ()
+  # With free posteriors only what is not grouped has codes of rows.
+  free = dataclasses.replace(MODEL, group_posterior=Free())
+  assert {p.factor for p in separating_penalties(free)} == {'style'}
   assert {p.weight for p in separating_penalties(MODEL)} == set(
       SEPARATING.values())
