@@ -112,3 +112,4 @@ def test_studies_of_the_package_have_flags_that_exist(name):
   assert len(runs) == (
       len(study.seeds) * len(study.settings) * len(study.data))
   assert study.about and study.columns and study.figures
+  assert '\\' not in study.about  # Continued lines.
