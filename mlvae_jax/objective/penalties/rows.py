@@ -63,8 +63,8 @@ class Rows:
     """How far codes of different rows are apart, in units of their noise.
 
     Returns:
-      A constant for gradients: the deviation of the means over the real rows
-      divided by the posterior deviation (a geometric mean over rows), as root
+      A constant for gradients: the deviation of the means over the real rows,
+      at most 1, divided by the posterior deviation (a geometric mean over rows), as root
       mean square over dimensions. 0 where the code says nothing of its row.
     """
     mean, logvar = at_least_float32(self.q.mean), at_least_float32(
@@ -77,7 +77,9 @@ class Rows:
       count, total, square, total_logvar = jax.lax.psum(
           (count, total, square, total_logvar), self.axis_name)
     count = jnp.maximum(count, 1.0)
-    variance = jnp.maximum(square / count - (total / count) ** 2, 0.0)
+    # At most that of the prior: penalties that do not depend on the scale of
+    # means do not stop noise in their gradients from making means grow.
+    variance = jnp.clip(square / count - (total / count) ** 2, 0.0, 1.0)
     # Not infinite where a variance underflows: a weight of 0 has to give 0.
     logvar = jnp.maximum(total_logvar / count, -80.0)
     return jax.lax.stop_gradient(
