@@ -64,8 +64,9 @@ class Rows:
 
     Returns:
       A constant for gradients: the deviation of the means over the real rows,
-      at most 1, divided by the posterior deviation (a geometric mean over rows), as root
-      mean square over dimensions. 0 where the code says nothing of its row.
+      at most 1, divided by the posterior deviation (a geometric mean over
+      rows), as root mean square over dimensions. 0 where the code says nothing
+      of its row.
     """
     mean, logvar = at_least_float32(self.q.mean), at_least_float32(
         self.q.logvar)
