@@ -115,7 +115,7 @@ def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   def apply(x):
     # Pairs of columns, since a patch is two of them, and starts at a pair.
     pairs = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(
-        len(x), height + 2, width // 2 + 1, 2 * channels)
+        x.shape[0], height + 2, width // 2 + 1, 2 * channels)
     patches = jnp.concatenate([
         pairs[:, a:a + height:2, b:b + width // 2]
         for a in range(4) for b in (0, 1)], axis=-1)
@@ -133,13 +133,14 @@ def _overlap_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
     patches = x.reshape(-1, channels) @ weights
     # A patch is 2x2 blocks of 2x2 pixels; block (a, b) of the patch at (i, j)
     # lands on block (i + a, j + b) of a result with a margin of one pixel.
-    patches = patches.reshape(len(x), height, width, 2, 2, 2, 2, features)
+    patches = patches.reshape(
+        x.shape[0], height, width, 2, 2, 2, 2, features)
     blocks = patches.transpose(0, 3, 5, 1, 4, 2, 6, 7)
     total = jnp.asarray(sum(
         jnp.pad(blocks[:, a, b], (
             (0, 0), (a, 1 - a), (0, 0), (b, 1 - b), (0, 0), (0, 0)))
         for a in (0, 1) for b in (0, 1)))
-    total = total.reshape(len(x), 2 * height + 2, 2 * width + 2, features)
+    total = total.reshape(x.shape[0], 2 * height + 2, 2 * width + 2, features)
     return total[:, 1:-1, 1:-1]
 
   return _map_blocks(apply, x, 16 * height * width * features)
@@ -150,7 +151,7 @@ def _map_blocks(apply: Callable, x: jax.Array, size: int) -> jax.Array:
   # Of fewer blocks, most patches stay in the cache anyway.
   blocks, rest = _split(x, size, at_least=4)
   if not len(blocks):
-    return apply(rest)
+    return apply(x)
   done = jax.lax.map(apply, blocks)
   done = done.reshape(-1, *done.shape[2:])
   return jnp.concatenate([done, apply(rest)]) if len(rest) else done
@@ -196,7 +197,8 @@ def _split(x: jax.Array, size: int, at_least: int
     The blocks, none where there would be fewer; and the rest `[R, ...]`.
   """
   block = max(_BLOCK // size, 1)
-  count = len(x) // block
+  # Functions are exported for any number of images: nothing to count then.
+  count = 0 if jax.export.is_symbolic_dim(x.shape[0]) else len(x) // block
   count = count if count >= at_least else 0
   blocks = x[:count * block].reshape(count, block, *x.shape[1:])
   return blocks, x[count * block:]
