@@ -27,7 +27,7 @@ class Reliability(NamedTuple):
       bin without rows.
     count: `[B]` ints, number of rows in each bin.
     calibration_error: expected calibration error, which is the mean over rows
-      of |accuracy - confidence| of their bin.
+      of `|accuracy - confidence|` of their bin.
     log_loss: mean of -log probability of the right group, in nats.
   """
 

@@ -46,6 +46,6 @@ class Laplace(Likelihood):
     return mean + self.scale * jax.random.laplace(key, mean.shape, mean.dtype)
 
   def log_prob(self, logits: jax.Array, x: jax.Array) -> jax.Array:
-    """Log density `[N]` of observations x, in nats: -|x - m| / b - log 2 b."""
+    """Log density `[N]` of x, in nats: `-|x - m| / b - log 2 b`."""
     distance = jnp.abs(x - self.mean(logits)) / self.scale
     return sum_elements(-distance - math.log(2.0 * self.scale))
