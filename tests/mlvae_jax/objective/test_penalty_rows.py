@@ -13,14 +13,18 @@ from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import parse_factors, vae
 from mlvae_jax.objective.draws import draw_codes
 from mlvae_jax.objective.penalties.contrast import contrastive_loss
-from mlvae_jax.objective.penalties.leakage import discrepancy, standardize
+from mlvae_jax.objective.penalties.leakage import (
+    discrepancy,
+    mean_leakage,
+    standardize,
+)
 from mlvae_jax.objective.penalties.registry import (
     SEPARATING,
     Penalty,
     penalty_terms,
     separating_penalties,
 )
-from mlvae_jax.objective.penalties.rows import Rows
+from mlvae_jax.objective.penalties.rows import Other, Rows
 from tests.helpers.small_models import KEY, MODEL, init_params, make_batch
 
 _MASK = np.array([True] * 6 + [False] * 2)
@@ -128,6 +132,35 @@ def test_what_a_code_should_not_reveal_pulls_in_proportion_to_the_ratio():
           grad, scale * expected_grad, rtol=1e-3,
           atol=1e-3 * scale * np.max(np.abs(expected_grad)) + 1e-9)
       assert np.any(grad != 0) == bool(weight)
+
+
+def test_members_are_not_paid_for_repelling_each_other():
+  attract = jnp.asarray(np.repeat([3.0, -3.0, 1.0], 2)[:, None])
+  repel = jnp.asarray(np.tile([3.0, -3.0], 3)[:, None]) + 0.1 * attract
+  ids, sides = np.repeat(np.arange(3), 2), np.tile([0, 1], 3)
+
+  def total(mean, groupings, axis_name=None):
+    others = {str(i): Other(g, 3, jnp.arange(3))
+              for i, g in enumerate(groupings)}
+    rows = _rows(mean, jnp.zeros(mean.shape), np.ones(len(mean), bool),
+                 axis_name)
+    return jnp.sum(mean_leakage(dataclasses.replace(rows, others=others)))
+
+  for means, positive in ((attract, True), (repel, False)):
+    value, grad = jax.value_and_grad(total)(means, (ids,))
+    assert (value > 0) == positive
+    assert np.any(grad) == positive
+    # Over three devices the sign is that of the whole batch.
+    spread = jax.vmap(
+        lambda mean, ids: jax.grad(total)(mean, (ids,), 'devices'),
+        axis_name='devices')(means.reshape(3, 2, 1), ids.reshape(3, 2))
+    assert np.any(spread) == positive
+  # Groupings are judged one by one.
+  both, alone = (
+      jax.grad(total)(repel, groupings) for groupings in (
+          (ids, sides), (sides,)))
+  np.testing.assert_allclose(both, alone, rtol=1e-6)
+  assert np.any(alone)
 
 
 def test_recommended_penalties_are_those_that_fit():
