@@ -319,7 +319,8 @@ def test_folder_errors_name_the_remedy(tmp_path):
 def test_what_tfds_should_have_prepared_may_be_a_folder(
     tmp_path, monkeypatch, name, tfds_name):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
-  config = dataclasses.replace(presets.PRESETS[name], image_size=8)
+  config = dataclasses.replace(
+      presets.PRESETS[name], image_size=8, rotations_as_groups=False)
   with pytest.raises(UserError, match=f'no prepared {tfds_name} in '):
     datasets.load(config)
   root = _write_groups(tmp_path / 'images', [2] * 4)

@@ -32,7 +32,7 @@ def _write(root, alphabets=8, characters=3, images=2):
 def _config(data_dir, **changes):
   return dataclasses.replace(presets.PRESETS['omniglot'], **{
       'data_dir': str(data_dir), 'store_dir': f'{data_dir}.stores',
-      'image_size': 8, 'split_by': 'alphabet',
+      'image_size': 8, 'split_by': 'alphabet', 'rotations_as_groups': False,
       'split_fractions': (0.25, 0.25)} | changes)
 
 
