@@ -16,8 +16,8 @@ ROOMS = {
         '__init__', 'config.flags', 'cli', 'config', 'datasets.sources',
         'datasets.store', 'datasets', 'runs', 'pictures', 'evaluation',
         'cluster', 'benchmarks', 'report', 'figures', 'evaluate', 'prepare',
-        'launch', 'benchmark', 'many_groups', 'svi_comparison', 'train',
-        'studies', 'study'),
+        'export', 'launch', 'benchmark', 'many_groups', 'svi_comparison',
+        'train', 'studies', 'study'),
 }
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (

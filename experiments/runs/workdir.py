@@ -8,6 +8,7 @@ import io
 import json
 import os
 from typing import Any
+import zipfile
 
 import numpy as np
 
@@ -95,6 +96,20 @@ def write_scale(workdir: str, scale: Scale | None) -> None:
   content = io.BytesIO()
   np.savez(content, **scale._asdict())
   write_atomically(os.path.join(workdir, SCALE_FILE), content.getvalue())
+
+
+def read_scale(workdir: str) -> Scale | None:
+  """What `write_scale` wrote; None if the run standardised nothing."""
+  path = os.path.join(workdir, SCALE_FILE)
+  if not os.path.exists(path):
+    return None
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return Scale(file['mean'], file['std'])
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(
+        f'{path} is damaged ({error}); run the same experiments.train again, '
+        'which writes it again') from error
 
 
 def require_workdir(workdir: str | None) -> str:

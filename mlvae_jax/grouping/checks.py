@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 import jax
-from jax import core
+from jax import core, export
 import jax.numpy as jnp
 import numpy as np
 
@@ -60,16 +60,19 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
   """Checks a number that determines a shape.
 
   Args:
-    value: Python's, NumPy's or JAX's integer; static.
+    value: Python's, NumPy's or JAX's integer; static. A symbolic dimension of
+      `jax.export` is returned unchecked.
     name: what it is, for the message.
     least: smallest number allowed.
 
   Returns:
-    The number as a Python int.
+    The number as a Python int, or the symbolic dimension.
 
   Raises:
     ValueError: where it is not an integer, is traced, or does not fit.
   """
+  if export.is_symbolic_dim(value):
+    return value
   try:
     count = operator.index(value)
   except TypeError:  # Also of a traced value.

@@ -9,6 +9,7 @@ import pytest
 from experiments import (
     cli,
     evaluate,
+    export,
     figures,
     launch,
     prepare,
@@ -41,8 +42,8 @@ def test_paths_expand(monkeypatch, tmp_path, path, expected):
 
 
 @pytest.mark.parametrize('module', [
-    speed, evaluate, figures, launch, prepare, report, study, svi_comparison,
-    train], ids=lambda module: module.__name__)
+    speed, evaluate, export, figures, launch, prepare, report, study,
+    svi_comparison, train], ids=lambda module: module.__name__)
 def test_every_flag_of_a_path_expands(monkeypatch, module):
   names = {}  # Of its parser, which a flag of a standard kind does not name.
   for kind in ('_string', '_enum', '_list', '_integer', '_bool'):

@@ -134,13 +134,13 @@ assert np.isfinite(slope).all() and np.abs(slope).sum() > 0
 
 
 @pytest.mark.parametrize(
-    'module', ['train', 'evaluate', 'figures', 'report'])
+    'module', ['train', 'evaluate', 'figures', 'report', 'export'])
 def test_help_reads(module):
   result = _python('-m', f'experiments.{module}', '--help')
   assert result.returncode == 0
   assert f'python -m experiments.{module}' in result.stdout
   assert '\n  --workdir: ' in result.stdout
-  if module != 'report':  # Whichever module defines it.
+  if module not in ('report', 'export'):  # Whichever module defines it.
     assert '\n  --data_dir: ' in result.stdout
 
 
@@ -163,6 +163,8 @@ def test_help_of_a_comparison_names_its_own_flags_only():
     (['evaluate', '--workdir=/no/such'], 1, 'workdir of a run'),
     (['figures'], 2, '--workdir'),
     (['report'], 2, '--workdir'),
+    (['export', '--workdir=x'], 2, '--output is required'),
+    (['export', '--workdir=/no/such', '--output=y'], 1, 'workdir of a run'),
 ])
 def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
@@ -200,7 +202,8 @@ def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'module', ['train', 'prepare', 'evaluate', 'report', 'launch'])
+    'module',
+    ['train', 'prepare', 'evaluate', 'report', 'export', 'launch'])
 def test_help_does_not_wait_for_packages_that_it_does_not_need(module):
   result = _python('-c', (
       f'import sys; from experiments import {module} as m; m.define_flags(); '

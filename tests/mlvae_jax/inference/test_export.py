@@ -79,6 +79,16 @@ def test_groups_of_any_number_of_images(name):
           mlvae_jax.reconstruct(model, params, x)), (images, ids))
 
 
+@each_model
+def test_any_number_of_groups(name):
+  model = _MODELS[name]
+  params = jax.jit(model.init)(jax.random.key(0))
+  images, ids, _ = _rows()
+  _assert_any_size(
+      lambda x, ids: mlvae_jax.encode_group(
+          model, params, x, ids % x.shape[0], x.shape[0]), (images, ids))
+
+
 def test_groups_of_any_number_of_images_by_optimisation():
   model = dataclasses.replace(_MODELS['mlp'], group_posterior=mlvae_jax.Free())
   params = jax.jit(model.init)(jax.random.key(0))

@@ -1,0 +1,219 @@
+"""Exports a trained run as functions that need nothing but JAX.
+
+  python -m experiments.export --workdir=runs/mnist5k-mlvae --output=exported
+
+Writes artefacts of jax.export, for CPU, CUDA and TPU and for any number of
+rows n, and description.json, which says what each takes and returns:
+
+  encode.jax                  rows -> mean and variance of every factor, each
+                              row alone
+  encode_groups_FACTOR.jax    rows, and the group of each in [0, n) -> mean and
+                              variance of this factor for the groups 0 to n - 1
+  decode.jax                  codes of every factor -> expected observations
+
+A program that imports only jax (with flatbuffers installed) and numpy runs
+them:
+
+  encode = jax.export.deserialize(open('exported/encode.jax', 'rb').read())
+  codes = encode.call(images)
+
+If the run standardised its data, the artefacts do so too: they take and return
+rows on the scale of the user's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import util
+import inspect
+import json
+import os
+import shutil
+from typing import Any
+
+from absl import flags
+import jax
+from jax import export
+import numpy as np
+
+from experiments import cli
+from experiments.cli import UserError
+from experiments.config import options
+from experiments.config.flags import Path, Setting, define
+from experiments.datasets.splits import Scale
+from experiments.evaluation.versions import versions
+from experiments.evaluation.wording import shows_images
+from experiments.runs.reading import load_model, parse_step, read_run
+from experiments.runs.workdir import read_scale
+import mlvae_jax
+from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.model.model import Model, Params
+from mlvae_jax.training import loading
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+DESCRIPTION = 'description.json'
+_SUBJECT = 'Export'
+_FLAGS = {
+    'output': Setting(
+        'Folder to write, which must not exist yet.', _SUBJECT, Path),
+    'input_dtype': Setting(
+        'Type of the rows that the encoder takes: by default uint8 (pixels '
+        'from 0 to 255) for images, int32 for tokens, otherwise float32.',
+        _SUBJECT, choices=('uint8', 'int32', 'float32')),
+}
+
+# A function of rows, and what stands for its arguments.
+_Exported = tuple[str, Callable[..., Any], tuple[Any, ...]]
+
+
+def main() -> None:
+  """Reads the flags and exports a run."""
+  values = flags.FLAGS.flag_values_dict()
+  for name in ('workdir', 'output'):
+    if not values[name]:
+      cli.bad_flag(f'--{name} is required')
+  with cli.checked_flags():
+    step = parse_step(values['step'])
+  for path in export_run(values['workdir'], values['output'], step,
+                         values['input_dtype']):
+    print(f'{path}: {os.path.getsize(path):,} bytes')
+
+
+def define_flags() -> None:
+  """Defines the flags of this entry point."""
+  options.define('workdir', 'step')
+  for name, option in _FLAGS.items():
+    define(name, option)
+
+
+def export_run(workdir: str, output: str, step: int | str = 'latest',
+               input_dtype: str | None = None) -> list[str]:
+  """Writes the artefacts of a run and their description.
+
+  Args:
+    workdir: folder of the run.
+    output: folder to write, completely or not at all.
+    step: step of the checkpoint, as `mlvae_jax.load` takes it.
+    input_dtype: type of the encoder's rows; None for that of `_FLAGS`.
+
+  Returns:
+    The paths of the files.
+
+  Raises:
+    UserError: when there is no such run, the output exists, or flatbuffers is
+      missing.
+  """
+  if util.find_spec('flatbuffers') is None:
+    raise UserError('experiments.export needs flatbuffers: pip install '
+                    "'mlvae_jax[export]'")
+  if os.path.lexists(output) and not (
+      os.path.isdir(output) and not os.listdir(output)):
+    raise UserError(
+        f'{output} exists already, and is left as it is; delete it, or choose '
+        'another --output')
+  read_run(workdir)
+  model, params = load_model(workdir, step)
+  scale = read_scale(workdir)
+  dtype = input_dtype or _default_dtype(model, scale)
+  about = {
+      'workdir': os.path.abspath(workdir), 'versions': versions(),
+      'step': loading.find_step(workdir, step), 'model': model.to_dict(),
+      'format': 'jax.export', 'platforms': PLATFORMS, 'rows': _rows(
+          model, scale, dtype), 'functions': {}}
+  partial = f'{output}.partial'
+  shutil.rmtree(partial, ignore_errors=True)
+  os.makedirs(partial)
+  try:
+    for name, function, arguments in _functions(model, params, scale, dtype):
+      found = _export(name, function, arguments)
+      with open(os.path.join(partial, f'{name}.jax'), 'wb') as file:
+        file.write(found.serialize())
+      about['functions'][name] = {
+          'file': f'{name}.jax', 'inputs': dict(zip(
+              inspect.signature(function).parameters,
+              _described(found.in_tree, found.in_avals)[0])),
+          'outputs': _described(found.out_tree, found.out_avals)}
+    with open(os.path.join(partial, DESCRIPTION), 'w') as file:
+      json.dump(about, file, indent=1)
+    os.replace(partial, output)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return [os.path.join(output, name) for name in sorted(os.listdir(output))]
+
+
+def _functions(model: Model, params: Params, scale: Scale | None, dtype: str
+               ) -> Iterator[_Exported]:
+  """The functions to export: of plain dicts, for consumers without mlvae_jax.
+  """
+  n, = export.symbolic_shape('n')
+  x = jax.ShapeDtypeStruct((n, *model.observation_shape), np.dtype(dtype))
+
+  def scaled(x: jax.Array) -> jax.Array:
+    return x if scale is None else (x - scale.mean) / scale.std
+
+  def encode(x: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    found = mlvae_jax.posteriors(model, params, scaled(x))
+    return {name: _plain(q) for name, q in found.items()}
+
+  def decode(codes: dict[str, jax.Array]) -> jax.Array:
+    found = mlvae_jax.decode(model, params, codes)
+    return found if scale is None else found * scale.std + scale.mean
+
+  yield 'encode', encode, (x,)
+  for factor in model.grouped:
+
+    def encode_groups(x: jax.Array, group_ids: jax.Array, name=factor.name
+                      ) -> dict[str, jax.Array]:
+      # There are at most as many groups as rows.
+      return _plain(mlvae_jax.encode_group(
+          model, params, scaled(x), group_ids, x.shape[0], factor=name))
+
+    yield f'encode_groups_{factor.name}', encode_groups, (
+        x, jax.ShapeDtypeStruct((n,), np.int32))
+  yield 'decode', decode, ({
+      f.name: jax.ShapeDtypeStruct((n, f.dim), np.float32)
+      for f in model.factors},)
+
+
+def _export(name: str, function: Callable[..., Any],
+            arguments: tuple[Any, ...]) -> export.Exported:
+  try:
+    return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+  except Exception as error:  # Networks of the user's own may do anything.
+    raise UserError(
+        f'cannot export {name}: {error}; its functions must work for any '
+        'number of rows and on every platform, see jax.export') from error
+
+
+def _plain(q: Normal) -> dict[str, jax.Array]:
+  """A Normal as a dict, which every process can deserialise."""
+  return {'mean': q.mean, 'variance': jax.numpy.exp(q.logvar)}
+
+
+def _described(tree: Any, avals: list[Any]) -> Any:
+  """Shapes and types of inputs or outputs, in their structure."""
+  return jax.tree.unflatten(tree, [
+      {'shape': [d if isinstance(d, int) else str(d) for d in aval.shape],
+       'dtype': aval.dtype.name} for aval in avals])
+
+
+def _default_dtype(model: Model, scale: Scale | None) -> str:
+  if scale is None and shows_images(model):
+    return 'uint8'
+  return 'int32' if model.likelihood.has_tokens else 'float32'
+
+
+def _rows(model: Model, scale: Scale | None, dtype: str) -> str:
+  """What the numbers of a row mean, in words."""
+  if scale is not None:
+    return 'numbers on the scale of the training data, not standardised'
+  if dtype == 'uint8' and model.likelihood.takes_pixels:
+    return ('pixels from 0 to 255, prepared as in training; decode returns '
+            'them divided by 255')
+  return (f'values as the likelihood {type(model.likelihood).__name__} takes '
+          'them; pixels from 0 to 1')
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

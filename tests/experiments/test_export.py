@@ -1,0 +1,149 @@
+"""Exported artefacts say what the run says, in a process that has only JAX."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import export
+from experiments.cli import UserError
+from experiments.datasets.splits import Scale
+from experiments.runs.reading import load_model
+from experiments.runs.workdir import write_scale
+import mlvae_jax
+from tests.helpers import runs
+
+pytest.importorskip('flatbuffers')
+
+_CALLS = """
+import json, sys
+import jax, numpy as np
+folder, arguments, results = sys.argv[1:]
+found = {}
+with open(f'{folder}/description.json') as file:
+  functions = json.load(file)['functions']
+values = np.load(arguments)
+for name, about in functions.items():
+  with open(f'{folder}/{about["file"]}', 'rb') as file:
+    call = jax.export.deserialize(bytearray(file.read())).call
+  inputs = []
+  for key, spec in about['inputs'].items():
+    inputs.append(values[key] if 'dtype' in spec else {
+        factor: values[factor] for factor in spec})
+  for path, leaf in jax.tree_util.tree_leaves_with_path(call(*inputs)):
+    found[name + jax.tree_util.keystr(path)] = np.asarray(leaf)
+assert not {'mlvae_jax', 'experiments', 'flax'} & set(sys.modules)
+np.savez(results, **found)
+"""
+
+
+def _call(folder, tmp_path, **arguments):
+  """What the artefacts return in a process that imports jax and numpy."""
+  np.savez(tmp_path / 'arguments.npz', **arguments)
+  done = subprocess.run(
+      [sys.executable, '-c', _CALLS, folder, tmp_path / 'arguments.npz',
+       tmp_path / 'results.npz'], cwd=tmp_path, text=True, check=False,
+      capture_output=True, timeout=240, env=os.environ | {'PYTHONPATH': ''})
+  assert done.returncode == 0, done.stderr[-2000:]
+  return dict(np.load(tmp_path / 'results.npz'))
+
+
+def _arguments(model, n, dtype=np.uint8):
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (n, *model.observation_shape)).astype(dtype)
+  return {'x': x, 'group_ids': rng.integers(0, 3, n).astype(np.int32)} | {
+      f.name: rng.normal(size=(n, f.dim)).astype(np.float32)
+      for f in model.factors}
+
+
+@pytest.mark.parametrize('network', ['mlp', 'conv'])
+def test_a_process_with_jax_alone_runs_them(tmp_path, network):
+  run, out = tmp_path / 'run', tmp_path / 'out'
+  config = runs.config(network=network, channels=(4,))
+  runs.untrained(run, config, (8, 8, 1))
+  paths = export.export_run(str(run), str(out))
+  assert sorted(map(os.path.basename, paths)) == [
+      'decode.jax', 'description.json', 'encode.jax',
+      'encode_groups_content.jax']
+  model, params = load_model(str(run))
+  given = _arguments(model, 7)
+  found = _call(out, tmp_path, **given)
+  expected = {
+      f'encode[{name!r}]{moment}': value
+      for name, q in mlvae_jax.posteriors(model, params, given['x']).items()
+      for moment, value in (("['mean']", q.mean),
+                            ("['variance']", np.exp(q.logvar)))}
+  q = mlvae_jax.encode_group(model, params, given['x'], given['group_ids'], 7)
+  expected |= {
+      "encode_groups_content['mean']": q.mean,
+      "encode_groups_content['variance']": np.exp(q.logvar),
+      'decode': mlvae_jax.decode(model, params, {
+          f.name: given[f.name] for f in model.factors})}
+  assert set(found) == set(expected)
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_description_names_inputs_and_outputs(tmp_path):
+  run, out = tmp_path / 'run', tmp_path / 'out'
+  runs.untrained(run, runs.config(), (8, 8, 1))
+  export.export_run(str(run), str(out))
+  about = json.loads((out / 'description.json').read_text())
+  assert about['platforms'] == ['cpu', 'cuda', 'tpu'] and about['step'] == 0
+  functions = about['functions']
+  assert functions['encode_groups_content']['inputs'] == {
+      'x': {'shape': ['n', 8, 8, 1], 'dtype': 'uint8'},
+      'group_ids': {'shape': ['n'], 'dtype': 'int32'}}
+  assert functions['encode_groups_content']['outputs']['mean'] == {
+      'shape': ['n', 3], 'dtype': 'float32'}
+  assert functions['decode']['outputs'] == {
+      'shape': ['n', 8, 8, 1], 'dtype': 'float32'}
+  with open(out / 'encode.jax', 'rb') as file:
+    found = jax.export.deserialize(bytearray(file.read()))
+  assert found.platforms == ('cpu', 'cuda', 'tpu')
+
+
+def test_artefacts_of_standardised_rows_take_raw_ones(tmp_path):
+  run, out = tmp_path / 'run', tmp_path / 'out'
+  config = runs.config(dataset='arrays', likelihood='gaussian')
+  runs.untrained(run, config, (5,))
+  scale = Scale(np.full(5, 40, np.float32), np.full(5, 9, np.float32))
+  write_scale(str(run), scale)
+  export.export_run(str(run), str(out))
+  model, params = load_model(str(run))
+  given = _arguments(model, 4, np.float32)
+  given['x'] /= 4
+  found = _call(out, tmp_path, **given)
+  q = mlvae_jax.posteriors(
+      model, params, (given['x'] - scale.mean) / scale.std)
+  np.testing.assert_allclose(
+      found["encode['style']['mean']"], q['style'].mean, rtol=1e-4, atol=1e-5)
+  x = mlvae_jax.decode(
+      model, params, {f.name: given[f.name] for f in model.factors})
+  np.testing.assert_allclose(
+      found['decode'], np.asarray(x) * 9 + 40, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path):
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'mine').touch()
+  with pytest.raises(UserError, match='out exists already.*--output'):
+    export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert os.listdir(tmp_path / 'out') == ['mine']
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+
+  def fail(*_):
+    raise RuntimeError('no rule for this')
+
+  monkeypatch.setattr(mlvae_jax, 'decode', fail)
+  with pytest.raises(UserError, match='cannot export decode: no rule'):
+    export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert os.listdir(tmp_path) == ['run']
