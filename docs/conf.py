@@ -29,7 +29,7 @@ html_theme_options = {
     'use_download_button': False, 'use_fullscreen_button': False}
 html_math_renderer = 'mathml'
 
-myst_enable_extensions = ['attrs_inline', 'colon_fence']
+myst_enable_extensions = ['attrs_inline', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 
 nb_execution_mode = 'force'

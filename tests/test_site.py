@@ -91,6 +91,9 @@ def test_the_site_builds_without_warnings(tmp_path):
       env={**os.environ, 'PYTHONWARNINGS': ''}, capture_output=True,
       text=True, timeout=240, check=False)
   assert done.returncode == 0, done.stderr[-2000:]
+  formulas = (tmp_path / 'metrics.html').read_text(encoding='utf-8')
+  assert '<math' in formulas and '$' not in re.sub(
+      '<script.*?</script>', '', formulas, flags=re.S)
   # Nothing that a page loads comes from a network.
   for page in tmp_path.rglob('*.html'):
     text = page.read_text(encoding='utf-8')
