@@ -3,12 +3,14 @@
   python -m experiments.export --workdir=runs/mnist5k-mlvae --output=exported
 
 Writes artefacts of jax.export, for CPU, CUDA and TPU and for any number of
-rows n, and description.json, which says what each takes and returns:
+rows n >= 1, and description.json, which says what each takes and returns:
 
   encode.jax                  rows -> mean and variance of every factor, each
                               row alone
   encode_groups_FACTOR.jax    rows, and the group of each in [0, n) -> mean and
-                              variance of this factor for the groups 0 to n - 1
+                              variance of this factor for the groups 0 to n - 1;
+                              rows with other numbers are left out, so -1 is
+                              for padding
   decode.jax                  codes of every factor -> expected observations
 
 A program that imports only jax (with flatbuffers installed) and numpy runs
@@ -29,6 +31,7 @@ import inspect
 import json
 import os
 import shutil
+import tempfile
 from typing import Any
 
 from absl import flags
@@ -44,7 +47,7 @@ from experiments.datasets.splits import Scale
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import shows_images
 from experiments.runs.reading import load_model, parse_step, read_run
-from experiments.runs.workdir import read_scale
+from experiments.runs.workdir import SCALE_FILE, read_scale
 import mlvae_jax
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.model import Model, Params
@@ -55,7 +58,8 @@ DESCRIPTION = 'description.json'
 _SUBJECT = 'Export'
 _FLAGS = {
     'output': Setting(
-        'Folder to write, which must not exist yet.', _SUBJECT, Path),
+        'Folder to write, which must not exist yet, or be empty.', _SUBJECT,
+        Path),
     'input_dtype': Setting(
         'Type of the rows that the encoder takes: by default uint8 (pixels '
         'from 0 to 255) for images, int32 for tokens, otherwise float32.',
@@ -106,23 +110,30 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
   if util.find_spec('flatbuffers') is None:
     raise UserError('experiments.export needs flatbuffers: pip install '
                     "'mlvae_jax[export]'")
-  if os.path.lexists(output) and not (
-      os.path.isdir(output) and not os.listdir(output)):
+  output = os.path.abspath(output)
+  if os.path.lexists(output) and (
+      os.path.islink(output) or not os.path.isdir(output)
+      or os.listdir(output)):
     raise UserError(
         f'{output} exists already, and is left as it is; delete it, or choose '
         'another --output')
-  read_run(workdir)
+  config, _ = read_run(workdir)
   model, params = load_model(workdir, step)
   scale = read_scale(workdir)
+  if config.standardise and scale is None:
+    raise UserError(
+        f'{workdir} has no {SCALE_FILE}, by which its data were standardised; '
+        'copy the whole folder, or run the same experiments.train again')
   dtype = input_dtype or _default_dtype(model, scale)
   about = {
       'workdir': os.path.abspath(workdir), 'versions': versions(),
       'step': loading.find_step(workdir, step), 'model': model.to_dict(),
       'format': 'jax.export', 'platforms': PLATFORMS, 'rows': _rows(
           model, scale, dtype), 'functions': {}}
-  partial = f'{output}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  os.makedirs(partial)
+  os.makedirs(os.path.dirname(output), exist_ok=True)
+  # Beside the output, so that it can be renamed.
+  partial = tempfile.mkdtemp(
+      prefix=f'{os.path.basename(output)}.', dir=os.path.dirname(output))
   try:
     for name, function, arguments in _functions(model, params, scale, dtype):
       found = _export(name, function, arguments)
@@ -135,6 +146,7 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
           'outputs': _described(found.out_tree, found.out_avals)}
     with open(os.path.join(partial, DESCRIPTION), 'w') as file:
       json.dump(about, file, indent=1)
+    os.chmod(partial, 0o755)  # Not for its owner alone, as mkdtemp made it.
     os.replace(partial, output)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
@@ -179,6 +191,8 @@ def _export(name: str, function: Callable[..., Any],
             arguments: tuple[Any, ...]) -> export.Exported:
   try:
     return export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+  except ValueError as error:
+    raise UserError(f'cannot export {name}: {error}') from error
   except Exception as error:  # Networks of the user's own may do anything.
     raise UserError(
         f'cannot export {name}: {error}; its functions must work for any '

@@ -99,7 +99,7 @@ def write_scale(workdir: str, scale: Scale | None) -> None:
 
 
 def read_scale(workdir: str) -> Scale | None:
-  """What `write_scale` wrote; None if the run standardised nothing."""
+  """What `write_scale` wrote; None if there is no such file."""
   path = os.path.join(workdir, SCALE_FILE)
   if not os.path.exists(path):
     return None

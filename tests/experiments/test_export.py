@@ -122,19 +122,48 @@ def test_artefacts_of_standardised_rows_take_raw_ones(tmp_path):
       model, params, (given['x'] - scale.mean) / scale.std)
   np.testing.assert_allclose(
       found["encode['style']['mean']"], q['style'].mean, rtol=1e-4, atol=1e-5)
+  q = mlvae_jax.encode_group(
+      model, params, (given['x'] - scale.mean) / scale.std,
+      given['group_ids'], 4)
+  np.testing.assert_allclose(
+      found["encode_groups_content['mean']"], q.mean, rtol=1e-4, atol=1e-5)
   x = mlvae_jax.decode(
       model, params, {f.name: given[f.name] for f in model.factors})
   np.testing.assert_allclose(
       found['decode'], np.asarray(x) * 9 + 40, rtol=1e-4, atol=1e-5)
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path):
-  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out' / 'mine').touch()
-  with pytest.raises(UserError, match='out exists already.*--output'):
+def test_a_standardised_run_needs_its_scale(tmp_path):
+  config = runs.config(
+      dataset='arrays', likelihood='gaussian', standardise=True)
+  runs.untrained(tmp_path / 'run', config, (5,))
+  with pytest.raises(UserError, match='run has no scale.npz.*whole folder'):
     export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert os.listdir(tmp_path) == ['run']
+
+
+def test_what_is_there_is_left_alone(tmp_path):
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+  for folder in ('out', 'new.partial', 'empty'):
+    (tmp_path / folder).mkdir()
+  (tmp_path / 'out' / 'mine').touch()
+  (tmp_path / 'new.partial' / 'mine').touch()
+  (tmp_path / 'link').symlink_to('empty')
+  for taken in ('out', 'link'):
+    with pytest.raises(UserError, match=f'{taken} exists already.*--output'):
+      export.export_run(str(tmp_path / 'run'), str(tmp_path / taken))
+  export.export_run(str(tmp_path / 'run'), str(tmp_path / 'new') + '/')
   assert os.listdir(tmp_path / 'out') == ['mine']
+  assert os.listdir(tmp_path / 'new.partial') == ['mine']
+  assert len(os.listdir(tmp_path / 'new')) == 4
+  assert len(os.listdir(tmp_path)) == 6
+
+
+def test_rows_of_a_type_that_the_model_does_not_take(tmp_path):
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+  with pytest.raises(UserError, match=r'encode: [^;]*got int32'):
+    export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'),
+                      input_dtype='int32')
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):

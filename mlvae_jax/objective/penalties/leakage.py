@@ -12,32 +12,32 @@ import jax.numpy as jnp
 from mlvae_jax.grouping.normal import at_least_float32
 from mlvae_jax.objective.penalties.rows import Rows, mean_where, pairs
 
-# Farther below 0 than the estimate gets by chance in batches of a hundred rows.
 # A floor of 0 would stop the gradient in every other batch of a code that
-# hardly leaks.
+# hardly leaks. In batches of few rows, and with few dimensions, chance alone
+# takes the estimate below this one now and then; such a batch has no gradient.
 _FLOOR = -0.01
 
 
 def mean_leakage(rows: Rows) -> jax.Array:
   """`discrepancy` of `comparable_means`, summed over other groupings, `[N]`.
 
-  The discrepancy of a grouping has a gradient only while its average over the
-  batch is above `_FLOOR`. Below, there is nothing to reduce, and an encoder
-  that recognises training images, or sees the group's code, would be paid for
-  making the members of a group repel each other.
+  The discrepancy of a grouping has a gradient only while its average, over the
+  rows of the batch that can be compared, is above -0.01. Below, there is
+  nothing to reduce, and an encoder that recognises training images, or sees the
+  group's code, would be paid for making members of a group repel each other.
   """
   means = comparable_means(rows)
   return jnp.asarray(sum(
       _above_floor(
-          discrepancy(means, other.group_ids, rows.mask,
-                      axis_name=rows.axis_name), rows.mask, rows.axis_name)
+          *_discrepancy(means, other.group_ids, rows.mask, rows.axis_name),
+          rows.axis_name)
       for other in rows.others.values()))
 
 
-def _above_floor(
-    values: jax.Array, mask: jax.Array, axis_name: str | None) -> jax.Array:
-  """The values, without a gradient if the rows' average is not above _FLOOR."""
-  total, count = jnp.sum(values), jnp.sum(mask)
+def _above_floor(values: jax.Array, compared: jax.Array, axis_name: str | None
+                 ) -> jax.Array:
+  """The values, without a gradient if their average is not above _FLOOR."""
+  total, count = jnp.sum(values), jnp.sum(compared)
   if axis_name is not None:
     total, count = jax.lax.psum((total, count), axis_name)
   return jnp.where(
@@ -74,6 +74,12 @@ def discrepancy(
     `[N]`; 0 for padding, and for rows that cannot be compared, because the
     batch has no other row of their group, or no row of another group.
   """
+  return _discrepancy(z, group_ids, mask, axis_name)[0]
+
+
+def _discrepancy(z: jax.Array, group_ids: jax.Array, mask: jax.Array,
+                 axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+  """The discrepancy `[N]`, and which rows could be compared, `[N]` bool."""
   # NaN in padding must not reach the gradient.
   z = at_least_float32(jnp.where(mask[:, None], z, 0.0))
   everyone, same, different = pairs(z, group_ids, mask, axis_name)
@@ -85,7 +91,7 @@ def discrepancy(
       jnp.exp(-0.5 * distance / scale) for scale in (0.25, 1.0, 4.0))) / 3.0
   value = mean_where(same, kernel) - mean_where(different, kernel)
   compared = jnp.any(same, axis=1) & jnp.any(different, axis=1)
-  return jnp.where(compared, value, 0.0)
+  return jnp.where(compared, value, 0.0), compared
 
 
 def comparable_means(rows: Rows) -> jax.Array:

@@ -71,18 +71,18 @@ class Rows:
     mean, logvar = at_least_float32(self.q.mean), at_least_float32(
         self.q.logvar)
     real = self.mask[:, None].astype(mean.dtype)
-    count, total, square, total_logvar = (
-        jnp.sum(real * x, axis=0) for x in (
-            jnp.ones(()), mean, mean ** 2, logvar))
-    if self.axis_name is not None:
-      count, total, square, total_logvar = jax.lax.psum(
-          (count, total, square, total_logvar), self.axis_name)
-    count = jnp.maximum(count, 1.0)
+
+    def average(x: jax.Array) -> jax.Array:
+      total, count = jnp.sum(real * x, axis=0), jnp.sum(real)
+      if self.axis_name is not None:
+        total, count = jax.lax.psum((total, count), self.axis_name)
+      return total / jnp.maximum(count, 1.0)
+
     # At most that of the prior: penalties that do not depend on the scale of
     # means do not stop noise in their gradients from making means grow.
-    variance = jnp.clip(square / count - (total / count) ** 2, 0.0, 1.0)
+    variance = jnp.minimum(average((mean - average(mean)) ** 2), 1.0)
     # Not infinite where a variance underflows: a weight of 0 has to give 0.
-    logvar = jnp.maximum(total_logvar / count, -80.0)
+    logvar = jnp.maximum(average(logvar), -80.0)
     return jax.lax.stop_gradient(
         jnp.sqrt(jnp.mean(variance * jnp.exp(-logvar))))
 

@@ -12,6 +12,7 @@ from mlvae_jax.grouping.free import Free
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import parse_factors, vae
 from mlvae_jax.objective.draws import draw_codes
+from mlvae_jax.objective.penalties import leakage
 from mlvae_jax.objective.penalties.contrast import contrastive_loss
 from mlvae_jax.objective.penalties.leakage import (
     discrepancy,
@@ -134,31 +135,88 @@ def test_what_a_code_should_not_reveal_pulls_in_proportion_to_the_ratio():
       assert np.any(grad != 0) == bool(weight)
 
 
-def test_members_are_not_paid_for_repelling_each_other():
-  attract = jnp.asarray(np.repeat([3.0, -3.0, 1.0], 2)[:, None])
-  repel = jnp.asarray(np.tile([3.0, -3.0], 3)[:, None]) + 0.1 * attract
-  ids, sides = np.repeat(np.arange(3), 2), np.tile([0, 1], 3)
+@pytest.mark.parametrize('offset', [0.0, 5.0, 30.0])
+def test_the_ratio_of_means_far_from_zero(offset):
+  narrow = np.float32(_RNG.normal(offset, 1e-2, (8, 3)))
+  np.testing.assert_allclose(
+      _rows(narrow).signal_to_noise(),
+      _ratio(narrow[_MASK], _LOGVARS[_MASK]), rtol=1e-3)
 
-  def total(mean, groupings, axis_name=None):
-    others = {str(i): Other(g, 3, jnp.arange(3))
-              for i, g in enumerate(groupings)}
-    rows = _rows(mean, jnp.zeros(mean.shape), np.ones(len(mean), bool),
-                 axis_name)
-    return jnp.sum(mean_leakage(dataclasses.replace(rows, others=others)))
 
-  for means, positive in ((attract, True), (repel, False)):
-    value, grad = jax.value_and_grad(total)(means, (ids,))
-    assert (value > 0) == positive
-    assert np.any(grad) == positive
-    # Over three devices the sign is that of the whole batch.
-    spread = jax.vmap(
-        lambda mean, ids: jax.grad(total)(mean, (ids,), 'devices'),
-        axis_name='devices')(means.reshape(3, 2, 1), ids.reshape(3, 2))
-    assert np.any(spread) == positive
-  # Groupings are judged one by one.
+_PAIRS = np.repeat(np.arange(3), 2)
+
+
+def _total_leakage(mean, groupings, mask=None, axis_name=None):
+  others = {str(i): Other(g, len(mean), jnp.arange(len(mean)))
+            for i, g in enumerate(groupings)}
+  mask = np.ones(len(mean), bool) if mask is None else mask
+  rows = _rows(mean, jnp.zeros(mean.shape), mask, axis_name)
+  return jnp.sum(mean_leakage(dataclasses.replace(rows, others=others)))
+
+
+def _with_average(average):
+  """Codes `[6, 1]` of `_PAIRS` whose leakage has this average."""
+  def means(repulsion):
+    attract = np.repeat([3.0, -3.0, 1.0], 2)[:, None]
+    return jnp.asarray(repulsion * np.tile([3.0, -3.0], 3)[:, None] + attract)
+
+  low, high = 0.0, 10.0
+  for _ in range(40):
+    middle = (low + high) / 2
+    above = _total_leakage(means(middle), (_PAIRS,)) > 6 * average
+    low, high = (middle, high) if above else (low, middle)
+  return means(low)
+
+
+@pytest.mark.parametrize('average, has_gradient', [
+    (0.05, True), (-0.005, True), (-0.009, True),
+    (-0.012, False), (-0.1, False)])
+def test_leakage_below_its_floor_has_no_gradient(average, has_gradient):
+  means = _with_average(average)
+  value, grad = jax.value_and_grad(_total_leakage)(means, (_PAIRS,))
+  assert value == pytest.approx(6 * average, abs=1e-3)
+  assert np.any(grad) == has_gradient
+  # Nor does padding change that.
+  padded = jnp.concatenate([means, jnp.linspace(-9, 9, 60)[:, None]])
+  grad = jax.grad(_total_leakage)(
+      padded, (np.concatenate([_PAIRS, np.zeros(60, int)]),),
+      np.arange(66) < 6)
+  assert np.any(grad) == has_gradient
+
+
+def test_rows_that_cannot_be_compared_do_not_lift_leakage_above_its_floor():
+  """A pair that repels each other, among rows that are alone."""
+  means = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+  means[:2, 0] = 3, -3
+  ids = np.arange(64)
+  ids[1] = 0
+  value, grad = jax.value_and_grad(_total_leakage)(jnp.asarray(means), (ids,))
+  assert -0.01 < value / 64 < 0 and value / 2 < -0.05
+  assert not np.any(grad)
+
+
+@pytest.mark.parametrize('average', [-0.005, -0.02])
+def test_the_floor_is_one_for_all_devices(average):
+  means = _with_average(average)
+  values, _ = leakage._discrepancy(
+      standardize(means, np.ones(6, bool)), _PAIRS, np.ones(6, bool), None)
+  order = np.argsort(values)
+  # By themselves one device would be above the floor, and the other below.
+  assert np.mean(values[order[:3]]) < -0.01 < np.mean(values[order[3:]])
+  spread = jax.vmap(
+      lambda mean, ids: jax.grad(_total_leakage)(mean, (ids,), None, 'devices'),
+      axis_name='devices')(
+          means[order].reshape(2, 3, 1), _PAIRS[order].reshape(2, 3))
+  whole = jax.grad(_total_leakage)(means, (_PAIRS,))[order]
+  np.testing.assert_allclose(spread.reshape(6, 1), whole, atol=1e-5)
+  assert np.any(whole) == (average > -0.01)
+
+
+def test_groupings_have_floors_of_their_own():
+  repel, sides = _with_average(-0.1), np.tile([0, 1], 3)
   both, alone = (
-      jax.grad(total)(repel, groupings) for groupings in (
-          (ids, sides), (sides,)))
+      jax.grad(_total_leakage)(repel, groupings)
+      for groupings in ((_PAIRS, sides), (sides,)))
   np.testing.assert_allclose(both, alone, rtol=1e-6)
   assert np.any(alone)
 
