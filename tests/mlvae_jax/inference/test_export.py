@@ -47,6 +47,10 @@ def _assert_any_size(function, rows):
     _assert_same(found(*some), function(*some))
 
 
+def _initialised(model):
+  return model, jax.jit(model.init)(jax.random.key(0))
+
+
 def _rows(num_rows=50):
   rng = np.random.default_rng(0)
   return (rng.integers(0, 256, (num_rows, *_SHAPE), np.uint8),
@@ -56,8 +60,7 @@ def _rows(num_rows=50):
 
 @each_model
 def test_encode_of_any_number_of_images(name):
-  model = _MODELS[name]
-  params = jax.jit(model.init)(jax.random.key(0))
+  model, params = _initialised(_MODELS[name])
   images, _, _ = _rows()
   _assert_any_size(lambda x: model.encode(params, x), (images,))
   _assert_any_size(lambda x: model.encode(params, x),
@@ -66,8 +69,7 @@ def test_encode_of_any_number_of_images(name):
 
 @each_model
 def test_groups_of_any_number_of_images(name):
-  model = _MODELS[name]
-  params = jax.jit(model.init)(jax.random.key(0))
+  model, params = _initialised(_MODELS[name])
   images, ids, mask = _rows()
   _assert_any_size(
       lambda x, ids, mask: mlvae_jax.encode_group(
@@ -81,8 +83,7 @@ def test_groups_of_any_number_of_images(name):
 
 @each_model
 def test_any_number_of_groups(name):
-  model = _MODELS[name]
-  params = jax.jit(model.init)(jax.random.key(0))
+  model, params = _initialised(_MODELS[name])
   images, ids, _ = _rows()
   _assert_any_size(
       lambda x, ids: mlvae_jax.encode_group(
@@ -91,7 +92,7 @@ def test_any_number_of_groups(name):
 
 def test_groups_of_any_number_of_images_by_optimisation():
   model = dataclasses.replace(_MODELS['mlp'], group_posterior=mlvae_jax.Free())
-  params = jax.jit(model.init)(jax.random.key(0))
+  _, params = _initialised(model)
   images, ids, _ = _rows()
   _assert_any_size(
       lambda x, ids: mlvae_jax.posteriors(
@@ -100,8 +101,7 @@ def test_groups_of_any_number_of_images_by_optimisation():
 
 @each_model
 def test_decode_of_any_number_of_codes(name):
-  model = _MODELS[name]
-  params = jax.jit(model.init)(jax.random.key(0))
+  model, params = _initialised(_MODELS[name])
   rng = np.random.default_rng(0)
   codes = {f.name: rng.normal(size=(50, f.dim)).astype(np.float32)
            for f in model.factors}
