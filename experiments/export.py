@@ -9,11 +9,11 @@ rows n >= 1, and description.json, which says what each takes and returns:
                               row alone
   encode_groups_FACTOR.jax    rows, and the group of each in [0, n) -> mean and
                               variance of this factor for the groups 0 to n - 1;
-                              rows with other numbers are left out, so -1 is
-                              for padding
+                              rows with other numbers are left out, so -1
+                              marks padding
   decode.jax                  codes of every factor -> expected observations
 
-A program that imports only jax (with flatbuffers installed) and numpy runs
+A program that imports only jax (with flatbuffers installed) and numpy can run
 them:
 
   encode = jax.export.deserialize(open('exported/encode.jax', 'rb').read())
@@ -58,7 +58,7 @@ DESCRIPTION = 'description.json'
 _SUBJECT = 'Export'
 _FLAGS = {
     'output': Setting(
-        'Folder to write, which must not exist yet, or be empty.', _SUBJECT,
+        'Folder to write, which must be empty or not exist yet.', _SUBJECT,
         Path),
     'input_dtype': Setting(
         'Type of the rows that the encoder takes: by default uint8 (pixels '
@@ -104,8 +104,8 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
     The paths of the files.
 
   Raises:
-    UserError: when there is no such run, the output exists, or flatbuffers is
-      missing.
+    UserError: when there is no such run, the output exists and is not an empty
+      folder, or flatbuffers is missing.
   """
   if util.find_spec('flatbuffers') is None:
     raise UserError('experiments.export needs flatbuffers: pip install '
@@ -115,15 +115,16 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
       os.path.islink(output) or not os.path.isdir(output)
       or os.listdir(output)):
     raise UserError(
-        f'{output} exists already, and is left as it is; delete it, or choose '
-        'another --output')
+        f'{output} exists already and is not an empty folder; delete it, or '
+        'choose another --output')
   config, _ = read_run(workdir)
   model, params = load_model(workdir, step)
   scale = read_scale(workdir)
   if config.standardise and scale is None:
     raise UserError(
-        f'{workdir} has no {SCALE_FILE}, by which its data were standardised; '
-        'copy the whole folder, or run the same experiments.train again')
+        f'{workdir} has no {SCALE_FILE}, with which its data were '
+        'standardised; copy the whole folder, or run the same '
+        'experiments.train command again')
   dtype = input_dtype or _default_dtype(model, scale)
   about = {
       'workdir': os.path.abspath(workdir), 'versions': versions(),
@@ -195,7 +196,7 @@ def _export(name: str, function: Callable[..., Any],
     raise UserError(f'cannot export {name}: {error}') from error
   except Exception as error:  # Networks of the user's own may do anything.
     raise UserError(
-        f'cannot export {name}: {error}; its functions must work for any '
+        f'cannot export {name}: {error}; a network must work for any '
         'number of rows and on every platform, see jax.export') from error
 
 
