@@ -107,7 +107,7 @@ def test_the_docs_name_studies_that_exist():
 @pytest.mark.parametrize('name', reading.names())
 def test_studies_of_the_package_have_flags_that_exist(name):
   study = reading.read(name)
-  variables = dict.fromkeys(('DATA', 'FACES', 'OMNIGLOT'), '/data')
+  variables = dict.fromkeys(('DATA', 'LFW'), '/data')
   runs = plan.make_runs(study, 'runs', variables=variables)
   assert len(runs) == (
       len(study.seeds) * len(study.settings) * len(study.data))
