@@ -36,12 +36,13 @@ from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.inference.encode import encode_group, posteriors
 from mlvae_jax.inference.latents import decode
-from mlvae_jax.model.factors import Batch, ml_vae
+from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.likelihoods.gaussian import Gaussian
 from mlvae_jax.model.likelihoods.likelihood import Likelihood
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.model.networks.mlp import MLP
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
+from mlvae_jax.objective.penalties.registry import separating_penalties
 from mlvae_jax.training.fit import fit
 from mlvae_jax.training.step import TrainConfig
 
@@ -55,7 +56,8 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
   `Pipeline` with `StandardScaler`.
 
   In training the posterior of a group is computed from a random number of its
-  rows, so that the code of a single row is useful by itself.
+  rows, so that the code of a single row is useful by itself, style is given
+  content, and `separating_penalties` keep style from revealing the group.
 
   Where metadata routing is enabled, `fit` and `score` can request `groups`.
   `transform` cannot: in a pipeline the code of a row depends on that row only.
@@ -85,7 +87,7 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                steps: int = 2000, hidden_sizes: Sequence[int] = (128,),
                likelihood: Likelihood | None = None,
                groups_per_batch: int = 32, max_group_size: int = 32,
-               learning_rate: float = 1e-3,
+               learning_rate: float = 2e-3,
                random_state: int | np.random.RandomState | None = 0):
     self.content_dim = content_dim
     self.style_dim = style_dim
@@ -119,7 +121,8 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
           'group of each row as groups, or as y')
     self.groups_, ids = numbered
     self.model_ = Model(
-        ml_vae(self.content_dim, self.style_dim), X.shape[1:],
+        (Factor('content', self.content_dim, 'group'),
+         Factor('style', self.style_dim, given=('content',))), X.shape[1:],
         self.likelihood or Gaussian(0.5, learn=True),
         MLP(tuple(self.hidden_sizes)))
     data = GroupedData.from_labels(
@@ -129,7 +132,9 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.model_, data, steps=self.steps, evidence='random',
         groups_per_batch=self.groups_per_batch,
         max_group_size=self.max_group_size,
-        config=TrainConfig(learning_rate=self.learning_rate, seed=seed))
+        config=TrainConfig(
+            learning_rate=self.learning_rate, decay_fraction=0.5, seed=seed,
+            penalties=separating_penalties(self.model_)))
     return self
 
   def transform(self, X: Any, groups: Any = None) -> np.ndarray:
