@@ -21,6 +21,7 @@ from mlvae_jax.objective.penalties.leakage import (
 )
 from mlvae_jax.objective.penalties.registry import (
     SEPARATING,
+    SEPARATING_SEVERAL,
     Penalty,
     penalty_terms,
     separating_penalties,
@@ -235,5 +236,14 @@ def test_recommended_penalties_are_those_that_fit():
   # With free posteriors only what is not grouped has codes of rows.
   free = dataclasses.replace(MODEL, group_posterior=Free())
   assert {p.factor for p in separating_penalties(free)} == {'style'}
-  assert {p.weight for p in separating_penalties(MODEL)} == set(
-      SEPARATING.values())
+
+
+def test_recommended_weights_depend_on_the_number_of_groupings():
+  def weights(factors):
+    model = dataclasses.replace(MODEL, factors=parse_factors(factors))
+    return {p.kind: p.weight for p in separating_penalties(model)}
+
+  assert weights('a:2:x,b:2') == SEPARATING
+  # Two factors of the same grouping are still one grouping.
+  assert weights('a:2:x,b:2:x,c:2') == SEPARATING
+  assert weights('a:2:x,b:2:y,c:2') == SEPARATING_SEVERAL
