@@ -7,7 +7,7 @@ across devices. No prior enters.
 
 Two things keep it exact in float32. Every entry carries its own scale
 (`log_scale`), so that logvar from -80 to 80 neither overflows nor vanishes
-when a million rows meet; and long groups are summed by `segment_sum`.
+when a million rows meet; and long groups are summed in chains (`segment_sum.Chains`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids, is_traced
 from mlvae_jax.grouping.normal import Normal, at_least_float32
-from mlvae_jax.grouping.segment_sum import segment_sum
+from mlvae_jax.grouping.natural_sums import Rows, largest, natural_sums
+from mlvae_jax.grouping.segment_sum import Chains
 
 # The rounding error assumed of a sum, in units of its last place, and the
 # largest relative error accepted in what `remove` leaves: three digits.
@@ -175,20 +176,17 @@ def _accumulate(
   mean = jnp.where(mask_row, q.mean, 0.0)
   lowest = jnp.finfo(dtype).min
   log_precision = jnp.where(mask_row, -q.logvar, lowest)
+  rows = Rows(mean, log_precision, mask, group_ids)
   # Scaled by the largest precision, sums lie in [1, N]. The scale cancels in
   # the posterior, so it needs no gradient. The outer maximum is for groups
   # without rows: -inf - -inf would be NaN when they are rescaled.
   log_scale = jnp.maximum(
-      jax.ops.segment_max(
-          jax.lax.stop_gradient(log_precision), group_ids, num_groups),
-      lowest)
-  precision = jnp.where(
-      mask_row, jnp.exp(log_precision - log_scale[group_ids]), 0.0)
+      largest(jax.lax.stop_gradient(rows), num_groups), lowest)
   # Eqs. 6-7: precisions add, and so does eta = precision * mean.
-  sums = segment_sum(
-      jnp.concatenate([precision, precision * mean], axis=-1),
-      group_ids, num_groups)
-  precision, eta = jnp.split(sums, 2, axis=-1)
+  chains = Chains(group_ids, num_groups)
+  precision, eta = map(chains.fold, natural_sums(
+      rows._replace(slots=chains.slots), log_scale, group_ids,
+      chains.num_slots))
   count = jax.ops.segment_sum(
       mask.astype(jnp.int32), group_ids, num_groups)
   return Evidence(precision, eta, log_scale, count)

@@ -580,3 +580,40 @@ def test_masked_rows_may_have_any_id():
   mask = np.arange(10) < 8
   found = product_of_normals(q, np.where(mask, ids, -7), 3, mask)
   _assert_same(found, product(q, ids, 3, mask))
+
+
+@pytest.mark.parametrize('num_rows', [2 * 16_384 + 1, 70_000])
+def test_many_rows_are_added_once_whatever_the_blocks(num_rows):
+  q, ids = _random_rows(43, num_rows, 2, 5_000, limit=80.0)
+  mask = np.arange(num_rows) % 7 != 3
+  _assert_is_product(
+      product_of_normals(q, ids, 5_000, mask),
+      Normal(*(x[mask] for x in q)), ids[mask], 5_000)
+  found = evidence(q, ids, 5_000, mask)
+  np.testing.assert_array_equal(
+      found.count, np.bincount(ids[mask], minlength=5_000))
+
+
+def test_gradients_of_many_rows_are_those_of_plain_sums():
+  num_rows, num_groups = 40_000, 3_000
+  q, ids = _random_rows(44, num_rows, 2, num_groups, limit=3.0)
+  weights = np.random.default_rng(45).normal(size=(2, num_groups, 2))
+
+  def ours(mean, logvar):
+    found = product_of_normals(Normal(mean, logvar), ids, num_groups)
+    return sum(jnp.sum(w * x) for w, x in zip(weights, found))
+
+  def plain(mean, logvar):
+    precision = jnp.exp(-logvar)
+    total, eta = (jax.ops.segment_sum(x, ids, num_groups)
+                  for x in (precision, precision * mean))
+    total = jnp.where(total == 0, 1.0, total)  # Of groups without rows.
+    return jnp.sum(weights[0] * eta / total) - jnp.sum(
+        weights[1] * jnp.log(total))
+
+  for one, other in zip(jax.grad(ours, (0, 1))(*q),
+                        jax.grad(plain, (0, 1))(*q)):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+  change = Normal(*(np.ones_like(x) for x in q))
+  np.testing.assert_allclose(
+      jax.jvp(ours, q, change)[1], jax.jvp(plain, q, change)[1], rtol=1e-3)
