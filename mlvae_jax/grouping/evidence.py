@@ -7,7 +7,7 @@ across devices. No prior enters.
 
 Two things keep it exact in float32. Every entry carries its own scale
 (`log_scale`), so that logvar from -80 to 80 neither overflows nor vanishes
-when a million rows meet; and long groups are summed in chains (`segment_sum.Chains`).
+when a million rows meet; and long groups are summed in `Chains`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids, is_traced
-from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.natural_sums import Rows, largest, natural_sums
+from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.grouping.segment_sum import Chains
 
 # The rounding error assumed of a sum, in units of its last place, and the

@@ -33,7 +33,8 @@ def segment_sum(values: jax.Array, group_ids: jax.Array, num_groups: int
   """
   values = at_least_float32(values)
   chains = Chains(group_ids, num_groups)
-  return chains.fold(jax.ops.segment_sum(values, chains.slots, chains.num_slots))
+  return chains.fold(
+      jax.ops.segment_sum(values, chains.slots, chains.num_slots))
 
 
 class Chains:
