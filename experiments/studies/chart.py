@@ -48,8 +48,8 @@ def draw(numbers: Numbers, scatter: Scatter) -> Drawing | None:
     return None
   columns = min(len(panels), 3)
   rows = -(-len(panels) // columns)
-  # The legend, of one line per setting, must fit as well.
-  height = max(0.3 + 2.6 * rows, 1.0 + 0.2 * len(study.settings))
+  # The legend, of one line per setting, must fit as well, below the title.
+  height = max(0.3 + 2.6 * rows, 1.6 + 0.22 * len(study.settings))
   figure = Figure(figsize=(2 + 3 * columns, height), layout='constrained')
   axes = figure.subplots(rows, columns, squeeze=False).ravel()
   area = _Area(numbers, size)
@@ -63,7 +63,7 @@ def draw(numbers: Numbers, scatter: Scatter) -> Drawing | None:
   handles = _handles(axes[0], numbers, panels, (x, y))
   handles += area.handles(axes[0])
   as_they_are(figure.legend(
-      handles=handles, loc='outside right upper', labelspacing=0.9))
+      handles=handles, loc='outside right center', labelspacing=0.9))
   return Drawing(figure, _caption(scatter, x, y, size))
 
 
