@@ -112,6 +112,10 @@ def _guarded(main: Callable[[], None]) -> None:
   # Orbax and TFDS log here what they raise as well, or what does not concern
   # the user.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
+  if 'jax' in sys.modules:  # Not every program needs it.
+    from experiments.runs.compiled import keep_compiled
+
+    keep_compiled()
   try:
     main()
   except StoppedError as stop:

@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from experiments.config.folders import cache_folder
 from experiments.datasets.sources import detect, folder_levels, records
 from experiments.datasets.sources.images import Pixels
 from experiments.datasets.sources.manifest import ManifestSource
@@ -78,9 +79,7 @@ def store_path(data_dir: str | None, store_dir: str | None = None,
     detect.detect(data_dir)  # Raises.
   data_dir = detect.absolute(data_dir)
   if store_dir is None:
-    store_dir = os.path.join(
-        os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
-        'mlvae_jax')
+    store_dir = cache_folder()
   name = ''.join(c if c.isalnum() else '-' for c in readable(
       os.path.basename(data_dir)))[:40]
 
