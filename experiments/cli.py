@@ -15,6 +15,7 @@ import traceback
 from absl import app, flags
 from absl import logging as absl_logging
 
+from experiments.cache import keep_compiled
 from experiments.config.flags import HelpFlag
 
 # What to do about errors of the system that name a path.
@@ -113,8 +114,6 @@ def _guarded(main: Callable[[], None]) -> None:
   # the user.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
   if 'jax' in sys.modules:  # Not every program needs it.
-    from experiments.runs.compiled import keep_compiled
-
     keep_compiled()
   try:
     main()

@@ -13,11 +13,11 @@ ROOMS = {
         'devices', 'files', 'grouping', 'model', 'data', 'objective',
         'inference', 'training', 'measures', '__init__', 'sklearn'),
     'experiments': (
-        '__init__', 'config.flags', 'cli', 'config', 'datasets.sources',
-        'datasets.store', 'datasets', 'runs', 'pictures', 'evaluation',
-        'cluster', 'benchmarks', 'report', 'figures', 'evaluate', 'prepare',
-        'export', 'launch', 'benchmark', 'many_groups', 'svi_comparison',
-        'train', 'studies', 'study'),
+        '__init__', 'config.flags', 'cache', 'cli', 'config',
+        'datasets.sources', 'datasets.store', 'datasets', 'runs', 'pictures',
+        'evaluation', 'cluster', 'benchmarks', 'report', 'figures', 'evaluate',
+        'prepare', 'export', 'launch', 'benchmark', 'many_groups',
+        'svi_comparison', 'train', 'studies', 'study'),
 }
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from experiments.config.folders import cache_folder
+from experiments.cache import cache_folder
 from experiments.datasets.sources import detect, folder_levels, records
 from experiments.datasets.sources.images import Pixels
 from experiments.datasets.sources.manifest import ManifestSource

@@ -6,7 +6,7 @@ import time
 import jax
 import pytest
 
-from experiments.runs.compiled import keep_compiled
+from experiments.cache import keep_compiled
 
 
 @pytest.fixture(autouse=True)

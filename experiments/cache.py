@@ -1,4 +1,4 @@
-"""Programs that were compiled before are kept in the user's cache folder.
+"""The project's folder in the user's cache, and compiled programs in it.
 
 A run compiles for longer than it computes, if it is short. JAX can keep what it
 has compiled, but by default it does not.
@@ -12,13 +12,15 @@ import os
 import platform
 import time
 
-import jax
-
-from experiments.config.folders import cache_folder
-
 # JAX keeps programs by default only if they took longer than a second.
 _MIN_SECONDS = 0.2
 _MAX_AGE = 30 * 86400  # In seconds. A program in use is then compiled again.
+
+
+def cache_folder() -> str:
+  """The project's folder in the user's cache; it may not exist yet."""
+  parent = os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache')
+  return os.path.join(os.path.expanduser(parent), 'mlvae_jax')
 
 
 def keep_compiled() -> None:
@@ -27,6 +29,8 @@ def keep_compiled() -> None:
   JAX's own settings go first: JAX_COMPILATION_CACHE_DIR names another folder,
   and JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
   """
+  import jax  # Slow, and not every program that has a cache needs it.
+
   if jax.config.jax_compilation_cache_dir is not None:
     return
   folder = os.path.join(cache_folder(), f'compiled-{_processor()}')
