@@ -8,9 +8,9 @@ import sys
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
+import matplotlib.font_manager  # noqa: F401  (Lists fonts, once for all pages.)
 
-# For tutorials, whose `!python` is then the one that builds the site, and for
-# the processes that they start.
+# For tutorials: the `python` of their commands is the one that builds the site.
 os.environ['PATH'] = os.pathsep.join(
     [os.path.dirname(sys.executable), os.environ.get('PATH', '')])
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -33,9 +33,11 @@ myst_enable_extensions = ['attrs_inline', 'colon_fence', 'dollarmath']
 myst_heading_anchors = 3
 
 nb_execution_mode = 'force'
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_output_stderr = 'warn'  # Which -W makes an error.
 nb_ipywidgets_js = {}  # No page has widgets, whose scripts come from a network.
 
 autodoc_member_order = 'bysource'
