@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple, cast
 
@@ -156,14 +157,20 @@ def init_state(model: Model, config: TrainConfig,
   Returns:
     The state.
   """
+  # As one program: hundreds of small ones would be compiled one by one.
+  return _init(model, config, tuple((table_sizes or {}).items()))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init(model: Model, config: TrainConfig,
+          table_sizes: tuple[tuple[str, int], ...]) -> TrainState:
   init_key, table_key, critic_key = (
       jax.random.fold_in(jax.random.key(config.seed), use)
       for use in (_INIT, _TABLES, _CRITICS))
-  params = jax.jit(model.init)(init_key)
+  params = model.init(init_key)
   tables = None
   if not model.has_encoder:
-    tables = tables_lib.init_tables(
-        model, table_key, table_sizes or {})
+    tables = tables_lib.init_tables(model, table_key, dict(table_sizes))
   critics = init_critics(model, config.penalties, critic_key)
   return TrainState(
       jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params),
