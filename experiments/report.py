@@ -4,7 +4,7 @@
 
 It shows the numbers of evaluation.json, the figures with their captions, the
 configuration, and how to load the model. For each missing part it names the
-command that makes it.
+command that makes it. A model card, model_card.md, is written beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from experiments import cli
 from experiments.config import options
 from experiments.config.settings import Config, to_json
 from experiments.evaluation import web
+from experiments.evaluation.card import model_card
 from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
 from experiments.evaluation.results import read_evaluation
@@ -52,7 +53,9 @@ def define_flags() -> None:
 
 
 def write(workdir: str) -> str:
-  """Writes a run's report.html, completely or not at all.
+  """Writes a run's report.html, and model_card.md beside it.
+
+  Each is written completely or not at all.
 
   Args:
     workdir: folder of the run.
@@ -86,6 +89,9 @@ def write(workdir: str) -> str:
   ]
   path = os.path.join(workdir, 'report.html')
   write_atomically(path, web.page(title, body))
+  write_atomically(os.path.join(workdir, 'model_card.md'), model_card(
+      results, config, _kind(config, model),
+      records[-1]['step'] if records else 0))
   return path
 
 

@@ -225,6 +225,9 @@ def test_text_from_the_disk_is_escaped(tmp_path):
   assert 'script' not in page.tags and 'b' not in page.tags
   assert page.text.count(_EVIL) >= 10
   assert f'/data/{_EVIL}?' in page.text
+  card = (folder / 'model_card.md').read_text()
+  assert r'/data/\<script\>alert' in card and '?' in card
+  assert not re.search(r'(?<!\\)[<>]', card)
 
 
 @pytest.mark.parametrize('content', [b'', b'not a PNG', None])
@@ -268,6 +271,34 @@ def test_groups_never_seen_have_a_section(tmp_path):
       ['chance', '20', '', '5.0', '5.0'],
       ['chance', '32–40', '', '2.5', '3.1']):
     assert page.rows.count(row) == 1, row
+
+
+def test_a_model_card_goes_with_the_report(page):
+  with open(f'{page.workdir}/model_card.md', encoding='utf-8') as file:
+    text = file.read()
+  headings = re.findall('^#+ .*', text, re.MULTILINE)
+  assert headings == [
+      '# Multi-Level VAE on folder', '## Model and data', '## Numbers',
+      '## Limits', '## Software']
+  assert '\n\nOf the information on the group of a single image, who' in text
+  for row in ('| factor who | 3 dimensions, one code per group |',
+              '| factor how | 2 dimensions, one code per image |',
+              '| training | 4,000 steps, seed 0 |',
+              '| who accuracy, k = 1 | 50.0 % |',
+              '| test ELBO per image | -12.2 |'):
+    assert f'\n{row}\n' in text, row
+  assert 'people' not in text
+
+
+def test_a_model_card_says_that_nothing_was_measured(tmp_path):
+  report.write(_workdir(tmp_path))
+  text = (tmp_path / 'model_card.md').read_text()
+  assert 'has not been evaluated' in text and 'None were measured' in text
+
+
+def test_a_model_card_of_faces_says_what_they_are(tmp_path):
+  report.write(_workdir(tmp_path, dataset='celeb'))
+  assert 'groups are people' in (tmp_path / 'model_card.md').read_text()
 
 
 def test_the_report_says_what_images_were_split_by(tmp_path):
