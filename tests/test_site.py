@@ -71,14 +71,14 @@ def test_links_lead_somewhere():
           f'{path.name}: {target.name}#{anchor}')
 
 
-@pytest.mark.parametrize('page', ['concepts.md', 'how_to.md'])
+@pytest.mark.parametrize('page', ['coming_from.md', 'concepts.md', 'how_to.md'])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setitem(PENALTIES, 'sparse', None)  # Restores what was there.
   code = '\n'.join(re.findall(r'```python\n(.*?)```', _text(page), re.S))
   found = {'__name__': page}
   exec(code, found)
-  assert found['config'].penalties
+  assert found['config'] != mlvae_jax.TrainConfig()
   assert page != 'how_to.md' or (tmp_path / 'groups.npz').exists()
 
 
