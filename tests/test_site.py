@@ -71,7 +71,8 @@ def test_links_lead_somewhere():
           f'{path.name}: {target.name}#{anchor}')
 
 
-@pytest.mark.parametrize('page', ['coming_from.md', 'concepts.md', 'how_to.md'])
+@pytest.mark.parametrize(
+    'page', ['coming_from.md', 'concepts.md', 'how_to.md', 'questions.md'])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setitem(PENALTIES, 'sparse', None)  # Restores what was there.
