@@ -4,15 +4,21 @@ Nothing here or in the pages needs a network, neither to build nor to read.
 """
 
 import os
+import pathlib
 import sys
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 import matplotlib.font_manager  # noqa: F401  (Lists fonts, once for all pages.)
 
-# For tutorials: the `python` of their commands is the one that builds the site.
-os.environ['PATH'] = os.pathsep.join(
-    [os.path.dirname(sys.executable), os.environ.get('PATH', '')])
+# The site is that of this checkout, whatever is installed. The commands of
+# tutorials run with the same Python.
+_ROOT = str(pathlib.Path(__file__).parents[1])
+sys.path.insert(0, _ROOT)
+for _name, _path in (('PATH', os.path.dirname(sys.executable)),
+                     ('PYTHONPATH', _ROOT)):
+  os.environ[_name] = os.pathsep.join(
+      filter(None, [_path, os.environ.get(_name)]))
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 project = 'mlvae_jax'

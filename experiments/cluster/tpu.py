@@ -102,7 +102,7 @@ class Tpu:
         'python3 -m pip install --user --quiet uv',
         f'python3 -m uv venv --quiet --clear --python=3.12 {_FOLDER}/env',
         f'python3 -m uv pip install --quiet --python={_FOLDER}/env '
-        f'"{_FOLDER}/source[experiments]" "jax[tpu]"')
+        f'--editable "{_FOLDER}/source[experiments]" "jax[tpu]"')
     if self.setup:
       self._on_workers(self.setup)
 
