@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
-import os
 import pathlib
 import shlex
 import tempfile
@@ -22,26 +21,15 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _SOURCES = ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE',
             'mlvae_jax', 'experiments')
 _FOLDER = 'mlvae_jax_run'  # In the home folder of every worker.
-# States after which a node has to be created again.
-_GONE = ('PREEMPTED', 'TERMINATED', 'STOPPED', 'NOT_FOUND')
+_GONE = ('PREEMPTED', 'TERMINATED', 'STOPPED', 'NOT_FOUND')  # Create again.
 
 
 @dataclasses.dataclass(frozen=True)
 class Tpu:
   """A TPU VM, or a slice of several.
 
-  Attributes:
-    shell: shell that runs gcloud.
-    name: name of the node, and with `queued` also of its queued resource.
-    zone: zone of the node.
-    project: project of the node; None for gcloud's default.
-    accelerator_type: type and size of the node, such as v4-8, v5litepod-16.
-    runtime_version: disk image of its workers.
-    spot: whether the node is a cheaper one that may be preempted at any time.
-    queued: whether to request a queued resource, and wait for it.
-    setup: shell command to run on every worker after the installation, which
-      mounts disks or fetches data.
-    poll_seconds: number of seconds between status checks while waiting.
+  Attributes are the flags of `experiments.launch` of the same names; `name` is
+  also that of the queued resource.
   """
 
   shell: Shell
@@ -57,21 +45,19 @@ class Tpu:
 
   def create(self) -> None:
     """Creates the node, as a queued resource if `queued`."""
-    kind = [f'--accelerator-type={self.accelerator_type}']
-    if self.spot:
-      kind.append('--spot')
+    kind = (f'--accelerator-type={self.accelerator_type}',
+            *['--spot'] * self.spot)
     if not self.queued:
-      self.shell.run(self._gcloud(
-          'tpu-vm', 'create', self.name, f'--version={self.runtime_version}',
-          *kind))
+      self._gcloud('tpu-vm', 'create', self.name,
+                   f'--version={self.runtime_version}', *kind)
       return
-    self.shell.run(self._gcloud(
+    self._gcloud(
         'queued-resources', 'create', self.name, f'--node-id={self.name}',
-        f'--runtime-version={self.runtime_version}', *kind))
-    # '' is a failure of gcloud that may be temporary, and so no reason to stop.
-    while (state := self.shell.ask(
-        self._gcloud('queued-resources', 'describe', self.name,
-                     '--format=value(state.state)'), 'ACTIVE')) != 'ACTIVE':
+        f'--runtime-version={self.runtime_version}', *kind)
+    # '' is a failure of gcloud, which may be temporary.
+    while (state := self._gcloud(
+        'queued-resources', 'describe', self.name,
+        '--format=value(state.state)', dry_answer='ACTIVE')) != 'ACTIVE':
       if state in ('FAILED', 'SUSPENDED'):
         raise UserError(
             f'the queued resource {self.name} is {state}; delete it and try '
@@ -81,28 +67,20 @@ class Tpu:
 
   def install(self) -> None:
     """Copies this checkout to every worker, and installs it there."""
-    missing = [name for name in _SOURCES if not (_ROOT / name).exists()]
-    if missing:
-      raise UserError(
-          f'{_ROOT} is not a checkout of the project: {missing[0]} is missing; '
-          'launch from one')
-    archive = os.path.join(
-        tempfile.gettempdir(), f'mlvae_jax-{self.name}.tar.gz')
+    archive = f'{tempfile.gettempdir()}/mlvae_jax-{self.name}.tar.gz'
     self.shell.run([
         'tar', '--create', '--gzip', f'--file={archive}', '--exclude=*.pyc',
         f'--directory={_ROOT}', *_SOURCES])
-    self.shell.run(self._gcloud(
-        'tpu-vm', 'scp', archive, f'{self.name}:mlvae_jax.tar.gz',
-        '--worker=all'))
+    self._gcloud('tpu-vm', 'scp', archive, f'{self.name}:mlvae_jax.tar.gz',
+                 '--worker=all')
     # The workers' own Python may be too old; uv installs another one.
     self._on_workers(
-        f'mkdir -p {_FOLDER}/source',
-        f'tar --extract --gzip --file=mlvae_jax.tar.gz '
-        f'--directory={_FOLDER}/source',
+        f'mkdir -p {_FOLDER}/source', f'cd {_FOLDER}',
+        'tar --extract --gzip --file=../mlvae_jax.tar.gz --directory=source',
         'python3 -m pip install --user --quiet uv',
-        f'python3 -m uv venv --quiet --clear --python=3.12 {_FOLDER}/env',
-        f'python3 -m uv pip install --quiet --python={_FOLDER}/env '
-        f'--editable "{_FOLDER}/source[experiments]" "jax[tpu]"')
+        'python3 -m uv venv --quiet --clear --python=3.12 env',
+        'python3 -m uv pip install --quiet --python=env '
+        '--editable "./source[experiments]" "jax[tpu]"')
     if self.setup:
       self._on_workers(self.setup)
 
@@ -120,43 +98,30 @@ class Tpu:
 
   def logs(self) -> None:
     """Follows the log of the first worker, until Ctrl-C."""
-    self._on_workers(
-        f'tail --lines=+1 --retry --follow=name {_FOLDER}/train.log',
-        worker='0')
+    self._on_workers(f'tail -n +1 -F {_FOLDER}/train.log', worker='0')
 
   def watch(self, arguments: Sequence[str]) -> None:
-    """Waits for the end of training; starts it again after a preemption.
-
-    The workdir has to outlive the node, in a bucket or on a file server.
-
-    Args:
-      arguments: flags of training.
-
-    Raises:
-      UserError: when training failed.
-    """
+    """Waits for the end of training, starting it again after preemptions."""
     while True:
-      state = self.shell.ask(self._gcloud(
-          'tpu-vm', 'describe', self.name, '--format=value(state)'), 'READY')
+      state = self._gcloud('tpu-vm', 'describe', self.name,
+                           '--format=value(state)', dry_answer='READY')
       if state in _GONE:
         print(f'{self.name} is {state}; creating it again', flush=True)
-        # A preempted node still has its name, and so has a queued resource
-        # whose node is gone.
+        # A preempted node keeps its name, a queued resource outlives its node.
         if state != 'NOT_FOUND' or self.queued:
           self.delete()
         self.create()
         self.install()
         self.run(arguments)
       elif state == 'READY':
-        code = self.shell.ask(self._ssh(
-            f'cat {_FOLDER}/train.exit 2>/dev/null', worker='0'), '0')
+        code = self._on_workers(f'cat {_FOLDER}/train.exit 2>/dev/null',
+                                worker='0', dry_answer='0')
         if code == '0':
           print('training has ended', flush=True)
           return
         if code.isdigit():  # '' while training runs.
-          raise UserError(
-              f'training ended with {code}; see --do=logs, then resume with '
-              '--do=run')
+          raise UserError(f'training ended with {code}; see --do=logs, then '
+                          'resume with --do=run')
       time.sleep(0 if self.shell.dry_run else self.poll_seconds)
 
   def stop(self) -> None:
@@ -165,22 +130,21 @@ class Tpu:
 
   def delete(self) -> None:
     """Deletes the node, with everything on its disks."""
-    if self.queued:
-      self.shell.run(self._gcloud(
-          'queued-resources', 'delete', self.name, '--force', '--quiet'))
-    else:
-      self.shell.run(self._gcloud('tpu-vm', 'delete', self.name, '--quiet'))
+    kind, *force = (
+        ['queued-resources', '--force'] if self.queued else ['tpu-vm'])
+    self._gcloud(kind, 'delete', self.name, *force, '--quiet')
 
-  def _on_workers(self, *lines: str, worker: str = 'all') -> None:
-    self.shell.run(self._ssh(*lines, worker=worker))
-
-  def _ssh(self, *lines: str, worker: str) -> list[str]:
+  def _on_workers(self, *lines: str, worker: str = 'all',
+                  dry_answer: str | None = None) -> str | None:
     return self._gcloud(
         'tpu-vm', 'ssh', self.name, f'--worker={worker}',
-        f'--command={" && ".join(lines)}')
+        f'--command={" && ".join(lines)}', dry_answer=dry_answer)
 
-  def _gcloud(self, *arguments: str) -> list[str]:
-    where = [f'--zone={self.zone}']
-    if self.project:
-      where.append(f'--project={self.project}')
-    return ['gcloud', 'compute', 'tpus', *arguments, *where]
+  def _gcloud(self, *arguments: str, dry_answer: str | None = None
+              ) -> str | None:
+    """Runs a command of gcloud; asks for its output where it has an answer."""
+    command = ['gcloud', 'compute', 'tpus', *arguments, f'--zone={self.zone}',
+               *([f'--project={self.project}'] if self.project else [])]
+    if dry_answer is None:
+      return self.shell.run(command)
+    return self.shell.ask(command, dry_answer)
