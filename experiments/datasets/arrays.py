@@ -41,16 +41,32 @@ def load(config: Config) -> splits.Splits:
   Raises:
     UserError: when the file cannot be used, or lacks a grouping.
   """
-  table = array_files.read(config.data_dir)
-  _check_values(config.data_dir, table.x)
-  numbered = {name: number_labels(values)
-              for name, values in table.labels.items()}
+  table, numbered = _read(config)
   data = _grouped(table, numbered, _first_grouping(config, list(numbered)),
                   by_hash=config.split_by != 'image')
   found = dataclasses.replace(
       splits.split(data, config), content=_content(table, numbered, data),
       vocabulary=table.vocabulary)
   return standardise(found) if config.standardise else found
+
+
+def open_rows(config: Config) -> tuple[GroupedData, dict[str, object]]:
+  """Reads the file of a configuration without splitting or standardising it.
+
+  Args:
+    config: configuration, of which data_dir, factors and model are read.
+
+  Returns:
+    The rows, which are named by their numbers in the file if they have no
+    names; and a record by which they are recognised.
+
+  Raises:
+    UserError: when the file cannot be used, or lacks a grouping.
+  """
+  table, numbered = _read(config)
+  data = _grouped(table, numbered, _first_grouping(config, list(numbered)),
+                  by_hash=False, numbers_rows=True)
+  return data, _content(table, numbered, data)
 
 
 def check(config: Config) -> None:
@@ -107,6 +123,14 @@ def standardise(data: splits.Splits) -> splits.Splits:
       test=scaled(data.test), scale=scale)
 
 
+def _read(config: Config) -> tuple[Table, dict[str, Labels]]:
+  """The table of a configuration, and its labels by number."""
+  table = array_files.read(config.data_dir)
+  _check_values(config.data_dir, table.x)
+  return table, {name: number_labels(values)
+                 for name, values in table.labels.items()}
+
+
 def _mean(x: np.ndarray, origin: np.ndarray, power: int) -> np.ndarray:
   """Mean over rows of a power of the distance from an origin, `[...]`."""
   # Block by block: a copy of all rows in float64 could exceed the memory.
@@ -118,9 +142,12 @@ def _mean(x: np.ndarray, origin: np.ndarray, power: int) -> np.ndarray:
 
 
 def _grouped(table: Table, labels: dict[str, Labels], first: str,
-             by_hash: bool) -> GroupedData:
+             by_hash: bool, numbers_rows: bool = False) -> GroupedData:
   """The rows, sorted by the groups of the first grouping."""
   ids, names = _fill_unknown(labels[first], table.row_names)
+  row_names = table.row_names
+  if row_names is None and numbers_rows:
+    row_names = np.arange(len(table.x)).astype('S')
   if by_hash:  # The order in which a split by group is a slice.
     order = sorted(range(len(names)), key=lambda i: splits.group_position(
         names[i]))
@@ -128,7 +155,7 @@ def _grouped(table: Table, labels: dict[str, Labels], first: str,
     names = tuple(names[i] for i in order)
   others = {name: found for name, found in labels.items() if name != first}
   return GroupedData.from_labels(
-      table.x, ids, names, first, others, table.row_names)
+      table.x, ids, names, first, others, row_names)
 
 
 def _fill_unknown(labels: Labels, row_names: np.ndarray | None) -> Labels:

@@ -134,7 +134,7 @@ assert np.isfinite(slope).all() and np.abs(slope).sum() > 0
 
 
 @pytest.mark.parametrize(
-    'module', ['train', 'evaluate', 'figures', 'report', 'export'])
+    'module', ['train', 'evaluate', 'figures', 'report', 'export', 'encode'])
 def test_help_reads(module):
   result = _python('-m', f'experiments.{module}', '--help')
   assert result.returncode == 0
@@ -165,6 +165,8 @@ def test_help_of_a_comparison_names_its_own_flags_only():
     (['report'], 2, '--workdir'),
     (['export', '--workdir=x'], 2, '--output is required'),
     (['export', '--workdir=/no/such', '--output=y'], 1, 'workdir of a run'),
+    (['encode', '--workdir=x'], 2, '--output is required'),
+    (['encode', '--workdir=/no/such', '--output=y'], 1, 'workdir of a run'),
 ])
 def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
@@ -203,12 +205,13 @@ def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     'module',
-    ['train', 'prepare', 'evaluate', 'report', 'export', 'launch'])
+    ['train', 'prepare', 'evaluate', 'report', 'export', 'encode', 'launch'])
 def test_help_does_not_wait_for_packages_that_it_does_not_need(module):
   result = _python('-c', (
       f'import sys; from experiments import {module} as m; m.define_flags(); '
       'print(*sorted({name.partition(".")[0] for name in sys.modules}))'))
   assert result.returncode == 0, result.stderr
   slow = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'sklearn',
-          'tensorboard', 'tensorboardX', 'pandas', 'mlxtend', 'torch'}
+          'tensorboard', 'tensorboardX', 'pandas', 'mlxtend', 'torch',
+          'pyarrow'}
   assert not slow & set(result.stdout.split())

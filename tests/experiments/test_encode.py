@@ -1,0 +1,351 @@
+"""Codes that leave the project are those that the library gives."""
+
+import json
+import os
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from experiments import encode
+from experiments.cli import UserError
+from experiments.config.library import make_model
+from experiments.datasets.splits import Scale
+from experiments.runs.reading import load_model
+from experiments.runs.workdir import open_workdir, write_scale
+import mlvae_jax
+from tests.helpers import runs
+
+GROUPS = {'anna, b.': 5, 'Zoë': 1, '李': 7, 's10': 2}
+
+
+@pytest.fixture(name='photos')
+def _photos(tmp_path):
+  """Images of four groups, of one to seven images."""
+  return write_images(tmp_path / 'photos', GROUPS)
+
+
+def write_images(folder, groups, channels=1, seed=0):
+  rng = np.random.default_rng(seed)
+  for name, number in groups.items():
+    (folder / name).mkdir(parents=True)
+    for i in range(number):
+      pixels = rng.integers(0, 256, (8, 8, channels), np.uint8)
+      Image.fromarray(pixels if channels > 1 else pixels[..., 0]).save(
+          folder / name / f'{i}.png')
+  return folder
+
+
+@pytest.fixture(name='run')
+def _run(tmp_path, photos):
+  """A run on these images."""
+  config = runs.config(data_dir=str(photos), store_dir=str(tmp_path / 'store'))
+  runs.untrained(tmp_path / 'run', config, (8, 8, 1))
+  return str(tmp_path / 'run')
+
+
+def _read(folder, name):
+  with np.load(os.path.join(folder, f'{name}.npz')) as file:
+    return dict(file)
+
+
+def _pixels(photos, sources):
+  return np.stack([np.asarray(Image.open(photos / name)) for name in sources])
+
+
+def test_codes_of_images_and_groups(run, photos, tmp_path):
+  out = str(tmp_path / 'out')
+  paths = encode.encode_run(run, out)
+  assert [os.path.basename(path) for path in paths] == [
+      'about.json', 'evidence.npz', 'groups_content.npz', 'images.npz']
+  assert set(os.listdir(tmp_path)) == {'out', 'photos', 'run', 'store'}
+  images, groups = _read(out, 'images'), _read(out, 'groups_content')
+  assert set(images) == {
+      'source', 'group', 'content_mean', 'content_variance', 'style_mean',
+      'style_variance'}
+  assert sorted(images['source']) == sorted(
+      f'{name}/{i}.png' for name, number in GROUPS.items()
+      for i in range(number))
+  assert all(source.split('/')[0] == group for source, group in zip(
+      images['source'], images['group']))
+  assert groups['name'].tolist() == sorted(GROUPS)
+  assert groups['count'].tolist() == [GROUPS[n] for n in sorted(GROUPS)]
+  model, params = load_model(run)
+  x = _pixels(photos, images['source'])[..., None]
+  for name, q in mlvae_jax.posteriors(model, params, x).items():
+    np.testing.assert_allclose(images[f'{name}_mean'], q.mean, atol=1e-5)
+    np.testing.assert_allclose(
+        images[f'{name}_variance'], np.exp(q.logvar), rtol=1e-4)
+  ids = np.searchsorted(groups['name'], images['group'])
+  q = mlvae_jax.encode_group(model, params, x, ids, 4)
+  np.testing.assert_allclose(groups['mean'], q.mean, atol=1e-5)
+  np.testing.assert_allclose(groups['variance'], np.exp(q.logvar), rtol=1e-4)
+  about = json.loads((tmp_path / 'out' / 'about.json').read_text())
+  assert about['step'] == 0 and about['num_images'] == 15
+
+
+def test_parquet_has_the_same_columns(run, tmp_path):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  encode.encode_run(run, str(tmp_path / 'npz'))
+  encode.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
+  for name in ('images', 'groups_content'):
+    expected = _read(tmp_path / 'npz', name)
+    table = parquet.read_table(tmp_path / 'out' / f'{name}.parquet')
+    assert table.column_names == list(expected)
+    for column, values in expected.items():
+      assert table[column].to_pylist() == values.tolist()
+
+
+def test_blocks_and_shards_do_not_show(run, tmp_path, monkeypatch):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  encode.encode_run(run, str(tmp_path / 'whole'))
+  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
+  encode.encode_run(run, str(tmp_path / 'parts'))
+  encode.encode_run(run, str(tmp_path / 'rows'), file_format='parquet')
+  for name in ('images', 'groups_content', 'evidence'):
+    whole, parts = (
+        _read(tmp_path / folder, name) for folder in ('whole', 'parts'))
+    assert list(whole) == list(parts)
+    for key, values in whole.items():
+      if values.dtype.kind == 'f':
+        np.testing.assert_allclose(parts[key], values, rtol=1e-5, atol=1e-6)
+      else:
+        np.testing.assert_array_equal(parts[key], values)
+  file = parquet.ParquetFile(tmp_path / 'rows' / 'images.parquet')
+  assert file.num_row_groups == 4 and file.metadata.num_rows == 15
+
+
+def test_other_data_are_read_with_the_settings_of_the_run(run, tmp_path):
+  new = write_images(tmp_path / 'new', {'x': 3, 'y': 2}, seed=1)
+  encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(new))
+  assert _read(tmp_path / 'out', 'groups_content')['name'].tolist() == [
+      'x', 'y']
+
+
+def test_grey_images_among_colours(tmp_path):
+  runs.untrained(tmp_path / 'rgb', runs.config(
+      data_dir=str(tmp_path), store_dir=str(tmp_path / 'store')), (8, 8, 3))
+  photos = write_images(tmp_path / 'photos', {'a': 2})
+  encode.encode_run(
+      str(tmp_path / 'rgb'), str(tmp_path / 'out'), data_dir=str(photos))
+  found = _read(tmp_path / 'out', 'images')
+  model, params = load_model(str(tmp_path / 'rgb'))
+  x = np.repeat(_pixels(photos, found['source'])[..., None], 3, axis=-1)
+  np.testing.assert_allclose(
+      found['style_mean'], mlvae_jax.infer(model, params, x)['style'],
+      atol=1e-5)
+
+
+def test_colours_are_not_grey(run, tmp_path):
+  photos = write_images(tmp_path / 'colours', {'a': 2}, channels=3)
+  with pytest.raises(UserError, match='has colours.*convert the images'):
+    encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(photos))
+  assert not (tmp_path / 'out').exists()
+
+
+def _arrays(tmp_path, **changes):
+  """A run on vectors with two groupings, and the path of its data."""
+  rng = np.random.default_rng(0)
+  path = tmp_path / 'data.npz'
+  np.savez(path, x=rng.normal(5, 3, (30, 6)).astype(np.float32),
+           person=rng.integers(0, 4, 30),
+           place=np.array(['home', '', 'away'])[rng.integers(0, 3, 30)])
+  config = runs.config('arrays', **{
+      'factors': 'content:3:person,scene:2:place,style:2',
+      'likelihood': 'gaussian', 'data_dir': str(path),
+      'standardise': True} | changes)
+  runs.untrained(tmp_path / 'run', config, (6,))
+  return str(tmp_path / 'run'), dict(np.load(path))
+
+
+def test_several_groupings_of_standardised_rows(tmp_path):
+  run, data = _arrays(tmp_path)
+  scale = Scale(np.full(6, 5, np.float32), np.full(6, 3, np.float32))
+  write_scale(run, scale)
+  encode.encode_run(run, str(tmp_path / 'out'))
+  images = _read(tmp_path / 'out', 'images')
+  assert list(images)[:3] == ['source', 'person', 'place']
+  row = images['source'].astype(int)
+  assert sorted(row) == list(range(30))
+  assert images['person'].astype(int).tolist() == data['person'][row].tolist()
+  np.testing.assert_array_equal(images['place'], data['place'][row])
+  model, params = load_model(run)
+  x = (data['x'] - scale.mean) / scale.std
+  np.testing.assert_allclose(
+      images['style_mean'], mlvae_jax.infer(model, params, x[row])['style'],
+      atol=1e-5)
+  scenes = _read(tmp_path / 'out', 'groups_scene')
+  assert scenes['name'].tolist() == ['away', 'home']  # Not the unknown ones.
+  known = data['place'] != ''
+  ids = (data['place'][known] == 'home').astype(np.int32)
+  q = mlvae_jax.encode_group(model, params, x[known], ids, 2, factor='scene')
+  np.testing.assert_allclose(scenes['mean'], q.mean, atol=1e-5)
+
+
+def test_rows_of_an_unknown_scale(tmp_path):
+  run, _ = _arrays(tmp_path)
+  with pytest.raises(UserError, match='no scale.npz'):
+    encode.encode_run(run, str(tmp_path / 'out'))
+  run = str(tmp_path / 'run')
+  write_scale(run, Scale(np.zeros(6, np.float32), np.full(6, 1e-3, np.float32)))
+  with pytest.raises(UserError, match="near row '.*scale"):
+    encode.encode_run(run, str(tmp_path / 'out'))
+
+
+@pytest.mark.parametrize('dataset, changes, shape, split, number', [
+    ('mnist5k', {'factors': 'content:3:digit,style:2', 'image_size': 28},
+     (28, 28, 1), 'test', 500),
+    ('shapes', {'factors': 'content:3:shape,hue:2:colour,style:2',
+                'num_images': 300, 'image_size': 16}, (16, 16, 3), 'all', 300),
+])
+def test_data_sets_without_files(tmp_path, dataset, changes, shape, split,
+                                 number):
+  run = str(tmp_path / 'run')
+  runs.untrained(run, runs.config(dataset, **changes), shape)
+  encode.encode_run(run, str(tmp_path / 'out'), split=split)
+  images = _read(tmp_path / 'out', 'images')
+  assert len(images['source']) == number == len(set(images['source']))
+  assert images['source'][-1].startswith('test/')
+  with pytest.raises(UserError, match='reads no files; leave out --data_dir'):
+    encode.encode_run(run, str(tmp_path / 'new'), data_dir=str(tmp_path))
+
+
+def test_a_split_of_a_folder(run, tmp_path):
+  counts = {}
+  for split in ('train', 'validation', 'test', 'all'):
+    try:
+      encode.encode_run(run, str(tmp_path / split), split=split)
+      counts[split] = len(_read(tmp_path / split, 'images')['source'])
+    except UserError as error:
+      assert 'has no images in the split' in str(error)
+      counts[split] = 0
+  assert counts.pop('all') == sum(counts.values()) == 15
+
+
+def test_a_vae_has_no_groups(tmp_path, photos):
+  runs.untrained(tmp_path / 'run', runs.config(
+      model='vae', data_dir=str(photos), store_dir=str(tmp_path / 'store')),
+                 (8, 8, 1))
+  paths = encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert [os.path.basename(path) for path in paths] == [
+      'about.json', 'images.npz']
+  assert set(_read(tmp_path / 'out', 'images')) == {
+      'source', 'z_mean', 'z_variance'}
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'group_posterior': 'adaptive'}, 'Adaptive, is not a function of sums'),
+    ({'factors': 'content:3:person,style:2'}, "grouped by 'person'"),
+])
+def test_runs_that_cannot_encode(tmp_path, photos, changes, message):
+  runs.untrained(tmp_path / 'run', runs.config(
+      data_dir=str(photos), store_dir=str(tmp_path / 'store'), **changes),
+                 (8, 8, 1))
+  with pytest.raises(UserError, match=message):
+    encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_svi_has_no_encoder(tmp_path):
+  config = runs.config(model='svi', evidence='all')
+  with open_workdir(str(tmp_path / 'run'), config, make_model(
+      config, (8, 8, 1)), resume=False):
+    pass
+  with pytest.raises(UserError, match='svi has no encoder.*encode_group'):
+    encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+
+
+def test_data_that_cannot_be_encoded(run, tmp_path):
+  empty, broken = tmp_path / 'empty', tmp_path / 'broken'
+  (broken / 'a').mkdir(parents=True)
+  (broken / 'a' / 'x.png').write_bytes(b'not an image')
+  empty.mkdir()
+  for folder, message in (
+      (empty, 'expected one folder per group'), (broken, 'no usable image'),
+      (tmp_path / 'none', 'no folder .*check --data_dir')):
+    with pytest.raises(UserError, match=message):
+      encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(folder))
+  (broken / 'a' / 'y.png').write_bytes(
+      (tmp_path / 'photos' / 's10' / '0.png').read_bytes())
+  encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(broken))
+  assert _read(tmp_path / 'out', 'images')['source'].tolist() == ['a/y.png']
+
+
+def test_arrays_of_another_shape(tmp_path):
+  run, _ = _arrays(tmp_path, standardise=False)
+  np.savez(tmp_path / 'other.npz', x=np.ones((4, 7), np.float32),
+           person=np.arange(4), place=np.arange(4))
+  with pytest.raises(UserError, match=r'observations of \[7\].*for \[6\]'):
+    encode.encode_run(
+        run, str(tmp_path / 'out'), data_dir=str(tmp_path / 'other.npz'))
+
+
+def test_what_is_there_is_left_alone(run, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'mine').touch()
+  with pytest.raises(UserError, match='out exists already.*--output'):
+    encode.encode_run(run, str(tmp_path / 'out'))
+  (tmp_path / 'new.partial').mkdir()
+  (tmp_path / 'new.partial' / 'mine').touch()
+  with pytest.raises(UserError, match='new.partial holds files of something'):
+    encode.encode_run(run, str(tmp_path / 'new'))
+  assert os.listdir(tmp_path / 'out') == ['mine']
+  assert 'mine' in os.listdir(tmp_path / 'new.partial')
+
+
+def test_an_interrupted_try_goes_on(run, tmp_path, monkeypatch, capsys):
+  encode.encode_run(run, str(tmp_path / 'whole'))
+  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
+  calls = []
+
+  def encode_rows(model, params, x, real=encode.encode_rows):
+    calls.append(len(x))
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return real(model, params, x)
+
+  monkeypatch.setattr(encode, 'encode_rows', encode_rows)
+  with pytest.raises(KeyboardInterrupt):
+    encode.encode_run(run, str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
+  encode.encode_run(run, str(tmp_path / 'out'))
+  assert calls == [4, 4, 4, 4, 3]
+  assert 'resuming with 8 images' in capsys.readouterr().out
+  assert not (tmp_path / 'out.partial').exists()
+  np.testing.assert_allclose(
+      _read(tmp_path / 'out', 'images')['style_mean'],
+      _read(tmp_path / 'whole', 'images')['style_mean'], atol=1e-6)
+
+
+def test_a_try_of_other_data_is_not_resumed(run, photos, tmp_path, monkeypatch,
+                                            capsys):
+  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
+  monkeypatch.setattr(encode, '_write', lambda *_: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    encode.encode_run(run, str(tmp_path / 'out'))
+  monkeypatch.undo()
+  (photos / 's10' / '1.png').unlink()
+  encode.encode_run(run, str(tmp_path / 'out'))
+  assert 'starting again' in capsys.readouterr().out
+  assert len(_read(tmp_path / 'out', 'images')['source']) == 14
+
+
+def test_one_process_at_a_time(run, tmp_path, monkeypatch):
+  def write(*args, real=encode._write):
+    with pytest.raises(UserError, match='in use by process .*--output'):
+      encode.encode_run(run, str(tmp_path / 'out'))
+    real(*args)
+
+  monkeypatch.setattr(encode, '_write', write)
+  encode.encode_run(run, f'{tmp_path}/out/')
+
+
+def test_parquet_needs_its_package(run, tmp_path, monkeypatch):
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(UserError, match=r'pip install .mlvae_jax\[parquet\]'):
+    encode.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
+
+
+def test_an_unfinished_run_is_encoded_with_a_warning(run, tmp_path, capsys):
+  encode.encode_run(run, str(tmp_path / 'out'))
+  assert 'warning: this run is at step 0 of' in capsys.readouterr().out
