@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -155,6 +156,8 @@ def _explain(error: OSError) -> str:
     path = os.path.dirname(path)  # A file is where a folder above should be.
   mend = next((mend for kind, mend in _MENDS.items()
                if isinstance(error, kind)), '')
+  if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    mend = '; free some space, then run the same command again'
   return f'cannot use {path}: {error.strerror}{mend}'
 
 

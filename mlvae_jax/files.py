@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
 import os
 
@@ -28,6 +29,27 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     with contextlib.suppress(OSError):
       os.remove(partial)
     raise
+
+
+@contextlib.contextmanager
+def named_errors(path: str | os.PathLike) -> Iterator[None]:
+  """Adds the path of an open file to what goes wrong when it is written.
+
+  Args:
+    path: path of the file.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    OSError: in place of one that names no file, such as that of a full disk.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None or error.errno is None:
+      raise
+    raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def expand_path(path: str | os.PathLike) -> str:

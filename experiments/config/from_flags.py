@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from experiments.config.presets import PRESETS
+from experiments.config.presets import PRESETS, without_extras
 from experiments.config.settings import REAL_LIKELIHOODS, SETTINGS, Config
 
 # The optimisation of the first author's code.
@@ -34,7 +34,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
   preset = PRESETS[values['dataset']]
   given = given_settings(values)
   if given.get('objective') == 'paper':
-    preset = dataclasses.replace(_without_extras(preset), **_AUTHORS)
+    preset = dataclasses.replace(without_extras(preset), **_AUTHORS)
   for name, value in given.items():
     if SETTINGS[name].type == tuple[int, ...]:
       given[name] = _numbers(name, value, int)
@@ -43,7 +43,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
   if given.get('model') in ('vae', 'svi'):
     # The extras need groups, and an encoder. Those given as flags stay, and
     # are then reported as unfit.
-    preset = _without_extras(preset)
+    preset = without_extras(preset)
   if given.get('subsampling') == 'unbiased':  # It draws its own evidence.
     given = {'evidence': 'all'} | given
   if given.get('likelihood', preset.likelihood) not in REAL_LIKELIHOODS:
@@ -57,15 +57,6 @@ def make_config(values: Mapping[str, Any]) -> Config:
         given['batch_size'],
         given.get('max_group_size', preset.max_group_size))
   return dataclasses.replace(preset, **given)
-
-
-def _without_extras(preset: Config) -> Config:
-  """A preset with nothing but the paper's objective (eqs. 3-7)."""
-  # NAME:DIM:GROUPING|GIVEN without what is given.
-  factors = [factor.partition('|')[0] for factor in preset.factors.split(',')]
-  return dataclasses.replace(
-      preset, factors=','.join(factors), evidence='all', penalties='',
-      kl_weights='', group_posterior='product')
 
 
 def _groups_per_batch(batch_size: int, max_group_size: int) -> int:

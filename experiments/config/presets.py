@@ -94,3 +94,12 @@ PRESETS = {
         batch_size=128, penalties=_SEPARATE_SEVERAL,
         decay_fraction=0.75, chunk_steps=25, checkpoint_every=1000),
 }
+
+
+def without_extras(preset: Config) -> Config:
+  """A preset with nothing but the paper's objective (eqs. 3-7)."""
+  # NAME:DIM:GROUPING|GIVEN without what is given.
+  factors = [factor.partition('|')[0] for factor in preset.factors.split(',')]
+  return dataclasses.replace(
+      preset, factors=','.join(factors), evidence='all', penalties='',
+      kl_weights='', group_posterior='product')

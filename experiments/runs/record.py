@@ -28,9 +28,11 @@ class Record(record.Record):
     self._events = None  # It stays None in all processes but the first.
 
   def __exit__(self, kind: type | None, *rest) -> None:
-    if self._events is not None:
-      self._events.close()
-    super().__exit__(kind, *rest)
+    try:
+      if self._events is not None:
+        self._events.close()
+    finally:
+      super().__exit__(kind, *rest)
 
   def resume(self, fresh: TrainState) -> TrainState:
     """The state of the newest checkpoint, or `fresh` if there is none."""

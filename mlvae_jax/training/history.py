@@ -12,7 +12,7 @@ import json
 import os
 from typing import Any
 
-from mlvae_jax.files import write_atomically
+from mlvae_jax.files import named_errors, write_atomically
 
 _METRICS_FILE = 'metrics.jsonl'
 
@@ -48,17 +48,20 @@ class History:
     """Adds one record."""
     self.records.append(record)
     if self._file is not None:
-      self._file.write(_line(record))
+      with named_errors(self._file.name):
+        self._file.write(_line(record))
 
   def flush(self) -> None:
     """Hands everything written so far to the operating system."""
     if self._file is not None:
-      self._file.flush()
+      with named_errors(self._file.name):
+        self._file.flush()
 
   def close(self) -> None:
     """Flushes and closes the file."""
     if self._file is not None:
-      self._file.close()
+      with named_errors(self._file.name):
+        self._file.close()
 
 
 def read_metrics(workdir: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlvae_jax.files import write_atomically
+from mlvae_jax.files import named_errors, write_atomically
 
 
 @pytest.mark.parametrize('content', ['größer\n', b'\xff\x00'])
@@ -20,3 +20,13 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
   with pytest.raises(IsADirectoryError):
     write_atomically(tmp_path / 'file', 'text')
   assert list(tmp_path.iterdir()) == [tmp_path / 'file']
+
+
+@pytest.mark.parametrize('error, name', [
+    (OSError(28, 'No space left on device'), 'file'),
+    (OSError(28, 'No space left on device', 'other'), 'other'),
+    (OSError('not of the system'), None)])
+def test_errors_name_their_file(error, name):
+  with pytest.raises(OSError) as raised, named_errors('file'):
+    raise error
+  assert raised.value.filename == name

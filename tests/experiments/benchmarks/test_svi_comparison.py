@@ -27,7 +27,8 @@ def workdirs(tmp_path_factory):
       Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(
           root / 'images' / group / f'{i}.png')
   config = dataclasses.replace(
-      presets.PRESETS['folder'], data_dir=str(root / 'images'),
+      presets.without_extras(presets.PRESETS['folder']),
+      data_dir=str(root / 'images'),
       store_dir=str(root / 'store'), image_size=8,
       factors='content:2:group,style:2', hidden_sizes=(8,), steps=4,
       groups_per_batch=2, max_group_size=4, chunk_steps=2, eval_every=2,

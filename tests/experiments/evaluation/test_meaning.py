@@ -22,8 +22,9 @@ from experiments.runs.workdir import open_workdir
 from mlvae_jax.data.grouped import GroupedData, Labels
 
 _CONFIG = dataclasses.replace(
-    presets.PRESETS['folder'], factors='who:2:group,how:2', hidden_sizes=(4,),
-    steps=2, groups_per_batch=2, max_group_size=4, chunk_steps=2, eval_every=2,
+    presets.without_extras(presets.PRESETS['folder']),
+    factors='who:2:group,how:2', hidden_sizes=(4,), steps=2,
+    groups_per_batch=2, max_group_size=4, chunk_steps=2, eval_every=2,
     checkpoint_every=2)
 
 

@@ -51,13 +51,29 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   assert _run(_args(run, images, steps=20)).returncode == 0
   _, before = loading.load(run)
   args = _args(run, images, steps=60)
-  line = _error(_run(args, _limit_files(3000)))
+  line = _error(_run(args, _limit_files(10_000)))
   assert 'cannot write a checkpoint' in line and 'free space in' in line
   assert 'The checkpoint of step 20 is kept.' in line
   _, after = loading.load(run)
   np.testing.assert_array_equal(
       before['encoder']['heads']['kernel'], after['encoder']['heads']['kernel'])
   assert 'at step 20 of 60' in _run(args).stdout  # It goes on from there.
+
+
+@needs_prlimit
+def test_a_full_disk_while_the_history_is_written_is_one_line(
+    images, tmp_path, monkeypatch):
+  # Of compiled programs that cannot be kept, JAX only warns.
+  monkeypatch.setenv('JAX_ENABLE_COMPILATION_CACHE', 'false')
+  run = tmp_path / 'run'
+  # Prepares the images, whose store is larger than the limit.
+  assert _run(_args(tmp_path / 'other', images, steps=10)).returncode == 0
+  args = _args(run, images, steps=60, chunk_steps=1, eval_every=60,
+               checkpoint_every=60, objective='paper')
+  done = _run(args, _limit_files(2500))
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  assert f'\nerror: cannot use {run}' in done.stderr
+  assert _run(args).returncode == 0
 
 
 @needs_prlimit

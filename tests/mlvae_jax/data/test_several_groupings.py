@@ -135,7 +135,8 @@ def test_training_is_the_same_on_any_number_of_devices(posterior):
       tuple(map(str, range(30))), 'who',
       {'lamp': Labels(_LAMP, tuple(map(str, range(60))))})
   config = dataclasses.replace(
-      presets.PRESETS['folder'], factors='who:2:who,lamp:2:lamp,rest:1',
+      presets.without_extras(presets.PRESETS['folder']),
+      factors='who:2:who,lamp:2:lamp,rest:1',
       hidden_sizes=(8,), groups_per_batch=8, max_group_size=4,
       group_posterior=posterior)
   model = make_model(config, Splits(data, data, data, True))

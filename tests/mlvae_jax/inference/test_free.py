@@ -136,9 +136,10 @@ def test_the_learning_rate_of_tables_falls_too():
 
 
 _CONFIG = dataclasses.replace(
-    presets.PRESETS['folder'], model='svi', factors='content:3:group,style:2',
-    hidden_sizes=(8,), steps=6, groups_per_batch=2, max_group_size=4,
-    chunk_steps=2, eval_every=6, checkpoint_every=2)
+    presets.without_extras(presets.PRESETS['folder']),
+    model='svi', factors='content:3:group,style:2', hidden_sizes=(8,),
+    steps=6, groups_per_batch=2, max_group_size=4, chunk_steps=2,
+    eval_every=6, checkpoint_every=2)
 
 
 def _data(others=None, size=20):
@@ -214,8 +215,8 @@ def test_training_climbs(tmp_path):
 def test_free_posteriors_are_not_subsampled():
   with pytest.raises(ValueError, match='--model=svi has one posterior per'):
     library.make_model(dataclasses.replace(
-        presets.PRESETS['folder'], model='svi', subsampling='unbiased',
-        visit='groups'), (8, 8, 1))
+        presets.without_extras(presets.PRESETS['folder']),
+        model='svi', subsampling='unbiased', visit='groups'), (8, 8, 1))
   with pytest.raises(ValueError, match='whole groups'):
     IndexStream(sorted_groups([9]), ('group',), groups_per_batch=1,
                 max_group_size=4, visit='groups', subsampling='unbiased',

@@ -59,7 +59,8 @@ def _of(history, split='validation'):
 
 @pytest.mark.parametrize('model', ['mlvae', 'vae', 'svi'])
 def test_fit_is_the_loop_of_a_run(tmp_path, model):
-  config = Config(**{**presets.PRESETS['folder'].__dict__, **{
+  preset = presets.without_extras(presets.PRESETS['folder'])
+  config = Config(**{**preset.__dict__, **{
       'model': model, 'factors': 'content:2:group,style:2', 'batch_size': 3,
       'steps': 8, 'chunk_steps': 2, 'eval_every': 4, 'checkpoint_every': 4,
       'groups_per_batch': 3, 'max_group_size': 4, 'hidden_sizes': (4,),
