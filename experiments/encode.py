@@ -16,16 +16,23 @@ held out: every image is encoded. CODES becomes a folder of
                        those of further images can be added
   about.json           where the codes are from
 
+Codes of several parts or of new images are put together, and taken away again,
+without encoding anything twice:
+
+  python -m experiments.encode --workdir=RUN --part=0/2 --output=A   # one host
+  python -m experiments.encode --workdir=RUN --part=1/2 --output=B   # another
+  python -m experiments.encode --merge=A,B --output=CODES
+  python -m experiments.encode --merge=CODES --remove=B --output=LEFT
+
 With --format=parquet tables are .parquet (needs `pip install
 'mlvae_jax[parquet]'`). After an interruption the same command resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import json
 import os
 from typing import Any
 
@@ -36,12 +43,12 @@ import tqdm
 from experiments import cli
 from experiments.cli import UserError
 from experiments.config import options
-from experiments.config.flags import Path, Setting, define
+from experiments.config.flags import Path, Setting, define, expand_path
 from experiments.config.settings import Config
 from experiments.datasets import whole
 from experiments.datasets.splits import Scale
 from experiments.datasets.whole import Whole
-from experiments.encoding import evidence, files, rows, shards
+from experiments.encoding import evidence, files, merging, rows, shards
 from experiments.encoding.evidence import Evidence, Sums
 from experiments.encoding.rows import Groups, Prepared, Range
 from experiments.encoding.shards import Shards
@@ -49,8 +56,6 @@ from experiments.evaluation.encoding import encode_rows
 from experiments.evaluation.versions import versions
 from experiments.runs.reading import load_model, parse_step, read_run
 from experiments.runs.workdir import SCALE_FILE, read_scale
-from mlvae_jax.files import write_atomically
-from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import loading
@@ -69,21 +74,42 @@ _FLAGS = {
     'split': Setting(
         'Split whose images are encoded, or all.', _SUBJECT, default='all',
         choices=whole.SPLITS),
+    'part': Setting(
+        'Part of the images to encode, as I/N with I from 0 to N - 1, for '
+        'several processes with an --output each; --merge puts them together.',
+        _SUBJECT, default='0/1'),
+    'merge': Setting(
+        'Folders of codes to put together, separated by commas, instead of '
+        'encoding anything.', _SUBJECT, tuple),
+    'remove': Setting(
+        'Folders of codes to take away from those of --merge, separated by '
+        'commas.', _SUBJECT, tuple),
 }
 
 
 def main() -> None:
   """Reads the flags and encodes a data set."""
   values = flags.FLAGS.flag_values_dict()
-  for name in ('workdir', 'output'):
+  merges = values['merge'] is not None
+  for name in ('output',) if merges else ('workdir', 'output'):
     if not values[name]:
       cli.bad_flag(f'--{name} is required')
-  with cli.checked_flags():
-    step = parse_step(values['step'])
-  for path in encode_run(
-      values['workdir'], values['output'], data_dir=values['data_dir'],
-      store_dir=values['store_dir'], split=values['split'],
-      file_format=values['format'], step=step):
+  for name in ('workdir', 'data_dir') if merges else ('remove',):
+    if values[name]:
+      cli.bad_flag(f'--merge encodes nothing; leave out --{name}' if merges
+                   else '--remove takes away from --merge, which is missing')
+  if merges:
+    paths = merge(*(
+        list(map(expand_path, values[name] or ()))
+        for name in ('merge', 'remove')), values['output'])
+  else:
+    with cli.checked_flags():
+      step, share = parse_step(values['step']), parse_part(values['part'])
+    paths = encode_run(
+        values['workdir'], values['output'], data_dir=values['data_dir'],
+        store_dir=values['store_dir'], split=values['split'], share=share,
+        file_format=values['format'], step=step)
+  for path in paths:
     print(f'{path}: {os.path.getsize(path):,} bytes')
 
 
@@ -98,6 +124,15 @@ def define_flags() -> None:
     define(name, option)
 
 
+def parse_part(text: str) -> tuple[int, int]:
+  """The value of --part; a ValueError if it is not I/N with I below N."""
+  i, _, n = text.partition('/')
+  if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+    raise ValueError(
+        f'expected --part=I/N with I from 0 to N - 1, got {text!r}')
+  return int(i), int(n)
+
+
 def encode_run(
     workdir: str,
     output: str,
@@ -105,6 +140,7 @@ def encode_run(
     data_dir: str | None = None,
     store_dir: str | None = None,
     split: str = 'all',
+    share: tuple[int, int] = (0, 1),
     file_format: str = 'npz',
     step: int | str = 'latest',
 ) -> list[str]:
@@ -116,6 +152,7 @@ def encode_run(
     data_dir: path of the data; None for those of the run.
     store_dir: folder of packed stores; None for that of the run.
     split: name of the split, or 'all'.
+    share: (i, n) to encode the i-th of n equal parts, from 0.
     file_format: one of `files.FORMATS`.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
 
@@ -145,22 +182,66 @@ def encode_run(
   for part in data.parts.values():
     rows.check_groupings(model, part, what)
     rows.check_shape(model, part.x, what)
+  todo = rows.ranges(data.parts, share, _SHARD_ROWS)
+  num_images = sum(where.stop - where.start for where in todo)
+  if not todo:
+    raise UserError(
+        f'the {total:,} images of {what} are too few for {share[1]} parts; '
+        'give a smaller N in --part=I/N')
   about = {
       'workdir': os.path.abspath(workdir), 'step': number,
-      'model': rows.digest_of(model, params), 'dataset': config.dataset,
-      'data_dir': config.data_dir, 'split': split, 'factors': {
+      'model': rows.digest_of(model, params), 'factors': {
           f.name: {'dim': f.dim, 'grouping': f.grouping}
           for f in model.factors},
       'group_posterior': model.to_dict()['group_posterior'],
-      'num_images': total, 'format': file_format, 'versions': versions()}
-  os.makedirs(os.path.dirname(output), exist_ok=True)
-  cli.check_writable(os.path.dirname(output))
-  todo = rows.ranges(data.parts, (0, 1), _SHARD_ROWS)
-  with shards.open_shards(output, {
-      **about, 'content': data.content, 'rows': _SHARD_ROWS}) as done:
+      'num_images': num_images, 'parts': [{
+          'dataset': config.dataset, 'data_dir': config.data_dir,
+          'split': split, 'part': '/'.join(map(str, share)),
+          'num_images': num_images, 'content': dict(data.content)}],
+      'format': file_format, 'versions': versions()}
+  _make_parent(output)
+  with shards.open_shards(output, {**about, 'rows': _SHARD_ROWS}) as done:
     _encode(model, params, data, scale, todo, done)
     _write(model, data, todo, done, about)
     done.finish(output)
+  return _paths(output)
+
+
+def merge(merged: Sequence[str], removed: Sequence[str], output: str
+          ) -> list[str]:
+  """Puts codes of several parts together.
+
+  Args:
+    merged: folders whose codes are put together, at least one.
+    removed: folders whose codes are taken away from these.
+    output: folder to write, completely or not at all.
+
+  Returns:
+    The paths of the files.
+
+  Raises:
+    UserError: when the codes are not of one model, images would count twice,
+      or a folder cannot be used.
+  """
+  output = os.path.abspath(output)
+  shards.check_output(output)
+  about = merging.merged_about(merged, removed)
+  files.check_format(about['format'])
+  _make_parent(output)
+  with shards.open_shards(output, about) as done:
+    merging.write_merged(done.output_folder(), merged, removed, about)
+    done.finish(output)
+  return _paths(output)
+
+
+def _make_parent(output: str) -> None:
+  """Makes the folder of an output, and checks that it can be written to."""
+  parent = os.path.dirname(output)
+  os.makedirs(parent, exist_ok=True)
+  cli.check_writable(parent)
+
+
+def _paths(output: str) -> list[str]:
   return [os.path.join(output, name) for name in sorted(os.listdir(output))]
 
 
@@ -221,25 +302,16 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
 
 
 def _write(model: Model, data: Whole, todo: list[Range], done: Shards,
-           about: Mapping[str, Any]) -> None:
+           about: dict[str, Any]) -> None:
   """Writes the finished files from the shards."""
   folder = done.output_folder()
-
-  def path(name: str) -> str:
-    return os.path.join(folder, f'{name}.{about["format"]}')
-
   groups = {name: Groups(data.parts, name) for name in model.groupings}
-  files.write_table(path('images'), functools.partial(
-      _image_blocks, model, data, groups, todo, done))
-  found = {f.name: _evidence(model, f, groups[f.grouping], todo, done)
-           for f in model.grouped}
-  for name, sums in found.items():
-    files.write_table(path(f'groups_{name}'), lambda sums=sums: [
-        _group_block(model, sums)])
-  if found:
-    files.write_evidence(os.path.join(folder, 'evidence.npz'), found, about)
-  write_atomically(
-      os.path.join(folder, 'about.json'), json.dumps(about, indent=1) + '\n')
+  files.write_table(
+      os.path.join(folder, f'images.{about["format"]}'), functools.partial(
+          _image_blocks, model, data, groups, todo, done))
+  merging.write_groups(folder, {
+      f.name: _evidence(model, f, groups[f.grouping], todo, done)
+      for f in model.grouped}, about)
 
 
 def _image_blocks(model: Model, data: Whole, groups: Mapping[str, Groups],
@@ -273,15 +345,6 @@ def _evidence(model: Model, factor: Factor, groups: Groups,
     sums.add(groups.ids(where), evidence.terms(
         model.group_posterior, done.read(i, factor.name)))
   return sums.evidence(groups.names)
-
-
-def _group_block(model: Model, found: Evidence) -> files.Block:
-  """The table of groups."""
-  q: Normal = evidence.to_normal(model.group_posterior, found)
-  return {
-      'name': lambda: list(found.names), 'count': lambda: found.count,
-      'mean': lambda: np.asarray(q.mean, np.float32),
-      'variance': lambda: np.asarray(np.exp(q.logvar), np.float32)}
 
 
 if __name__ == '__main__':

@@ -6,7 +6,9 @@ group of rows; in `.npz` every column is an array.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
+import functools
 from importlib import util
 import io
 import json
@@ -19,10 +21,11 @@ from experiments.cli import UserError
 from experiments.encoding.evidence import Evidence
 
 FORMATS = ('npz', 'parquet')
+ABOUT_FILE, EVIDENCE_FILE = 'about.json', 'evidence.npz'
 _ABOUT = 'about'
 
 # Functions that give the columns of some rows: `[N, D]` float32, `[N]` int64,
-# or N strings or None.
+# or N strings, or None in place of one.
 Block = Mapping[str, Callable[[], Any]]
 
 
@@ -31,6 +34,14 @@ def check_format(name: str) -> None:
   if name == 'parquet' and util.find_spec('pyarrow') is None:
     raise UserError('--format=parquet needs pyarrow: pip install '
                     "'mlvae_jax[parquet]'; or give --format=npz")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
+  """Opens an `.npz` without pickle, and closes it even if it is damaged."""
+  with open(path, 'rb') as content, np.load(
+      content, allow_pickle=False) as file:
+    yield file
 
 
 def write_table(path: str, blocks: Callable[[], Iterable[Block]]) -> None:
@@ -45,6 +56,61 @@ def write_table(path: str, blocks: Callable[[], Iterable[Block]]) -> None:
     _write_parquet(path, blocks())
   else:
     _write_npz(path, blocks)
+
+
+def read_table(path: str) -> Iterator[Block]:
+  """Reads what `write_table` wrote; an `.npz` is one block.
+
+  Args:
+    path: path of the table.
+
+  Yields:
+    The blocks. Their columns are read when they are called, until the next
+    block is asked for.
+
+  Raises:
+    UserError: when it cannot be read.
+  """
+  with _explained(path):
+    blocks = (_parquet_blocks if path.endswith('.parquet') else _npz_blocks)(
+        path)
+    for block in blocks:
+      yield {name: _explained(path)(read)
+             for name, read in block.items()}
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+  """Turns the errors of a damaged file into advice."""
+  try:
+    yield
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(f'{path} is not a table that experiments.encode wrote, or '
+                    f'is damaged: {error}; encode again') from error
+
+
+def _npz_blocks(path: str) -> Iterator[Block]:
+  with opened(path) as file:
+    yield {name: functools.partial(file.__getitem__, name)
+           for name in file.files}
+
+
+def _parquet_blocks(path: str) -> Iterator[Block]:
+  from pyarrow import parquet
+
+  def column(file: Any, number: int, name: str) -> Any:
+    values = file.read_row_group(number, [name])[name].combine_chunks()
+    if str(values.type) == 'string':
+      return values.to_pylist()
+    if not hasattr(values.type, 'list_size'):
+      return values.to_numpy()
+    return values.flatten().to_numpy().reshape(
+        len(values), values.type.list_size)
+
+  with parquet.ParquetFile(path) as file:
+    for number in range(file.num_row_groups):
+      yield {name: functools.partial(column, file, number, name)
+             for name in file.schema_arrow.names}
 
 
 def _write_parquet(path: str, blocks: Iterable[Block]) -> None:
@@ -96,11 +162,14 @@ def _form(columns: Iterable[Callable[[], Any]]) -> tuple[tuple[int, ...], str]:
   for read in columns:
     values = read()
     num_rows += len(values)
-    if isinstance(values, np.ndarray):
-      rest, dtype = values.shape[1:], values.dtype.str
-    else:
+    if not isinstance(values, np.ndarray):
       width = max(width, max(map(len, _filled(values)), default=1))
       dtype = f'U{width}'
+    elif values.dtype.kind == 'U':
+      width = max(width, values.dtype.itemsize // 4)
+      dtype = f'U{width}'
+    else:
+      rest, dtype = values.shape[1:], values.dtype.str
   return (num_rows, *rest), dtype
 
 
@@ -137,7 +206,7 @@ def write_evidence(path: str, found: Mapping[str, Evidence],
 def read_evidence(path: str) -> tuple[dict[str, Evidence], dict[str, Any]]:
   """Reads what `write_evidence` wrote; a UserError if it cannot be read."""
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with opened(path) as file:
       about = json.loads(file[_ABOUT].tobytes())
       return {factor: _evidence(file, factor) for factor in dict.fromkeys(
           name.partition('/')[0] for name in file.files if '/' in name)}, about

@@ -20,6 +20,7 @@ import zipfile
 import numpy as np
 
 from experiments.cli import UserError
+from experiments.encoding import files
 from mlvae_jax.files import write_atomically
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.training import run_files
@@ -47,7 +48,7 @@ class Shards:
   def read(self, number: int, factor: str) -> Normal:
     """Reads the Normals of a factor."""
     try:
-      with np.load(self._path(number), allow_pickle=False) as file:
+      with files.opened(self._path(number)) as file:
         return Normal(*(file[f'{factor}/{moment}']
                         for moment in Normal._fields))
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -11,6 +11,7 @@ from experiments import encode
 from experiments.cli import UserError
 from experiments.config.library import make_model
 from experiments.datasets.splits import Scale
+from experiments.encoding import files
 from experiments.runs.reading import load_model
 from experiments.runs.workdir import open_workdir, write_scale
 import mlvae_jax
@@ -349,3 +350,91 @@ def test_parquet_needs_its_package(run, tmp_path, monkeypatch):
 def test_an_unfinished_run_is_encoded_with_a_warning(run, tmp_path, capsys):
   encode.encode_run(run, str(tmp_path / 'out'))
   assert 'warning: this run is at step 0 of' in capsys.readouterr().out
+
+
+def _same(found, expected):
+  """Two folders hold the same codes."""
+  assert sorted(os.listdir(found)) == sorted(os.listdir(expected))
+  for name in ('images', 'groups_content', 'evidence'):
+    one, other = _read(found, name), _read(expected, name)
+    assert list(one) == list(other)
+    for key in set(one) - {'about'}:
+      if one[key].dtype.kind == 'f':
+        np.testing.assert_allclose(one[key], other[key], rtol=1e-5, atol=1e-6)
+      else:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize('file_format', ['npz', 'parquet'])
+def test_parts_are_put_together_and_taken_away(run, tmp_path, file_format):
+  pytest.importorskip('pyarrow')
+  paths = {name: str(tmp_path / name) for name in (
+      'whole', 'a', 'b', 'c', 'merged', 'ab', 'left', 'none')}
+  encode.encode_run(run, paths['whole'], file_format=file_format)
+  for i, name in enumerate('abc'):
+    encode.encode_run(run, paths[name], share=(i, 3), file_format=file_format)
+  abc = [paths[name] for name in 'abc']
+  encode.merge(abc, (), paths['merged'])
+  encode.merge(abc[:2], (), paths['ab'])
+  encode.merge([paths['merged']], abc[2:], paths['left'])
+  encode.merge([paths['left']], abc[:2], paths['none'])
+  if file_format == 'npz':
+    _same(paths['merged'], paths['whole'])
+    _same(paths['left'], paths['ab'])
+    for values in _read(paths['none'], 'images').values():
+      assert len(values) == 0
+  else:
+    from pyarrow import parquet
+    for found, expected in (('merged', 'whole'), ('left', 'ab')):
+      one, other = (parquet.read_table(f'{paths[name]}/images.parquet')
+                    for name in (found, expected))
+      assert one.schema == other.schema
+      assert one['source'] == other['source'] and one['group'] == other['group']
+  whole, merged = (
+      files.read_evidence(f'{paths[name]}/evidence.npz')[0]['content']
+      for name in ('whole', 'merged'))
+  assert whole.names == merged.names == tuple(sorted(GROUPS))
+  about = json.loads((tmp_path / 'left' / 'about.json').read_text())
+  assert about['num_images'] == 10 and len(about['removed']) == 1
+
+
+def test_nothing_counts_twice(run, tmp_path):
+  a, b, whole = (str(tmp_path / name) for name in ('a', 'b', 'whole'))
+  encode.encode_run(run, a, share=(0, 2))
+  encode.encode_run(run, b, share=(1, 2))
+  encode.encode_run(run, whole)
+  for folders in ([a, a], [a, whole], [a, b, a]):
+    with pytest.raises(UserError, match='would count twice'):
+      encode.merge(folders, (), str(tmp_path / 'out'))
+  with pytest.raises(UserError, match='cannot remove evidence about'):
+    encode.merge([a], [b], str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_codes_that_cannot_be_put_together(run, tmp_path):
+  a, other = str(tmp_path / 'a'), str(tmp_path / 'other')
+  encode.encode_run(run, a)
+  runs.untrained(tmp_path / 'run2', runs.config(
+      data_dir=str(tmp_path / 'photos'), store_dir=str(tmp_path / 'store'),
+      seed=1), (8, 8, 1))
+  encode.encode_run(str(tmp_path / 'run2'), other)
+  with pytest.raises(UserError, match='differ in their model'):
+    encode.merge([a, other], (), str(tmp_path / 'out'))
+  with pytest.raises(UserError, match='photos has no about.json'):
+    encode.merge([a, str(tmp_path / 'photos')], (), str(tmp_path / 'out'))
+  for name in ('evidence', 'images'):
+    path = tmp_path / 'other' / f'{name}.npz'
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    with pytest.raises(UserError, match=f'other/{name}.npz is .*damaged'):
+      encode.merge([other], (), str(tmp_path / 'out'))
+    path.write_bytes(content)
+
+
+def test_parts_of_few_images(run, tmp_path):
+  with pytest.raises(UserError, match='15 images .* too few for 40 parts'):
+    encode.encode_run(run, str(tmp_path / 'out'), share=(0, 40))
+  for text in ('1', '2/2', '-1/2', '1/0', 'a/b', '1/2/3'):
+    with pytest.raises(ValueError, match='expected --part=I/N'):
+      encode.parse_part(text)
+  assert encode.parse_part('1/2') == (1, 2)

@@ -167,6 +167,10 @@ def test_help_of_a_comparison_names_its_own_flags_only():
     (['export', '--workdir=/no/such', '--output=y'], 1, 'workdir of a run'),
     (['encode', '--workdir=x'], 2, '--output is required'),
     (['encode', '--workdir=/no/such', '--output=y'], 1, 'workdir of a run'),
+    (['encode', '--workdir=x', '--output=y', '--part=2/2'], 2, '--part=I/N'),
+    (['encode', '--workdir=x', '--merge=a', '--output=y'], 2, '--workdir'),
+    (['encode', '--workdir=x', '--remove=a', '--output=y'], 2, '--merge'),
+    (['encode', '--merge=/no/such', '--output=y'], 1, 'about.json'),
 ])
 def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
