@@ -11,7 +11,6 @@ import sys
 import pytest
 
 import mlvae_jax
-from mlvae_jax.objective.penalties.registry import PENALTIES
 from tests.helpers import ROOT
 
 DOCS = ROOT / 'docs'
@@ -69,18 +68,6 @@ def test_links_lead_somewhere():
     if anchor:
       assert anchor in map(_anchor, _headings(target)), (
           f'{path.name}: {target.name}#{anchor}')
-
-
-@pytest.mark.parametrize(
-    'page', ['coming_from.md', 'concepts.md', 'how_to.md', 'questions.md'])
-def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setitem(PENALTIES, 'sparse', None)  # Restores what was there.
-  code = '\n'.join(re.findall(r'```python\n(.*?)```', _text(page), re.S))
-  found = {'__name__': page}
-  exec(code, found)
-  assert found['config'] != mlvae_jax.TrainConfig()
-  assert page != 'how_to.md' or (tmp_path / 'groups.npz').exists()
 
 
 @pytest.fixture(scope='module')
