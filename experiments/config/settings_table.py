@@ -88,6 +88,8 @@ def _text(value: Any, digits: int = 4) -> str:
     return ','.join(_text(one, digits) for one in value)
   if isinstance(value, float):
     return f'{value:.{digits}g}'
+  if isinstance(value, bool):
+    return str(value).lower()
   return '' if value is None else str(value)
 
 
