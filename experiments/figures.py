@@ -8,7 +8,8 @@ Drawn from test images: swap (paper fig. 4), generation (5a), interpolation
 samples replace the first two. For observations other than images: profiles, or
 for tokens sentences, and a map of codes. Drawn from the run's files, if they
 exist: evidence (6c), factors, recognition and uncertainty (all from
-evaluation.json) and curves (from metrics.jsonl).
+evaluation.json) and curves (from metrics.jsonl). Explorer writes
+explorer.json, from which the report makes its explorer of codes.
 
 swap.png shows the first grouped factor, swap_light.png another one called
 light. These accumulate the evidence of groups, the paper's strategy 2; in
@@ -32,6 +33,7 @@ from experiments.datasets.splits import Splits
 from experiments.evaluation import curves
 from experiments.evaluation.registry import CHARTS, draw_chart
 from experiments.evaluation.results import read_evaluation
+from experiments.explorer import block as explorer
 from experiments.pictures.registry import PICTURES, draw_pictures
 from experiments.pictures.sheets import STYLE, Drawing, save
 from experiments.pictures.subject import Subject
@@ -42,7 +44,8 @@ from mlvae_jax.training.history import read_metrics
 
 # The only chart made of the run's log; the others are made of its evaluation.
 _CURVES = 'curves'
-NAMES = (*PICTURES, *CHARTS, _CURVES)
+_EXPLORER = 'explorer'  # Not a picture: the data of the report's explorer.
+NAMES = (*PICTURES, *CHARTS, _CURVES, _EXPLORER)
 
 
 def main() -> None:
@@ -107,9 +110,13 @@ def draw_all(workdir: str, data: Splits, only: Sequence[str] | None = None,
   # In a context: the caller's matplotlib keeps its own style.
   with matplotlib.rc_context(STYLE):
     for name, drawing in _draw(
-        workdir, subject, [n for n in NAMES if n in (only or NAMES)]):
+        workdir, subject,
+        [n for n in NAMES if n in (only or NAMES) and n != _EXPLORER]):
       paths.append(os.path.join(folder, f'{name}.png'))
       save(drawing, paths[-1])
+  if _EXPLORER in (only or NAMES) and len(subject.images):
+    found = explorer.write(subject, folder)
+    paths += [found] if found else []
   return paths
 
 

@@ -29,6 +29,7 @@ from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.verdict import verdict
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import shows_images, worded
+from experiments.explorer import page as explorer
 from experiments.pictures.registry import PICTURES
 from experiments.runs.reading import read_run
 from experiments.runs.workdir import SCALE_FILE, require_workdir
@@ -69,10 +70,13 @@ def write(workdir: str) -> str:
   config, run = read_run(workdir)
   model, records = Model.from_dict(run['model']), read_metrics(workdir)
   figures = web.read_figures(workdir)
+  explored, lead = explorer.read(workdir), _lead(figures)
   results = Results(workdir, model, read_evaluation(workdir), figures)
   title = f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
   body = [
       f'<h1>{web.escape(title)}</h1>', _verdict(results),
+      explored.body,
+      f'<div id="lead">{figures[lead]}</div>' if lead else '',
       _intro(workdir, config, model),
       web.key_numbers([
           *(pair for section in SHOWN for pair in section.key_numbers(results)),
@@ -81,14 +85,15 @@ def write(workdir: str) -> str:
       *(section.tables(results) for section in SHOWN if section.tables),
       _plain_tables(results),
       '<h2>Training</h2>', _training(workdir, records, figures),
-      '<h2>Pictures</h2>', _pictures(workdir, figures),
+      '<h2 id="pictures">Pictures</h2>', _pictures(workdir, figures, lead),
       _bad_images(workdir),
       '<h2>Use the model</h2>', _usage(workdir, model),
       '<h2>Configuration</h2>', _configuration(config),
       '<h2>Software</h2>', _software(),
   ]
   path = os.path.join(workdir, 'report.html')
-  write_atomically(path, web.page(title, body))
+  write_atomically(
+      path, web.page(title, body, explored.script, explored.style))
   write_atomically(os.path.join(workdir, 'model_card.md'), model_card(
       results, config, _kind(config, model),
       records[-1]['step'] if records else 0))
@@ -198,17 +203,32 @@ def _training(workdir: str, records: list[dict[str, Any]],
       'The curves have not been drawn', 'figures', workdir)
 
 
-def _pictures(workdir: str, figures: dict[str, str]) -> str:
+def _names(figures: dict[str, str]) -> list[str]:
+  """Names of the pictures of test rows, in their order."""
   # By kind, then strategy 2 before strategy 1, then by factor: a file is named
   # KIND[_FACTOR][_strategy_1].
   order = {kind: i for i, kind in enumerate(PICTURES)}
-  names = sorted(set(figures) - {*CHARTS, 'curves'}, key=lambda name: (
+  return sorted(set(figures) - {*CHARTS, 'curves'}, key=lambda name: (
       order.get(name.partition('_')[0], len(order)),
       name.endswith('_strategy_1'), name))
+
+
+def _lead(figures: dict[str, str]) -> str | None:
+  """The name of the picture that the report begins with, if there is one."""
+  names = _names(figures)
+  return names[0] if names and names[0].partition('_')[0] in PICTURES else None
+
+
+def _pictures(workdir: str, figures: dict[str, str],
+              lead: str | None = None) -> str:
+  names = _names(figures)
   no_images = (
       '<p>Swap grids and the other pictures are drawn only for images.</p>'
       if {'map', 'profiles', 'sentences'} & set(names) else None)
-  return web.lines(no_images, *(figures[name] for name in names)) or (
+  shown = [figures[name] for name in names if name != lead]
+  if lead and not shown:
+    return '<p>The picture is at the top.</p>'
+  return web.lines(no_images, *shown) or (
       web.missing(
           'No pictures of this run have been drawn', 'figures', workdir))
 

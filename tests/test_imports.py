@@ -15,9 +15,10 @@ ROOMS = {
     'experiments': (
         '__init__', 'config.flags', 'cache', 'cli', 'config',
         'datasets.sources', 'datasets.store', 'datasets', 'runs', 'pictures',
-        'evaluation', 'encoding', 'cluster', 'benchmarks', 'report', 'figures',
-        'evaluate', 'prepare', 'export', 'encode', 'launch', 'benchmark',
-        'many_groups', 'svi_comparison', 'train', 'studies', 'study'),
+        'evaluation', 'explorer', 'encoding', 'cluster', 'benchmarks', 'report',
+        'figures', 'evaluate', 'prepare', 'export', 'encode', 'launch',
+        'benchmark', 'many_groups', 'svi_comparison', 'train', 'studies',
+        'study'),
 }
 # What reads flags, files and pictures belongs to the experiments.
 FOREIGN = (

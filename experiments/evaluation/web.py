@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
+import hashlib
 import html
 import os
 import shlex
@@ -56,21 +57,22 @@ pre { background: var(--card); border: 1px solid var(--line);
   visible; } table { font-size: 8pt; } th, td { padding: .2rem .4rem; }
   h2, h3, p:has(+ .scroll) { break-after: avoid; } }
 """
-# The policy forbids everything but inline styles and pictures: the page loads
-# nothing, and text of the user's can do no harm.
+# The policy forbids everything but inline styles, pictures, and the page's own
+# script by its hash: the page loads nothing, and text of the user's can do no
+# harm.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{policy}">
 <title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 {body}
-</body>
+{script}</body>
 </html>
 """
 
@@ -102,10 +104,26 @@ def footnotes(lines: Iterable[str]) -> str:
   return ''.join(f'<p class="soft">{escape(line)}.</p>' for line in lines)
 
 
-def page(title: str, body: Iterable[str]) -> str:
-  """The whole page, whose body consists of pieces of HTML."""
-  return _PAGE.format(
-      title=escape(title), style=_STYLE, body=lines(*body))
+def page(title: str, body: Iterable[str], script: str = '', style: str = ''
+         ) -> str:
+  """The whole page.
+
+  Args:
+    title: title of the page.
+    body: pieces of HTML.
+    script: JavaScript to run at the end of the page, if any.
+    style: CSS besides that of every page.
+
+  Returns:
+    The page's HTML.
+  """
+  policy = ''
+  if script:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"; script-src 'sha256-{digest}'"
+    script = f'<script>{script}</script>\n'
+  return _PAGE.format(title=escape(title), style=_STYLE + style, policy=policy,
+                      body=lines(*body), script=script)
 
 
 def read_figures(workdir: str) -> dict[str, str]:

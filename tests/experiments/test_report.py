@@ -187,8 +187,10 @@ def test_configuration_usage_and_versions(page):
 
 def test_figures_have_their_captions_in_order(page):
   places = [page.text.index(f'How to read {name}.')
-            for name in ('evidence', 'curves', 'swap', 'zebra')]
+            for name in ('swap', 'evidence', 'curves', 'zebra')]
+  # The first of the pictures stands before everything but the verdict.
   assert places == sorted(places)
+  assert page.text.index('Factors: who') > places[0]
   assert ('img', 'width', '5') in page.attributes  # 8 pixels at 200 dpi.
 
 
@@ -504,8 +506,8 @@ def test_several_labels_are_told_apart(tmp_path):
   assert ['chance', '', '50.0'] in page.rows  # There is one k of that label.
   assert 'script' not in page.tags
   places = [page.text.index(text) for text in (
-      'How to read evidence.', 'Label accuracy by code',
-      'How to read factors.', 'Two strategies', 'How to read swap.')]
+      'How to read swap.', 'How to read evidence.', 'Label accuracy by code',
+      'How to read factors.', 'Two strategies', 'The picture is at the top.')]
   assert places == sorted(places)
   # Sections that have a table of their own are not shown twice.
   assert 'Factors' not in [row[0] for row in page.rows]

@@ -11,9 +11,14 @@ from experiments.pictures import sheets
 
 
 def read(paths):
-  """The images by name, which are PNGs of a sane size with a caption."""
+  """The images by name, which are PNGs of a sane size with a caption.
+
+  The data of the explorer are left out.
+  """
   found = {}
   for path in paths:
+    if path.endswith('/explorer.json'):
+      continue
     with Image.open(path, formats=['PNG']) as image:
       image.load()
       assert 50 < min(image.size) and max(image.size) < 3000, image.size

@@ -1,0 +1,1 @@
+"""The explorer of codes in a report: a page that decodes as you drag."""
