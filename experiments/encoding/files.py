@@ -16,6 +16,7 @@ from typing import Any
 import zipfile
 
 import numpy as np
+import tqdm
 
 from experiments.cli import UserError
 from experiments.encoding.evidence import Evidence
@@ -27,6 +28,21 @@ _ABOUT = 'about'
 # Functions that give the columns of some rows: `[N, D]` float32, `[N]` int64,
 # or N strings, or None in place of one.
 Block = Mapping[str, Callable[[], Any]]
+
+
+def group_column(grouping: str, factors: Iterable[str]) -> str:
+  """The name of the column of a grouping in the table of images.
+
+  Args:
+    grouping: name of the grouping.
+    factors: names of all factors.
+
+  Returns:
+    Its name, or another if it is that of a column of codes.
+  """
+  taken = {f'{factor}_{name}' for factor in factors
+           for name in ('mean', 'variance')} | {'source'}
+  return f'{grouping}_group' if grouping in taken else grouping
 
 
 def check_format(name: str) -> None:
@@ -127,7 +143,7 @@ def _write_parquet(path: str, blocks: Iterable[Block]) -> None:
 
   writer = None
   try:
-    for block in blocks:
+    for block in _progress(blocks, 'block'):
       table = pa.table({name: column(read()) for name, read in block.items()})
       if writer is None:
         writer = parquet.ParquetWriter(path, table.schema)
@@ -140,7 +156,7 @@ def _write_parquet(path: str, blocks: Iterable[Block]) -> None:
 def _write_npz(path: str, blocks: Callable[[], Iterable[Block]]) -> None:
   names = list(next(iter(blocks())))
   with zipfile.ZipFile(path, 'w', allowZip64=True) as archive:
-    for name in names:
+    for name in _progress(names, 'column'):
       shape, dtype = _form(block[name] for block in blocks())
       header = io.BytesIO()
       np.lib.format.write_array_header_1_0(header, {
@@ -154,6 +170,12 @@ def _write_npz(path: str, blocks: Callable[[], Iterable[Block]]) -> None:
         file.write(header.getvalue())
         for block in blocks():
           file.write(np.ascontiguousarray(_filled(block[name]()), dtype).data)
+
+
+def _progress(items: Iterable[Any], unit: str) -> Iterable[Any]:
+  """Shows progress, unless it takes no time."""
+  return tqdm.tqdm(
+      items, desc='writing', unit=unit, delay=1, dynamic_ncols=True)
 
 
 def _form(columns: Iterable[Callable[[], Any]]) -> tuple[tuple[int, ...], str]:

@@ -10,13 +10,40 @@ from typing import Any
 import numpy as np
 
 from experiments.cli import UserError
-from experiments.encoding import evidence, files
+from experiments.encoding import evidence, files, shards
 from experiments.encoding.evidence import Evidence
 from mlvae_jax.grouping.group_posteriors import GROUP_POSTERIORS
 from mlvae_jax.model import registry
 
 # What has to be the same in all folders.
 _SAME = ('model', 'group_posterior', 'factors', 'format')
+
+
+def merge(merged: Sequence[str], removed: Sequence[str], output: str
+          ) -> list[str]:
+  """Puts codes of several parts together.
+
+  Args:
+    merged: folders whose codes are put together, at least one.
+    removed: folders whose codes are taken away from these.
+    output: folder to write, completely or not at all.
+
+  Returns:
+    The paths of the files.
+
+  Raises:
+    UserError: when the codes are not of one model, images would count twice,
+      or a folder cannot be used.
+  """
+  output = os.path.abspath(output)
+  shards.check_output(output)
+  about = _merged_about(merged, removed)
+  files.check_format(about['format'])
+  shards.make_parent(output)
+  with shards.open_shards(output, about) as done:
+    _write_merged(done.output_folder(), merged, removed, about)
+    done.finish(output)
+  return shards.paths(output)
 
 
 def read_about(folder: str) -> dict[str, Any]:
@@ -36,7 +63,7 @@ def read_about(folder: str) -> dict[str, Any]:
     raise UserError(f'{path} is damaged ({error}); encode again') from error
 
 
-def merged_about(merged: Sequence[str], removed: Sequence[str]
+def _merged_about(merged: Sequence[str], removed: Sequence[str]
                  ) -> dict[str, Any]:
   """What about.json says of codes that are put together.
 
@@ -84,7 +111,7 @@ def _check_distinct(parts: Sequence[dict[str, Any]]) -> None:
     shares[i] = n
 
 
-def write_merged(folder: str, merged: Sequence[str], removed: Sequence[str],
+def _write_merged(folder: str, merged: Sequence[str], removed: Sequence[str],
                  about: dict[str, Any]) -> None:
   """Writes the files of codes that are put together.
 
@@ -92,7 +119,7 @@ def write_merged(folder: str, merged: Sequence[str], removed: Sequence[str],
     folder: existing folder to write to.
     merged: folders whose codes are put together.
     removed: folders whose codes are taken away.
-    about: what `merged_about` gives.
+    about: what `_merged_about` gives.
 
   Raises:
     UserError: when files are damaged, or what is removed is not there.

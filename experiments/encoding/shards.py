@@ -19,6 +19,7 @@ import zipfile
 
 import numpy as np
 
+from experiments import cli
 from experiments.cli import UserError
 from experiments.encoding import files
 from mlvae_jax.files import write_atomically
@@ -84,6 +85,18 @@ def check_output(output: str) -> None:
     raise UserError(
         f'{output} exists already and is not an empty folder; delete it, or '
         'choose another --output')
+
+
+def make_parent(output: str) -> None:
+  """Makes the folder of an output, and checks that it can be written to."""
+  parent = os.path.dirname(output)
+  os.makedirs(parent, exist_ok=True)
+  cli.check_writable(parent)
+
+
+def paths(output: str) -> list[str]:
+  """The paths of the files of an output."""
+  return [os.path.join(output, name) for name in sorted(os.listdir(output))]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from experiments import encode
 from experiments.cli import UserError
 from experiments.config.library import make_model
 from experiments.datasets.splits import Scale
-from experiments.encoding import files
+from experiments.encoding import data_set, files, merging
 from experiments.runs.reading import load_model
 from experiments.runs.workdir import open_workdir, write_scale
 import mlvae_jax
@@ -56,7 +56,7 @@ def _pixels(photos, sources):
 
 def test_codes_of_images_and_groups(run, photos, tmp_path):
   out = str(tmp_path / 'out')
-  paths = encode.encode_run(run, out)
+  paths = data_set.encode_run(run, out)
   assert [os.path.basename(path) for path in paths] == [
       'about.json', 'evidence.npz', 'groups_content.npz', 'images.npz']
   assert set(os.listdir(tmp_path)) == {'out', 'photos', 'run', 'store'}
@@ -87,8 +87,8 @@ def test_codes_of_images_and_groups(run, photos, tmp_path):
 
 def test_parquet_has_the_same_columns(run, tmp_path):
   parquet = pytest.importorskip('pyarrow.parquet')
-  encode.encode_run(run, str(tmp_path / 'npz'))
-  encode.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
+  data_set.encode_run(run, str(tmp_path / 'npz'))
+  data_set.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
   for name in ('images', 'groups_content'):
     expected = _read(tmp_path / 'npz', name)
     table = parquet.read_table(tmp_path / 'out' / f'{name}.parquet')
@@ -99,10 +99,10 @@ def test_parquet_has_the_same_columns(run, tmp_path):
 
 def test_blocks_and_shards_do_not_show(run, tmp_path, monkeypatch):
   parquet = pytest.importorskip('pyarrow.parquet')
-  encode.encode_run(run, str(tmp_path / 'whole'))
-  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
-  encode.encode_run(run, str(tmp_path / 'parts'))
-  encode.encode_run(run, str(tmp_path / 'rows'), file_format='parquet')
+  data_set.encode_run(run, str(tmp_path / 'whole'))
+  monkeypatch.setattr(data_set, '_SHARD_ROWS', 4)
+  data_set.encode_run(run, str(tmp_path / 'parts'))
+  data_set.encode_run(run, str(tmp_path / 'rows'), file_format='parquet')
   for name in ('images', 'groups_content', 'evidence'):
     whole, parts = (
         _read(tmp_path / folder, name) for folder in ('whole', 'parts'))
@@ -118,7 +118,7 @@ def test_blocks_and_shards_do_not_show(run, tmp_path, monkeypatch):
 
 def test_other_data_are_read_with_the_settings_of_the_run(run, tmp_path):
   new = write_images(tmp_path / 'new', {'x': 3, 'y': 2}, seed=1)
-  encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(new))
+  data_set.encode_run(run, str(tmp_path / 'out'), data_dir=str(new))
   assert _read(tmp_path / 'out', 'groups_content')['name'].tolist() == [
       'x', 'y']
 
@@ -127,7 +127,7 @@ def test_grey_images_among_colours(tmp_path):
   runs.untrained(tmp_path / 'rgb', runs.config(
       data_dir=str(tmp_path), store_dir=str(tmp_path / 'store')), (8, 8, 3))
   photos = write_images(tmp_path / 'photos', {'a': 2})
-  encode.encode_run(
+  data_set.encode_run(
       str(tmp_path / 'rgb'), str(tmp_path / 'out'), data_dir=str(photos))
   found = _read(tmp_path / 'out', 'images')
   model, params = load_model(str(tmp_path / 'rgb'))
@@ -140,7 +140,7 @@ def test_grey_images_among_colours(tmp_path):
 def test_colours_are_not_grey(run, tmp_path):
   photos = write_images(tmp_path / 'colours', {'a': 2}, channels=3)
   with pytest.raises(UserError, match='has colours.*convert the images'):
-    encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(photos))
+    data_set.encode_run(run, str(tmp_path / 'out'), data_dir=str(photos))
   assert not (tmp_path / 'out').exists()
 
 
@@ -163,7 +163,7 @@ def test_several_groupings_of_standardised_rows(tmp_path):
   run, data = _arrays(tmp_path)
   scale = Scale(np.full(6, 5, np.float32), np.full(6, 3, np.float32))
   write_scale(run, scale)
-  encode.encode_run(run, str(tmp_path / 'out'))
+  data_set.encode_run(run, str(tmp_path / 'out'))
   images = _read(tmp_path / 'out', 'images')
   assert list(images)[:3] == ['source', 'person', 'place']
   row = images['source'].astype(int)
@@ -186,11 +186,11 @@ def test_several_groupings_of_standardised_rows(tmp_path):
 def test_rows_of_an_unknown_scale(tmp_path):
   run, _ = _arrays(tmp_path)
   with pytest.raises(UserError, match='no scale.npz'):
-    encode.encode_run(run, str(tmp_path / 'out'))
+    data_set.encode_run(run, str(tmp_path / 'out'))
   run = str(tmp_path / 'run')
   write_scale(run, Scale(np.zeros(6, np.float32), np.full(6, 1e-3, np.float32)))
   with pytest.raises(UserError, match="near row '.*scale"):
-    encode.encode_run(run, str(tmp_path / 'out'))
+    data_set.encode_run(run, str(tmp_path / 'out'))
 
 
 @pytest.mark.parametrize('dataset, changes, shape, split, number', [
@@ -203,19 +203,19 @@ def test_data_sets_without_files(tmp_path, dataset, changes, shape, split,
                                  number):
   run = str(tmp_path / 'run')
   runs.untrained(run, runs.config(dataset, **changes), shape)
-  encode.encode_run(run, str(tmp_path / 'out'), split=split)
+  data_set.encode_run(run, str(tmp_path / 'out'), split=split)
   images = _read(tmp_path / 'out', 'images')
   assert len(images['source']) == number == len(set(images['source']))
   assert images['source'][-1].startswith('test/')
   with pytest.raises(UserError, match='reads no files; leave out --data_dir'):
-    encode.encode_run(run, str(tmp_path / 'new'), data_dir=str(tmp_path))
+    data_set.encode_run(run, str(tmp_path / 'new'), data_dir=str(tmp_path))
 
 
 def test_a_split_of_a_folder(run, tmp_path):
   counts = {}
   for split in ('train', 'validation', 'test', 'all'):
     try:
-      encode.encode_run(run, str(tmp_path / split), split=split)
+      data_set.encode_run(run, str(tmp_path / split), split=split)
       counts[split] = len(_read(tmp_path / split, 'images')['source'])
     except UserError as error:
       assert 'has no images in the split' in str(error)
@@ -227,7 +227,7 @@ def test_a_vae_has_no_groups(tmp_path, photos):
   runs.untrained(tmp_path / 'run', runs.config(
       model='vae', data_dir=str(photos), store_dir=str(tmp_path / 'store')),
                  (8, 8, 1))
-  paths = encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+  paths = data_set.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
   assert [os.path.basename(path) for path in paths] == [
       'about.json', 'images.npz']
   assert set(_read(tmp_path / 'out', 'images')) == {
@@ -243,7 +243,7 @@ def test_runs_that_cannot_encode(tmp_path, photos, changes, message):
       data_dir=str(photos), store_dir=str(tmp_path / 'store'), **changes),
                  (8, 8, 1))
   with pytest.raises(UserError, match=message):
-    encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+    data_set.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
   assert not (tmp_path / 'out').exists()
 
 
@@ -253,7 +253,7 @@ def test_svi_has_no_encoder(tmp_path):
       config, (8, 8, 1)), resume=False):
     pass
   with pytest.raises(UserError, match='svi has no encoder.*encode_group'):
-    encode.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
+    data_set.encode_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
 
 
 def test_data_that_cannot_be_encoded(run, tmp_path):
@@ -265,10 +265,10 @@ def test_data_that_cannot_be_encoded(run, tmp_path):
       (empty, 'expected one folder per group'), (broken, 'no usable image'),
       (tmp_path / 'none', 'no folder .*check --data_dir')):
     with pytest.raises(UserError, match=message):
-      encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(folder))
+      data_set.encode_run(run, str(tmp_path / 'out'), data_dir=str(folder))
   (broken / 'a' / 'y.png').write_bytes(
       (tmp_path / 'photos' / 's10' / '0.png').read_bytes())
-  encode.encode_run(run, str(tmp_path / 'out'), data_dir=str(broken))
+  data_set.encode_run(run, str(tmp_path / 'out'), data_dir=str(broken))
   assert _read(tmp_path / 'out', 'images')['source'].tolist() == ['a/y.png']
 
 
@@ -277,7 +277,7 @@ def test_arrays_of_another_shape(tmp_path):
   np.savez(tmp_path / 'other.npz', x=np.ones((4, 7), np.float32),
            person=np.arange(4), place=np.arange(4))
   with pytest.raises(UserError, match=r'observations of \[7\].*for \[6\]'):
-    encode.encode_run(
+    data_set.encode_run(
         run, str(tmp_path / 'out'), data_dir=str(tmp_path / 'other.npz'))
 
 
@@ -285,31 +285,31 @@ def test_what_is_there_is_left_alone(run, tmp_path):
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out' / 'mine').touch()
   with pytest.raises(UserError, match='out exists already.*--output'):
-    encode.encode_run(run, str(tmp_path / 'out'))
+    data_set.encode_run(run, str(tmp_path / 'out'))
   (tmp_path / 'new.partial').mkdir()
   (tmp_path / 'new.partial' / 'mine').touch()
   with pytest.raises(UserError, match='new.partial holds files of something'):
-    encode.encode_run(run, str(tmp_path / 'new'))
+    data_set.encode_run(run, str(tmp_path / 'new'))
   assert os.listdir(tmp_path / 'out') == ['mine']
   assert 'mine' in os.listdir(tmp_path / 'new.partial')
 
 
 def test_an_interrupted_try_goes_on(run, tmp_path, monkeypatch, capsys):
-  encode.encode_run(run, str(tmp_path / 'whole'))
-  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
+  data_set.encode_run(run, str(tmp_path / 'whole'))
+  monkeypatch.setattr(data_set, '_SHARD_ROWS', 4)
   calls = []
 
-  def encode_rows(model, params, x, real=encode.encode_rows):
+  def encode_rows(model, params, x, real=data_set.encode_rows):
     calls.append(len(x))
     if len(calls) == 3:
       raise KeyboardInterrupt
     return real(model, params, x)
 
-  monkeypatch.setattr(encode, 'encode_rows', encode_rows)
+  monkeypatch.setattr(data_set, 'encode_rows', encode_rows)
   with pytest.raises(KeyboardInterrupt):
-    encode.encode_run(run, str(tmp_path / 'out'))
+    data_set.encode_run(run, str(tmp_path / 'out'))
   assert not (tmp_path / 'out').exists()
-  encode.encode_run(run, str(tmp_path / 'out'))
+  data_set.encode_run(run, str(tmp_path / 'out'))
   assert calls == [4, 4, 4, 4, 3]
   assert 'resuming with 8 images' in capsys.readouterr().out
   assert not (tmp_path / 'out.partial').exists()
@@ -320,35 +320,35 @@ def test_an_interrupted_try_goes_on(run, tmp_path, monkeypatch, capsys):
 
 def test_a_try_of_other_data_is_not_resumed(run, photos, tmp_path, monkeypatch,
                                             capsys):
-  monkeypatch.setattr(encode, '_SHARD_ROWS', 4)
-  monkeypatch.setattr(encode, '_write', lambda *_: 1 / 0)
+  monkeypatch.setattr(data_set, '_SHARD_ROWS', 4)
+  monkeypatch.setattr(data_set, '_write', lambda *_: 1 / 0)
   with pytest.raises(ZeroDivisionError):
-    encode.encode_run(run, str(tmp_path / 'out'))
+    data_set.encode_run(run, str(tmp_path / 'out'))
   monkeypatch.undo()
   (photos / 's10' / '1.png').unlink()
-  encode.encode_run(run, str(tmp_path / 'out'))
+  data_set.encode_run(run, str(tmp_path / 'out'))
   assert 'starting again' in capsys.readouterr().out
   assert len(_read(tmp_path / 'out', 'images')['source']) == 14
 
 
 def test_one_process_at_a_time(run, tmp_path, monkeypatch):
-  def write(*args, real=encode._write):
+  def write(*args, real=data_set._write):
     with pytest.raises(UserError, match='in use by process .*--output'):
-      encode.encode_run(run, str(tmp_path / 'out'))
+      data_set.encode_run(run, str(tmp_path / 'out'))
     real(*args)
 
-  monkeypatch.setattr(encode, '_write', write)
-  encode.encode_run(run, f'{tmp_path}/out/')
+  monkeypatch.setattr(data_set, '_write', write)
+  data_set.encode_run(run, f'{tmp_path}/out/')
 
 
 def test_parquet_needs_its_package(run, tmp_path, monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(UserError, match=r'pip install .mlvae_jax\[parquet\]'):
-    encode.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
+    data_set.encode_run(run, str(tmp_path / 'out'), file_format='parquet')
 
 
 def test_an_unfinished_run_is_encoded_with_a_warning(run, tmp_path, capsys):
-  encode.encode_run(run, str(tmp_path / 'out'))
+  data_set.encode_run(run, str(tmp_path / 'out'))
   assert 'warning: this run is at step 0 of' in capsys.readouterr().out
 
 
@@ -370,14 +370,14 @@ def test_parts_are_put_together_and_taken_away(run, tmp_path, file_format):
   pytest.importorskip('pyarrow')
   paths = {name: str(tmp_path / name) for name in (
       'whole', 'a', 'b', 'c', 'merged', 'ab', 'left', 'none')}
-  encode.encode_run(run, paths['whole'], file_format=file_format)
+  data_set.encode_run(run, paths['whole'], file_format=file_format)
   for i, name in enumerate('abc'):
-    encode.encode_run(run, paths[name], share=(i, 3), file_format=file_format)
+    data_set.encode_run(run, paths[name], share=(i, 3), file_format=file_format)
   abc = [paths[name] for name in 'abc']
-  encode.merge(abc, (), paths['merged'])
-  encode.merge(abc[:2], (), paths['ab'])
-  encode.merge([paths['merged']], abc[2:], paths['left'])
-  encode.merge([paths['left']], abc[:2], paths['none'])
+  merging.merge(abc, (), paths['merged'])
+  merging.merge(abc[:2], (), paths['ab'])
+  merging.merge([paths['merged']], abc[2:], paths['left'])
+  merging.merge([paths['left']], abc[:2], paths['none'])
   if file_format == 'npz':
     _same(paths['merged'], paths['whole'])
     _same(paths['left'], paths['ab'])
@@ -400,40 +400,40 @@ def test_parts_are_put_together_and_taken_away(run, tmp_path, file_format):
 
 def test_nothing_counts_twice(run, tmp_path):
   a, b, whole = (str(tmp_path / name) for name in ('a', 'b', 'whole'))
-  encode.encode_run(run, a, share=(0, 2))
-  encode.encode_run(run, b, share=(1, 2))
-  encode.encode_run(run, whole)
+  data_set.encode_run(run, a, share=(0, 2))
+  data_set.encode_run(run, b, share=(1, 2))
+  data_set.encode_run(run, whole)
   for folders in ([a, a], [a, whole], [a, b, a]):
     with pytest.raises(UserError, match='would count twice'):
-      encode.merge(folders, (), str(tmp_path / 'out'))
+      merging.merge(folders, (), str(tmp_path / 'out'))
   with pytest.raises(UserError, match='cannot remove evidence about'):
-    encode.merge([a], [b], str(tmp_path / 'out'))
+    merging.merge([a], [b], str(tmp_path / 'out'))
   assert not (tmp_path / 'out').exists()
 
 
 def test_codes_that_cannot_be_put_together(run, tmp_path):
   a, other = str(tmp_path / 'a'), str(tmp_path / 'other')
-  encode.encode_run(run, a)
+  data_set.encode_run(run, a)
   runs.untrained(tmp_path / 'run2', runs.config(
       data_dir=str(tmp_path / 'photos'), store_dir=str(tmp_path / 'store'),
       seed=1), (8, 8, 1))
-  encode.encode_run(str(tmp_path / 'run2'), other)
+  data_set.encode_run(str(tmp_path / 'run2'), other)
   with pytest.raises(UserError, match='differ in their model'):
-    encode.merge([a, other], (), str(tmp_path / 'out'))
+    merging.merge([a, other], (), str(tmp_path / 'out'))
   with pytest.raises(UserError, match='photos has no about.json'):
-    encode.merge([a, str(tmp_path / 'photos')], (), str(tmp_path / 'out'))
+    merging.merge([a, str(tmp_path / 'photos')], (), str(tmp_path / 'out'))
   for name in ('evidence', 'images'):
     path = tmp_path / 'other' / f'{name}.npz'
     content = path.read_bytes()
     path.write_bytes(content[:len(content) // 2])
     with pytest.raises(UserError, match=f'other/{name}.npz is .*damaged'):
-      encode.merge([other], (), str(tmp_path / 'out'))
+      merging.merge([other], (), str(tmp_path / 'out'))
     path.write_bytes(content)
 
 
 def test_parts_of_few_images(run, tmp_path):
-  with pytest.raises(UserError, match='15 images .* too few for 40 parts'):
-    encode.encode_run(run, str(tmp_path / 'out'), share=(0, 40))
+  with pytest.raises(UserError, match='photos has too few images for 40 parts'):
+    data_set.encode_run(run, str(tmp_path / 'out'), share=(0, 40))
   for text in ('1', '2/2', '-1/2', '1/0', 'a/b', '1/2/3'):
     with pytest.raises(ValueError, match='expected --part=I/N'):
       encode.parse_part(text)
