@@ -2,7 +2,7 @@
 // grid of swapped codes.
 
 const SQUARE = 5;  // Pictures per side of the square.
-const MAX_GRID = 8;  // Images per side of the grid of swapped codes.
+const MAX_GRID = 10;  // Images per side of the grid of swapped codes.
 const NUM_DIMENSIONS = 5;  // Sliders per factor.
 const SIDES = ['A', 'B'];
 
@@ -341,7 +341,8 @@ function startExplorer(root, block) {
         'Those that differ most between images come first.'),
       ...rows.map((row) => row.made),
       element('p', { className: 'soft' },
-        'Codes are means of posteriors. The decoder runs in this page, with '
+        'Charts show the mean of each dimension, and two standard deviations '
+        + 'to either side. Pictures are decoded from means, in this page, with '
         + `weights of 16 bits. ${data.given}`));
   }
 
@@ -410,7 +411,7 @@ function startExplorer(root, block) {
     update.grid = () => {
       explanation.textContent = `${capital(state.across.name)} from the top of `
         + `the column, ${namesOf(others())} from the left of the row. Point at `
-        + 'a picture.';
+        + 'a picture, or move with the arrow keys.';
       const means = new Map(heads.map((image) => [image, factors.map((factor) =>
         posterior(data, factor, membersOf(data, factor, image)).mean)]));
       schedule('grid', heads.flatMap((row, r) => heads.map((column, c) => () => {
@@ -423,7 +424,7 @@ function startExplorer(root, block) {
     return element('section', { className: 'swaps' },
       element('h3', {}, 'Swapped codes'),
       element('table', { role: 'grid', 'aria-label': 'Swapped codes' },
-        element('thead', {}, element('tr', {}, element('td'),
+        element('thead', {}, element('tr', {}, element('td', { 'aria-hidden': true }),
           ...heads.map((image) => head(image, 'col')))),
         element('tbody', {}, ...heads.map((image, r) => element(
           'tr', {}, head(image, 'row'), ...grid[r])))),

@@ -119,10 +119,6 @@ class Page:
     self.call('Emulation.setEmulatedMedia', features=[
         {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}])
 
-  def disable_scripts(self):
-    """Opens further pages without JavaScript."""
-    self.call('Emulation.setScriptExecutionDisabled', value=True)
-
   def screenshot(self, path, **clip):
     """Saves what the window shows, or a part of the page, as a PNG."""
     found = self.call(

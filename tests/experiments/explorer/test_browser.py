@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import figures, report
 from experiments.evaluation import web
 from experiments.explorer import block, page
 import mlvae_jax as ml
 from mlvae_jax.grouping.normal import Normal
-from tests.helpers import browser
+from tests.helpers import browser, pictures, runs
 from tests.helpers.explored import subject_of
 
 pytestmark = [
@@ -158,3 +159,165 @@ def test_evidence_is_combined_as_by_the_model(explore, kind):
           f'Evidence for the who of A: {len(left)} of 6 images'), said
     if not left:
       assert 'typical standard deviation 1.00' in said
+
+
+def test_square_is_dragged_by_the_mouse(explore):
+  explored = explore()
+  opened, a, b = explored.page, explored.chosen('A'), explored.chosen('B')
+  start, stop = explored.codes([a, a]), explored.codes([b, b])
+
+  def between(who, how):
+    return {name: start[name] + share * (stop[name] - start[name])
+            for name, share in (('who', who), ('how', how))}
+
+  opened.click('.square', 0.5, 0.9)  # The centres of pictures.
+  explored.check('.result canvas', between(0.5, 1))
+  opened.mouse('Moved', *opened.place_of('.square', 0.1, 0.1))
+  explored.check('.result canvas', between(0.5, 1))  # No button is pressed.
+  opened.mouse('Pressed', *opened.place_of('.square', 0.1, 0.3))
+  x, y = opened.place_of('.square', 0.7, 0.3)
+  opened.mouse('Moved', x, y, buttons=1)
+  explored.check('.result canvas', between(0.75, 0.25))
+  opened.mouse('Moved', x + 2000, y, buttons=1)  # Beyond the edge.
+  opened.mouse('Released', x + 2000, y)
+  explored.check('.result canvas', between(1, 0.25))
+  assert opened.run(
+      "document.querySelector('figcaption').textContent") == (
+          'Who of B, how 25 % from A to B')
+
+
+def test_everything_is_done_by_keys(explore):
+  explored = explore()
+  opened, a, b = explored.page, explored.chosen('A'), explored.chosen('B')
+  who, how = explored.model.factors
+  opened.run("document.querySelector('input[name=image-A]').focus()")
+  opened.press('ArrowRight')  # The next image of A's group.
+  assert explored.chosen('A') == a + 1
+  assert 'Image A: group g0' in _status(opened)
+  opened.press('Tab')
+  opened.press(' ')  # The image itself is evidence no more.
+  assert '5 of 6 images' in _status(opened)
+  opened.run("document.querySelectorAll('.way input')[0].focus()")
+  for _ in range(40):
+    opened.press('ArrowLeft')
+  start = explored.code(who, explored.evidence(who, a + 1)[1:])
+  stop, style = explored.codes([b, b])['who'], explored.code(how, [a + 1])
+  code = start + 0.6 * (stop - start)
+  explored.check('.result canvas', {'who': code, 'how': style})
+  opened.run("document.querySelector('.dimension input').focus()")
+  opened.press('ArrowRight')
+  changed, value = opened.run("""(() => {
+      const row = document.querySelector('.dimension');
+      return [row.textContent, Number(row.querySelector('input').value)];
+  })()""")
+  shifted = code.copy()
+  shifted[int(changed[4:-1])] = value
+  assert np.abs(shifted - code).max() > 0.01
+  explored.check('.result canvas', {'who': shifted, 'how': style})
+  opened.click('.dimensions button')
+  explored.check('.result canvas', {'who': code, 'how': style})
+
+
+def test_swapped_picture_is_explained_and_opened(explore):
+  explored = explore()
+  opened = explored.page
+  first = np.unique(explored.ids['group'], return_index=True)[1]
+  opened.mouse('Moved', *opened.place_of(_cell(2, 1)))
+  said = opened.run("document.querySelector('.swaps p').textContent")
+  assert said.startswith('Who from group g1 (top of the column), how from group'
+                         ' g2 (left of the row)')
+  opened.run("document.querySelector('td[role]').focus()")
+  for key in ('ArrowUp', 'ArrowDown', 'ArrowRight', 'ArrowRight', 'Enter'):
+    opened.press(key)
+  assert [explored.chosen(side) for side in 'AB'] == [first[1], first[2]]
+  explored.check('.result canvas', explored.codes([first[2], first[1]]))
+  assert _status(opened).startswith('Opened above: Who from group g2')
+
+
+def test_evidence_is_added_one_by_one(explore):
+  explored = explore()
+  opened = explored.page
+  count = "document.querySelectorAll('.side.B .evidence input:checked').length"
+  opened.run("document.querySelector('.side.B button').click()")
+  assert opened.run(count) < 6
+  opened.wait(f'{count} === 6')
+  assert '6 of 6' in _status(opened)
+
+
+def test_several_factors(explore):
+  explored = explore(factors='who:2:group,lamp:3:group,how:2')
+  opened, a, b = explored.page, explored.chosen('A'), explored.chosen('B')
+  explored.check('.result canvas', explored.codes([b, a, a]))
+  opened.run("""(() => {
+      const select = document.querySelector('.stage select');
+      select.value = 1;
+      select.dispatchEvent(new Event('change'));
+  })()""")
+  assert 'lamp changes' in opened.run(
+      "document.querySelector('.lead').textContent")
+  opened.click('.square', 0.1, 0.9)
+  explored.check('.result canvas', explored.codes([b, a, b]))
+  first = np.unique(explored.ids['group'], return_index=True)[1]
+  explored.check(_cell(0, 3), explored.codes([first[0], first[3], first[0]]))
+
+
+@pytest.mark.parametrize('sizes', [[1], [2], [1, 1]])
+def test_few_images(explore, sizes):
+  explored = explore(sizes=sizes)
+  a, b = explored.chosen('A'), explored.chosen('B')
+  explored.check('.result canvas', explored.codes([b, a]))
+
+
+@pytest.mark.parametrize('dark', [False, True])
+def test_narrow_window_does_not_scroll_sideways(explore, dark):
+  opened = explore(names=['a' * 60, 'b c' * 30, '<b>', 'd']).page
+  opened.look(400, 800, dark)
+  opened.settle()
+  try:
+    assert opened.run('document.documentElement.scrollWidth') == 400
+    background = opened.run('getComputedStyle(document.body).backgroundColor')
+    assert (background == 'rgb(23, 25, 28)') == dark
+  finally:
+    opened.look()
+
+
+def test_assistive_technology_knows_what_everything_is(explore):
+  named = explore().page.names()
+  for role in ('combobox', 'radio', 'checkbox', 'slider', 'button', 'gridcell',
+               'columnheader', 'rowheader', 'radiogroup', 'heading', 'image'):
+    found = [name for kind, name in named if kind == role]
+    assert found and all(found), (role, found, {kind for kind, _ in named})
+  for name in ('who, from A to B', 'image 2 of 6, group g0', 'who[0]',
+               'image 2 as evidence for the who of A', 'group of image B',
+               'Who from group g1 (top of the column), how from group g0 (left '
+               'of the row)'):
+    assert name in [name for _, name in named], name
+
+
+def test_report_shows_pictures_first(chromium, tmp_path):
+  config = runs.config(network='mlp', likelihood='bernoulli')
+  runs.untrained(tmp_path, config, (8, 8, 1))
+  data = subject_of(sizes=(9, 4, 1, 7), factors='content:3:group,style:2').data
+  with pictures.fast():
+    figures.draw_all(str(tmp_path), data, only=['swap', 'explorer'])
+  path = report.write(str(tmp_path))
+  places = """['#explorer', 'img[alt=swap]', '#pictures']
+    .map((selector) => document.querySelector(selector))
+    .map((found) => found && found.offsetHeight
+      ? Math.round(found.getBoundingClientRect().top) : null)"""
+  chromium.open(path)
+  chromium.settle()
+  explorer, swap, heading = chromium.run(places)
+  assert explorer < 250 and explorer < heading < swap
+  assert not chromium.problems()
+  chromium.call('Emulation.setScriptExecutionDisabled', value=True)
+  try:
+    chromium.open(path)
+    explorer, swap, heading = chromium.run(places)
+    assert explorer is None and swap < 250 and swap < heading
+  finally:
+    chromium.call('Emulation.setScriptExecutionDisabled', value=False)
+
+
+def _status(opened):
+  return opened.run("document.querySelector('[role=status]').textContent")
