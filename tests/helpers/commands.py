@@ -42,7 +42,8 @@ def run(folder: pathlib.Path, script: str, *, programs: tuple[str, ...] = (),
       env={'PATH': str(folder / 'bin'), 'HOME': str(folder),
            'ASKED': str(asked), **env},
       capture_output=True, check=False)
-  assert done.returncode == 0, done.stderr
+  assert done.returncode == 0, (
+      f'{done.stderr}(Indent commands alone; fence other text.)')
   return [[pathlib.Path(words[0]).name, *words[1:-1]] for words in (
       text.split('\037') for text in asked.read_text().split('\036\037')[:-1])]
 
