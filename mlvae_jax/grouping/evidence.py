@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids, is_traced
-from mlvae_jax.grouping.natural_sums import Rows, largest, natural_sums
+from mlvae_jax.grouping.natural_sums import Rows, natural_sums
 from mlvae_jax.grouping.normal import Normal, at_least_float32
-from mlvae_jax.grouping.segment_sum import Chains
 
 # The rounding error assumed of a sum, in units of its last place, and the
 # largest relative error accepted in what `remove` leaves: three digits.
@@ -170,25 +169,11 @@ def _accumulate(
     q: Normal, group_ids: jax.Array, num_groups: int, mask: jax.Array
 ) -> Evidence:
   q = Normal(*map(at_least_float32, q))
-  dtype = jnp.result_type(*q)
-  mask_row = mask[:, None]
-  # Masking precision alone would let NaN through: 0 * NaN is NaN.
-  mean = jnp.where(mask_row, q.mean, 0.0)
-  lowest = jnp.finfo(dtype).min
-  log_precision = jnp.where(mask_row, -q.logvar, lowest)
-  rows = Rows(mean, log_precision, mask, group_ids)
-  # Scaled by the largest precision, sums lie in [1, N]. The scale cancels in
-  # the posterior, so it needs no gradient. The outer maximum is for groups
-  # without rows: -inf - -inf would be NaN when they are rescaled.
-  log_scale = jnp.maximum(
-      largest(jax.lax.stop_gradient(rows), num_groups), lowest)
-  # Eqs. 6-7: precisions add, and so does eta = precision * mean.
-  chains = Chains(group_ids, num_groups)
-  precision, eta = map(chains.fold, natural_sums(
-      rows._replace(slots=chains.slots), log_scale, group_ids,
-      chains.num_slots))
   count = jax.ops.segment_sum(
       mask.astype(jnp.int32), group_ids, num_groups)
+  # Eqs. 6-7: precisions add, and so does eta = precision * mean.
+  precision, eta, log_scale = natural_sums(
+      Rows(q.mean, q.logvar, mask, group_ids), count, num_groups)
   return Evidence(precision, eta, log_scale, count)
 
 

@@ -70,19 +70,25 @@ class Chains:
       self.slots, self.num_slots = group_ids, num_groups
       return
     extra = jnp.maximum(_count(group_ids, num_groups) - 1, 0) // _CHAIN
-    first_extra = num_groups + jnp.cumsum(extra) - extra
+    self._extra = extra
+    self.slots = jax.lax.cond(
+        jnp.any(extra > 0), self._spread, lambda ids: ids, group_ids)
+    self.num_slots = num_groups + max_extra
+
+  def _spread(self, group_ids: jax.Array) -> jax.Array:
+    """The accumulator of each row, where some groups have several."""
+    extra = self._extra
+    first_extra = self._num_groups + jnp.cumsum(extra) - extra
     # A row's accumulator is chosen by a hash of the row's number. The plain
     # remainder would crowd a few accumulators where the rows of a group lie at
     # regular distances.
-    row_hash = jnp.arange(num_rows, dtype=jnp.uint32) * jnp.uint32(
+    row_hash = jnp.arange(group_ids.shape[0], dtype=jnp.uint32) * jnp.uint32(
         _HASH_MULTIPLIER)
     row_hash = row_hash ^ (row_hash >> 15)
     choice = (row_hash % (extra[group_ids] + 1).astype(jnp.uint32)).astype(
         jnp.int32)
-    self._extra = extra
-    self.slots = jnp.where(
+    return jnp.where(
         choice == 0, group_ids, first_extra[group_ids] + choice - 1)
-    self.num_slots = num_groups + max_extra
 
   def fold(self, table: jax.Array) -> jax.Array:
     """Adds each group's accumulators up: `[S, ...]` to `[G, ...]`."""

@@ -322,9 +322,11 @@ def test_psum_over_pmapped_devices_equals_flat():
     _assert_same(_take(found, device), flat)
 
 
-def test_psum_under_shard_map_equals_flat():
+# 40,000 rows go through in blocks.
+@pytest.mark.parametrize('num_rows', [30, 40_000])
+def test_psum_under_shard_map_equals_flat(num_rows):
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ('devices',))
-  q, ids = _random_rows(21, 30 * mesh.size, 3, 8)
+  q, ids = _random_rows(21, num_rows * mesh.size, 3, 8)
   rows = PartitionSpec('devices')
   found = jax.jit(jax.shard_map(
       lambda q, ids: evidence(q, ids, 8).psum('devices').to_normal(),
@@ -341,6 +343,21 @@ def test_vmap_over_sets_equals_a_loop(num_rows):
       *stacked)
   for i, (q, ids) in enumerate(sets):
     _assert_same(_take(found, i), product(q, ids, 6))
+
+
+@pytest.mark.parametrize('num_rows', [20, 40_000])
+def test_extreme_rows_of_one_set_leave_the_others_alone(num_rows):
+  """On a CPU, sums that need scales are computed again, in a second pass."""
+  q, ids = _random_rows(25, num_rows, 2, 6)
+  apart = np.where(ids == 3, 90, 0).astype(np.float32)[:, None]
+  sets = [q, q._replace(logvar=q.logvar + apart),
+          q._replace(logvar=q.logvar - apart),
+          Normal(q.mean + np.float32(1e30) * apart, q.logvar - 20)]
+  stacked = jax.tree.map(lambda *v: np.stack(v), *sets)
+  found = jax.jit(jax.vmap(lambda q: product_of_normals(q, ids, 6)))(stacked)
+  for i, one in enumerate(sets):
+    _assert_is_product(_take(found, i), one, ids, 6)
+    _assert_is_product(product(one, ids, 6), one, ids, 6)
 
 
 @pytest.mark.parametrize('function', [product, accumulate])
