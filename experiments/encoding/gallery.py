@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from experiments.encoding import evidence, files
 from experiments.encoding.evidence import Evidence
@@ -20,10 +21,11 @@ from mlvae_jax.grouping.posterior import GroupPosterior
 from mlvae_jax.grouping.product import PriorProduct
 from mlvae_jax.measures.membership import membership_scores
 
-_GROUPS, _QUERIES = 1 << 16, 64  # At a time, which bounds the memory.
+# Numbers scored at a time, so few that intermediate results stay in a cache.
+_GROUPS, _QUERIES = 2048, 16
 _TEMPERATURES = np.geomspace(0.25, 64.0, 17)
 # Numbers of images on which a temperature is chosen, and of scores for that.
-_MIN_IMAGES, _MAX_IMAGES, _MAX_SCORES = 20, 500, 50_000_000
+_MIN_IMAGES, _MAX_IMAGES, _MAX_SCORES = 20, 500, 20_000_000
 _SEED = 0
 
 
@@ -93,8 +95,8 @@ def nearest(q: Normal, gallery: Gallery, k: int, temperature: float = 1.0
   num_groups = len(gallery.evidence.names)
   k = min(k, num_groups)
   parts = []
-  for start in range(0, len(q.mean), _QUERIES):
-    rows = q.take(slice(start, start + _QUERIES))
+  for block in _blocks(len(q.mean), 'comparing'):
+    rows = q.take(block)
     size = len(rows.mean)
     best, groups = np.full((size, 0), -np.inf), np.zeros((size, 0), int)
     total = known = np.full(size, -np.inf)
@@ -102,6 +104,8 @@ def nearest(q: Normal, gallery: Gallery, k: int, temperature: float = 1.0
       known = np.logaddexp(known, _log_sum(scores))
       scores = scores / temperature
       total = np.logaddexp(total, _log_sum(scores))
+      if best.shape[1] == k and not np.any(scores > best[:, -1:]):
+        continue  # As in most blocks of many.
       best = np.concatenate([best, scores], axis=1)
       groups = np.concatenate([groups, np.broadcast_to(
           np.arange(first, first + scores.shape[1]), scores.shape)], axis=1)
@@ -135,8 +139,7 @@ def calibrate(gallery: Gallery, q: Normal, groups: np.ndarray) -> Calibration:
   own = _without_itself(gallery, q, groups)
   total = np.empty((len(q.mean), len(_TEMPERATURES)))
   others = np.empty(len(q.mean))
-  for start in range(0, len(q.mean), _QUERIES):
-    rows = slice(start, start + _QUERIES)
+  for rows in _blocks(len(q.mean), 'calibrating'):
     # The group itself, without the image.
     total[rows] = own[rows, None] / _TEMPERATURES
     others[rows] = -np.inf
@@ -187,6 +190,15 @@ def _some(rng: np.random.Generator, parts: list[tuple[np.ndarray, ...]]
   values = tuple(map(np.concatenate, zip(*parts)))
   rows = np.sort(rng.permutation(len(values[2]))[:8 * _MAX_IMAGES])
   return tuple(value[rows] for value in values)
+
+
+def _blocks(size: int, what: str) -> Iterator[slice]:
+  """Slices of some images, with progress unless they take no time."""
+  with tqdm.tqdm(total=size, desc=what, unit='image', delay=1,
+                 dynamic_ncols=True) as bar:
+    for start in range(0, size, _QUERIES):
+      yield slice(start, start + _QUERIES)
+      bar.update(min(_QUERIES, size - start))
 
 
 def _scores(q: Normal, gallery: Gallery
