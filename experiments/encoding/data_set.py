@@ -22,6 +22,7 @@ from experiments.encoding.rows import Groups, Prepared, Range
 from experiments.encoding.shards import Shards
 from experiments.evaluation.encoding import encode_rows
 from experiments.evaluation.versions import versions
+from experiments.evaluation.wording import worded
 from experiments.runs.reading import load_model, read_run
 from experiments.runs.workdir import SCALE_FILE, read_scale
 from mlvae_jax.model.factors import Factor
@@ -128,7 +129,8 @@ def _open_data(config: Config, split: str, model: Model) -> Whole:
   data, what = whole.open_whole(config, split), (
       config.data_dir or config.dataset)
   if not any(map(len, data.parts.values())):
-    raise UserError(f'{what} has no images in the split {split!r}')
+    raise UserError(worded(
+        model, f'{what} has no images in the split {split!r}'))
   for part in data.parts.values():
     rows.check_groupings(model, part, what)
     rows.check_shape(model, part.x, what)
@@ -154,9 +156,10 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
   total, left = (sum(todo[i].stop - todo[i].start for i in which)
                  for which in (range(len(todo)), missing))
   if left < total:
-    print(f'resuming with {total - left:,} images already encoded')
+    print(worded(model, f'resuming with {total - left:,} images already '
+                 'encoded'))
   with tqdm.tqdm(total=total, initial=total - left, desc='encoding',
-                 unit='image', dynamic_ncols=True) as bar:
+                 unit=worded(model, 'image'), dynamic_ncols=True) as bar:
     for i in missing:
       found = encode_rows(model, params, Prepared(
           model, data.parts[todo[i].part], todo[i], scale))

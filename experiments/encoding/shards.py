@@ -120,13 +120,11 @@ def open_shards(output: str, state: Mapping[str, Any]) -> Iterator[Shards]:
   folder = f'{output}.partial'
   with _told_when_full(output):
     os.makedirs(folder, exist_ok=True)
-    try:
-      lock = run_files.locked(folder)
-      lock.__enter__()
-    except ValueError as error:
-      raise UserError(f'{error} --output') from error
     with contextlib.ExitStack() as stack:
-      stack.push(lock)
+      try:
+        stack.enter_context(run_files.locked(folder))
+      except ValueError as error:
+        raise UserError(f'{error} --output') from error
       _start(folder, json.loads(json.dumps(state)))
       yield Shards(folder)
 

@@ -1,5 +1,6 @@
 """Codes that leave the project are those that the library gives."""
 
+import errno
 import json
 import os
 
@@ -339,6 +340,18 @@ def test_one_process_at_a_time(run, tmp_path, monkeypatch):
 
   monkeypatch.setattr(data_set, '_write', write)
   data_set.encode_run(run, f'{tmp_path}/out/')
+
+
+def test_a_full_disk_keeps_what_was_done(run, tmp_path, monkeypatch, capsys):
+  def write(*_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(files, 'write_table', write)
+  with pytest.raises(UserError, match='no space left for .*out.*goes on from'):
+    data_set.encode_run(run, str(tmp_path / 'out'))
+  monkeypatch.undo()
+  data_set.encode_run(run, str(tmp_path / 'out'))
+  assert 'resuming with 15 images' in capsys.readouterr().out
 
 
 def test_parquet_needs_its_package(run, tmp_path, monkeypatch):
