@@ -32,6 +32,7 @@ html_title = 'mlvae_jax'
 html_static_path = ['_static']
 html_css_files = ['site.css']
 html_theme_options = {
+    'navbar_persistent': [],  # The search field is in the sidebar.
     'use_download_button': False, 'use_fullscreen_button': False}
 html_math_renderer = 'mathml'
 
