@@ -16,7 +16,7 @@ from experiments.benchmarks.timing import (
     torch,
     torch_device,
 )
-from experiments.benchmarks.training import conv
+from experiments.benchmarks.training import Workload
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.product import product_of_normals
 from mlvae_jax.inference.encode import encode_group
@@ -53,10 +53,42 @@ def accumulate(repeats: int, num_rows: int = 10**6, num_groups: int = 10**5
           calls=1 if on_cpu() else 20)
 
 
-def encode(repeats: int, dtype: str = 'float32', num_groups: int = 256,
-           image_size: int = 64) -> Row:
-  """`encode_group` of groups of four images, which are on the device."""
-  workload = conv((16, 32, 64, 128), image_size)
+def accumulate_sets(repeats: int, num_sets: int = 8, num_rows: int = 4096,
+                    num_groups: int = 512, dim: int = 64) -> Row:
+  """Products of Normals of several sets of rows, at once under `vmap`.
+
+  PyTorch numbers the groups of all sets, and adds them up at once too.
+
+  Args:
+    repeats: see `timing.time_sides`.
+    num_sets: number of sets.
+    num_rows: rows of each set.
+    num_groups: groups of each set.
+    dim: dimensions.
+
+  Returns:
+    The row.
+  """
+  rng = np.random.default_rng(SEED)
+  q = Normal(*rng.normal(
+      size=(2, num_sets, num_rows, dim)).astype(np.float32))
+  ids = rng.permuted(np.tile(
+      np.arange(num_rows) % num_groups, (num_sets, 1)), axis=1)
+  product = jax.jit(jax.vmap(product_of_normals, in_axes=(0, 0, None)),
+                    static_argnums=2)
+  arguments = jax.device_put((q, ids.astype(np.int32)))
+  joined = Normal(*(value.reshape(-1, dim) for value in q))
+  apart = (ids + num_groups * np.arange(num_sets)[:, None]).ravel()
+  return time_sides(
+      f'product {num_rows:,}x{dim}, {num_groups} groups, vmap of {num_sets}',
+      num_sets * num_rows, 'rows/s', repeats,
+      lambda _: product(*arguments, num_groups),
+      _lazily(_torch_product, joined, apart, num_sets * num_groups), calls=20)
+
+
+def encode(workload: Workload, repeats: int, dtype: str = 'float32',
+           num_groups: int = 256) -> Row:
+  """`encode_group` of groups of images, which are on the device."""
   model = dataclasses.replace(workload.model, dtype=dtype)
   params = jax.jit(model.init)(jax.random.key(SEED))
   ids = np.repeat(np.arange(num_groups, dtype=np.int32), workload.group_size)

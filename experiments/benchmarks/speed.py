@@ -22,8 +22,11 @@ from mlvae_jax.files import write_atomically
 from mlvae_jax.model.model import DTYPES
 
 _TRAINED = ('conv', 'mlp', 'groups')
-PARTS = ('conv', 'mlp', 'groups', 'product', 'encode', 'gather', 'machine')
+PARTS = ('conv', 'mlp', 'groups', 'penalties', 'product', 'encode', 'gather',
+         'machine')
 _SUBJECT = 'Measurement'
+# Groups of 32 images in the batches whose penalties are measured.
+_BATCHES = (8, 32)
 
 
 def main() -> None:
@@ -84,10 +87,19 @@ def measure(parts: Sequence[str], repeats: int,
       yield (row := training.train_speed(workload, repeats))
       if kind != 'groups':
         trained.append((workload, row))
+      if kind == 'mlp' and torch_device() is not None:
+        yield training.train_speed(workload, repeats, in_loop=True)
+  if 'penalties' in parts:
+    yield from (training.share_of_penalties(groups, repeats)
+                for groups in _BATCHES)
   if 'product' in parts:
     yield from evidence.accumulate(repeats)
+    yield evidence.accumulate_sets(repeats)
   if 'encode' in parts:
-    yield from (evidence.encode(repeats, dtype) for dtype in dtypes)
+    yield from (
+        evidence.encode(workload, repeats, dtype, 1024 // workload.group_size)
+        for workload in (training.conv(training.CHANNELS[0]), training.mlp())
+        for dtype in dtypes)
   if 'gather' in parts:
     yield (row := training.gather(repeats))
     for _, other in trained:

@@ -33,12 +33,14 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # (mean, logvar).
 class Twin(nn.Module):
   """The encoder, decoder and ELBO of a model; images are `[N, C, H, W]`."""
 
-  def __init__(self, model: Model, params: Params):
+  def __init__(self, model: Model, params: Params, in_loop: bool = False):
     """Builds the twin.
 
     Args:
       model: has a likelihood and an activation known here, and no group norm.
       params: parameters of the model, or a tree like them (their gradient).
+      in_loop: whether groups are combined one by one, as in the first author's
+        published code.
 
     Raises:
       ValueError: on a model that has no twin.
@@ -49,6 +51,8 @@ class Twin(nn.Module):
         or getattr(model.network, 'norm_groups', 0)):
       raise ValueError(f'no twin of {model.likelihood} and {model.network}')
     self.model = model
+    self._product = (
+        product_of_normals_in_loop if in_loop else product_of_normals)
     make = _mlp if isinstance(model.network, MLP) else _conv
     self.encoder, self.decoder = make(model, jax.device_get(params))
     self.to(memory_format=torch.channels_last)
@@ -96,7 +100,7 @@ class Twin(nn.Module):
     for factor in self.model.factors:
       mean, logvar = posteriors[factor.name]
       if factor.grouping is not None:
-        mean, logvar = product_of_normals((mean, logvar), ids, num_groups)
+        mean, logvar = self._product((mean, logvar), ids, num_groups)
       total_kl = total_kl + _kl_divergence(mean, logvar)
       if factor.grouping is not None:
         mean, logvar = mean[ids], logvar[ids]
@@ -161,6 +165,17 @@ def product_of_normals(q: Pair, ids: torch.Tensor, num_groups: int) -> Pair:
   eta = zeros.index_add(0, ids, precision * mean)
   precision = zeros.index_add(0, ids, precision)
   return eta / precision, -torch.log(precision)
+
+
+def product_of_normals_in_loop(q: Pair, ids: torch.Tensor, num_groups: int
+                               ) -> Pair:
+  """The same, one group after the other, and with a stable logarithm."""
+  means, logvars = [], []
+  for group in range(num_groups):
+    mean, logvar = (value[ids == group] for value in q)
+    logvars.append(-torch.logsumexp(-logvar, dim=0))
+    means.append((torch.exp(logvars[-1] - logvar) * mean).sum(0))
+  return torch.stack(means), torch.stack(logvars)
 
 
 class _Centre(nn.Module):

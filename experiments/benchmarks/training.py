@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import os
 import tempfile
+import time
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ if torch is not None:
   from experiments.benchmarks import torch_twin
 
 _SETTINGS = TrainConfig(seed=SEED)
-_CHANNELS = ((16, 32, 64, 128), (32, 64, 128, 256))
+CHANNELS = ((16, 32, 64, 128), (32, 64, 128, 256))
 # Data sets hold this many groups where the batch says nothing else.
 _NUM_GROUPS = 4096
 _NUMBERS_OF_GROUPS = (10**3, 10**4, 10**5, 10**6)
@@ -96,7 +97,7 @@ def workloads(kind: str, sizes: Sequence[int | None], dtypes: Sequence[str]
         yield _sized(mlp(), size, dtype)
       else:
         yield from (_sized(conv(channels), size, dtype)
-                    for channels in _CHANNELS)
+                    for channels in CHANNELS)
 
 
 def conv(channels: tuple[int, ...], image_size: int = 64,
@@ -127,25 +128,71 @@ def few_pixels(num_groups: int, steps: int = 50) -> Workload:
       min(num_groups, 64), num_groups, steps)
 
 
-def train_speed(workload: Workload, repeats: int) -> Row:
-  """Images per second of training."""
+def train_speed(workload: Workload, repeats: int, in_loop: bool = False
+                ) -> Row:
+  """Images per second of training.
+
+  Args:
+    workload: what to train.
+    repeats: see `timing.time_sides`.
+    in_loop: whether PyTorch combines groups one by one, see `torch_twin.Twin`.
+
+  Returns:
+    The row.
+  """
   model, steps = workload.model, workload.steps
   state = init_state(model, _SETTINGS)
   data = noise_images(workload.num_groups, workload.group_size, model)
   feed = make_feed(model, data, workload.batch_groups)
   trainer = None
   if torch_device() is not None:
-    twin = torch_twin.Twin(model, state.params).to(torch_device())
+    twin = torch_twin.Twin(model, state.params, in_loop).to(torch_device())
     trainer = torch_twin.Trainer(
         twin, data.x, feed.stream, _SETTINGS.learning_rate)
   # One chunk warms up. One is never run, for each prepares the next one.
   chunks = train(
       state, feed, make_chunk(model, _SETTINGS, feed.num_groups),
       num_steps=(repeats + 2) * steps, chunk_steps=steps)
+  name = workload.name + (', PyTorch in a loop over groups' if in_loop else '')
   return time_sides(
-      workload.name, steps * workload.num_images, 'images/s', repeats,
+      name, steps * workload.num_images, 'images/s', repeats,
       lambda _: next(chunks),
       lambda turn: trainer.chunk(turn * steps, (turn + 1) * steps))
+
+
+def share_of_penalties(batch_groups: int, repeats: int, steps: int = 20) -> Row:
+  """The part of a step that the penalties of the preset `mnist` take.
+
+  Args:
+    batch_groups: groups of 32 images in a batch.
+    repeats: number of measurements behind the median.
+    steps: number of steps in each.
+
+  Returns:
+    A row without PyTorch's side.
+  """
+  preset = presets.PRESETS['mnist']
+  workload = mlp(batch_groups, steps)
+  model = library.make_model(preset, workload.model.observation_shape)
+  settings = library.make_train_config(preset, model)
+  data = noise_images(workload.num_groups, workload.group_size, model)
+  sides = []
+  for penalties in (settings.penalties, ()):
+    config = dataclasses.replace(settings, penalties=penalties)
+    feed = make_feed(model, data, batch_groups, evidence=preset.evidence)
+    sides.append(train(
+        init_state(model, config), feed,
+        make_chunk(model, config, feed.num_groups),
+        num_steps=(repeats + 2) * steps, chunk_steps=steps))
+  seconds = np.zeros((repeats + 1, 2))
+  for turn, i in np.ndindex(seconds.shape):
+    start = time.perf_counter()
+    jax.block_until_ready(next(sides[i]))
+    seconds[turn, i] = time.perf_counter() - start
+  share = 1.0 - seconds[1:, 1] / seconds[1:, 0]
+  return Row(
+      f'penalties of mnist, {workload.num_images:,} images',
+      float(100.0 * np.median(share)), None, None, '% of a step')
 
 
 def gather(repeats: int, num_groups: int = 4096, steps: int = 32) -> Row:
@@ -179,11 +226,11 @@ def noise_images(num_groups: int, group_size: int, model: Model
 
 
 def make_feed(model: Model, data: GroupedData, batch_groups: int,
-              on_device: bool = True) -> Feed:
+              on_device: bool = True, evidence: str = 'all') -> Feed:
   """Batches of this many groups."""
   stream = IndexStream(
       data, model.groupings, groups_per_batch=batch_groups, seed=SEED,
-      row_multiple=jax.local_device_count())
+      row_multiple=jax.local_device_count(), evidence=evidence)
   return Feed(model, data, stream, on_device=on_device)
 
 

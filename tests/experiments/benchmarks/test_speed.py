@@ -30,10 +30,15 @@ from tests.helpers import ROOT
     lambda: [training.train_speed(training.mlp(4, steps=1), 1)],
     lambda: [training.train_speed(training.few_pixels(8, steps=1), 1)],
     lambda: list(evidence.accumulate(1, num_rows=1000, num_groups=100)),
-    lambda: [evidence.encode(1, 'bfloat16', num_groups=2, image_size=16)],
+    lambda: [evidence.accumulate_sets(1, 2, num_rows=20, num_groups=4, dim=3)],
+    lambda: [evidence.encode(
+        training.conv((4,), 16), 1, 'bfloat16', num_groups=2)],
+    lambda: [training.train_speed(
+        training.mlp(4, steps=1), 1, in_loop=True)],
     lambda: [roofline.multiply(1, size=16)],
     lambda: [roofline.multiply(1, 'bfloat16', size=16)],
-], ids=['conv', 'mlp', 'groups', 'product', 'encode', 'matrix', 'bfloat16'])
+], ids=['conv', 'mlp', 'groups', 'product', 'sets', 'encode', 'loop', 'matrix',
+        'bfloat16'])
 def test_rows_compare_where_pytorch_is_installed(measure):
   for row in measure():
     assert row.jax > 0
@@ -91,7 +96,7 @@ def test_workloads_are_named_by_what_was_asked_for():
 
 
 def test_parts_are_also_told_in_terms_of_training(monkeypatch):
-  monkeypatch.setattr(training, 'train_speed', lambda workload, _: Row(
+  monkeypatch.setattr(training, 'train_speed', lambda workload, *_, **__: Row(
       workload.name, 50.0, None, None, 'images/s'))
   for module, name, value in (
       (training, 'gather', 400.0), (roofline, 'multiply', 200.0),
@@ -102,15 +107,21 @@ def test_parts_are_also_told_in_terms_of_training(monkeypatch):
   assert [row.jax for row in rows] == [50.0, 50.0, 400.0, 8.0, 8.0]
   assert len(list(speed.measure(['gather'], 1))) == 1
 
-  trained, product, memory, *shares = speed.measure(['machine', 'mlp'], 1)
+  trained, *_, product, memory, a, b, c, d = speed.measure(
+      ['machine', 'mlp'], 1)
   cost = next(training.workloads('mlp', [None], ['float32'])).cost()
   arithmetic = 50.0 / 256 * cost.flops / 1e9
   traffic = 50.0 / 256 * cost.num_bytes / 1e9
   np.testing.assert_allclose(
-      [row.jax for row in (product, memory, *shares)],
+      [row.jax for row in (product, memory, a, b, c, d)],
       [200.0, 10.0, arithmetic, arithmetic / 2.0, traffic, 10.0 * traffic])
   # What has many groups is small on purpose.
   assert len(list(speed.measure(['machine', 'groups'], 1))) == 4 + 2
+
+
+def test_penalties_are_a_part_of_a_step():
+  row = training.share_of_penalties(2, 1, steps=1)
+  assert row.jax < 100.0 and row.unit == '% of a step'
 
 
 def test_gathering_reads_whole_batches():

@@ -172,11 +172,13 @@ def test_the_twin_trains_the_same(torch_twin, monkeypatch):
       metrics.sums.elbo()[-1] / metrics.sums.num_groups[-1], rtol=1e-4)
 
 
-def test_the_twin_multiplies_the_same_normals(torch_twin):
+@pytest.mark.parametrize('function', [
+    'product_of_normals', 'product_of_normals_in_loop'])
+def test_the_twin_multiplies_the_same_normals(torch_twin, function):
   rng = np.random.default_rng(3)
   q = Normal(*rng.normal(size=(2, len(_IDS), 4)).astype(np.float32))
   expected = product_of_normals(q, _IDS, _NUM_GROUPS)
-  found = torch_twin.product_of_normals(
+  found = getattr(torch_twin, function)(
       tuple(_tensor(torch_twin, value) for value in q),
       _tensor(torch_twin, _IDS).long(), _NUM_GROUPS)
   for theirs, ours in zip(found, expected):
