@@ -184,6 +184,29 @@ def test_several_groupings_of_standardised_rows(tmp_path):
   np.testing.assert_allclose(scenes['mean'], q.mean, atol=1e-5)
 
 
+def test_a_manifest_with_several_groupings(run, photos, tmp_path):
+  places = ('in, "side"', '', 'outside')
+  lines = ['path,person,place'] + [
+      f'"{path.relative_to(photos)}","{path.parent.name}","'
+      + places[i % 3].replace('"', '""') + '"'
+      for i, path in enumerate(sorted(photos.glob('*/*.png')))]
+  (photos / 'manifest.csv').write_text('\n'.join(lines), encoding='utf-8')
+  with pytest.raises(UserError, match="'group', but .*photos only by person"):
+    data_set.encode_run(run, str(tmp_path / 'out'))
+  config = runs.config(
+      factors='content:3:person,scene:2:place,style:2', data_dir=str(photos),
+      store_dir=str(tmp_path / 'store'))
+  runs.untrained(tmp_path / 'run2', config, (8, 8, 1))
+  data_set.encode_run(str(tmp_path / 'run2'), str(tmp_path / 'out'))
+  images = _read(tmp_path / 'out', 'images')
+  assert set(images['place']) == set(places)
+  assert _read(tmp_path / 'out', 'groups_content')['name'].tolist() == sorted(
+      GROUPS)
+  scenes = _read(tmp_path / 'out', 'groups_scene')
+  assert scenes['name'].tolist() == [places[0], places[2]]
+  assert scenes['count'].tolist() == [5, 5]
+
+
 def test_rows_of_an_unknown_scale(tmp_path):
   run, _ = _arrays(tmp_path)
   with pytest.raises(UserError, match='no scale.npz'):
