@@ -14,11 +14,12 @@ function readBlock(block) {
     images,
     pixelsOf: (i) => pixels.subarray(i * size, (i + 1) * size),
     decode: makeDecoder(block.decoder),
-    factors: block.factors.map((factor) => ({
-      ...factor,
-      mean: floatsOf32(factor.mean),
-      logvar: floatsOf32(factor.logvar),
-    })),
+    factors: block.factors.map((factor) => {
+      const mean = floatsOf32(factor.mean);
+      const limit = mean.reduce(
+        (most, value) => Math.max(most, Math.abs(value)), 1);
+      return { ...factor, mean, limit, logvar: floatsOf32(factor.logvar) };
+    }),
   };
 }
 
@@ -44,7 +45,8 @@ function product(means, variances, prior) {
 
 function mixture(means, variances) {
   const mean = average(means);
-  return [mean, average(variances) + average(means.map((m) => (m - mean) ** 2))];
+  const spread = average(means.map((m) => (m - mean) ** 2));
+  return [mean, average(variances) + spread];
 }
 
 const COMBINE = {

@@ -12,7 +12,8 @@ from experiments.explorer import block
 
 _FOLDER = pathlib.Path(__file__).parent
 # One script, in the order in which they build on each other.
-_SCRIPTS = ('decoder.js', 'codes.js', 'elements.js', 'explorer.js')
+_SCRIPTS = ('decoder.js', 'codes.js', 'elements.js', 'state.js', 'sides.js',
+            'square.js', 'grid.js', 'explorer.js')
 
 
 class Explorer(NamedTuple):

@@ -231,7 +231,8 @@ def test_swapped_picture_is_explained_and_opened(explore):
     opened.press(key)
   assert [explored.chosen(side) for side in 'AB'] == [first[1], first[2]]
   explored.check('.result canvas', explored.codes([first[2], first[1]]))
-  assert _status(opened).startswith('Opened above: Who from group g2')
+  assert _status(opened).startswith(
+      'Opened in the square: Who from group g2')
 
 
 def test_evidence_is_added_one_by_one(explore):
