@@ -10,6 +10,8 @@ import sys
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 import matplotlib.font_manager  # noqa: F401  (Lists fonts, once for all pages.)
+from numpy.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
 
 # The site is that of this checkout, whatever is installed. The commands of
 # tutorials run with the same Python.
@@ -65,6 +67,13 @@ def _block(translator, node):
   raise SkipNode
 
 
+def _shorten(app, what, name, thing, options, signature, returned):
+  """Names the type of arguments that become arrays, a union of many."""
+  long = stringify_annotation(ArrayLike, 'smart')
+  return signature and signature.replace(long, 'ArrayLike'), returned
+
+
 def setup(app):
   """Adds formulas as MathML, which browsers draw without a script."""
   app.add_html_math_renderer('mathml', (_inline, None), (_block, None))
+  app.connect('autodoc-process-signature', _shorten)

@@ -124,6 +124,11 @@ def test_formulas_are_drawn_without_scripts(build):
       '<script.*?</script>', '', text, flags=re.S)
 
 
+def test_signatures_name_types_that_readers_know(build):
+  text = (build[0] / 'reference.html').read_text(encoding='utf-8')
+  assert 'ArrayLike' in text and '_SupportsArray' not in text
+
+
 def test_pages_load_nothing_from_a_network_and_describe_their_pictures(build):
   for name, page in _pages(build).items():
     assert page.loaded, name

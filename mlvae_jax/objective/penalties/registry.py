@@ -104,7 +104,7 @@ class Penalty:
 
   @property
   def name(self) -> str:
-    """Key of the penalty in terms, metrics and logs: 'kind/factor'."""
+    """Key 'kind/factor' of the penalty in terms, metrics and logs."""
     return f'{self.kind}/{self.factor}'
 
 
