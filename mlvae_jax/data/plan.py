@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlvae_jax.data.ids import check_offsets, ranks_of
+from mlvae_jax.grouping.checks import check_count
 
 VISIT = ('images', 'groups')
 SUBSAMPLING = ('paper', 'unbiased')
@@ -60,12 +61,10 @@ class Settings:
   shuffle: bool = True
 
   def __post_init__(self):
-    sizes = (self.groups_per_batch, self.max_group_size, self.min_group_size,
-             self.row_multiple)
-    if min(size for size in sizes if size is not None) < 1:
-      raise ValueError(
-          'expected groups_per_batch, max_group_size, min_group_size and '
-          f'row_multiple of at least 1, got {sizes}')
+    for name in ('groups_per_batch', 'max_group_size', 'min_group_size',
+                 'row_multiple'):
+      if name != 'max_group_size' or self.max_group_size is not None:
+        object.__setattr__(self, name, check_count(getattr(self, name), name))
     if self.visit not in VISIT:
       raise ValueError(f'expected visit of {VISIT}, got {self.visit!r}')
     if self.subsampling not in SUBSAMPLING:

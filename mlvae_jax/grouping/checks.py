@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -83,6 +84,13 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
                      if count >= least else
                      f'expected {name} >= {least}, got {count}')
   return count
+
+
+def check_number(value: Any, name: str) -> float:
+  """Returns a static number as a Python float; a ValueError if it is none."""
+  if not isinstance(value, numbers.Real):
+    raise ValueError(f'expected {name} as a number, got {value!r}')
+  return float(value)
 
 
 def check_mask(mask: Any, num_rows: int) -> np.ndarray | jax.Array:

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from mlvae_jax.data.feed import Feed
+from mlvae_jax.grouping.checks import check_count
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import evaluation, loop
 from mlvae_jax.training.record import Record
@@ -41,9 +42,9 @@ class Schedule:
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if value is not None and value < 1:
-        name = 'steps' if field.name == 'num_steps' else field.name
-        raise ValueError(f'expected {name} of at least 1, got {value}')
+      if field.name != 'patience' or value is not None:
+        check_count(
+            value, 'steps' if field.name == 'num_steps' else field.name)
 
   def validates(self, previous: int, step: int) -> bool:
     """Whether to validate after a chunk of the steps (previous, step]."""

@@ -6,7 +6,7 @@ groups and the same noise on any number of devices, and after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import functools
 import math
@@ -18,6 +18,7 @@ import optax
 
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.devices import own_copies
+from mlvae_jax.grouping.checks import check_count, check_number
 from mlvae_jax.inference.free import as_normals
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
@@ -122,15 +123,25 @@ class TrainConfig:
   decay_fraction: float = 0.0
 
   def __post_init__(self):
-    if isinstance(self.kl_weights, Mapping):
-      object.__setattr__(self, 'kl_weights', tuple(self.kl_weights.items()))
+    # Plain numbers and tuples can be hashed, and written as JSON.
+    plain: dict[str, Any] = {
+        name: check_count(getattr(self, name), name, 0)
+        for name in ('seed', 'kl_warmup_steps', 'num_steps')}
+    plain |= {
+        name: check_number(getattr(self, name), name)
+        for name in ('learning_rate', 'table_learning_rate', 'decay_fraction')}
+    plain['kl_weights'] = _pairs(self.kl_weights)
+    if isinstance(self.penalties, Iterable):
+      plain['penalties'] = tuple(self.penalties)
+    for name, value in plain.items():
+      object.__setattr__(self, name, value)
     for name in ('learning_rate', 'table_learning_rate'):
       if not 0.0 < getattr(self, name) < math.inf:
         raise ValueError(f'expected {name} > 0, got {getattr(self, name)}')
     if not 0.0 <= self.decay_fraction <= 1.0:
       raise ValueError('expected decay_fraction in [0, 1], got '
                        f'{self.decay_fraction}')
-    if isinstance(self.penalties, str) or not all(
+    if not isinstance(self.penalties, tuple) or not all(
         isinstance(penalty, Penalty) for penalty in self.penalties):
       raise ValueError(
           'expected penalties to be a tuple such as (mlvae_jax.Penalty('
@@ -138,6 +149,24 @@ class TrainConfig:
     names = [penalty.name for penalty in self.penalties]
     if len(set(names)) < len(names):
       raise ValueError(f'expected every penalty once, got {", ".join(names)}')
+
+
+def _pairs(weights: Any) -> tuple[tuple[str, float], ...]:
+  """Weights of KLs as (factor name, weight) pairs."""
+  try:
+    pairs = [(name, weight) for name, weight in (
+        weights.items() if isinstance(weights, Mapping) else weights)]
+  except (TypeError, ValueError):
+    raise ValueError(
+        'expected kl_weights as a dict from factor names to weights, got '
+        f'{weights!r}') from None
+  found = tuple((name, check_number(weight, f'the KL weight of {name!r}'))
+                for name, weight in pairs)
+  for name, weight in found:
+    if not 0.0 <= weight < math.inf:
+      raise ValueError(
+          f'expected a KL weight of at least 0 for {name!r}, got {weight}')
+  return found
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mlvae_jax.grouping.checks import check_number
 from mlvae_jax.model.factors import Batch, Factor
 from mlvae_jax.model.model import Model
 from mlvae_jax.objective.draws import Drawn
@@ -97,7 +98,9 @@ class Penalty:
     if self.kind not in PENALTIES:
       raise ValueError(f'no penalty {self.kind!r}; the penalties are '
                        + ', '.join(PENALTIES))
-    if not (self.weight >= 0 and math.isfinite(self.weight)):
+    weight = check_number(self.weight, f'the weight of penalty {self.name}')
+    object.__setattr__(self, 'weight', weight)
+    if not (weight >= 0 and math.isfinite(weight)):
       raise ValueError(
           f'expected a weight of at least 0 for penalty {self.name}, got '
           f'{self.weight}')

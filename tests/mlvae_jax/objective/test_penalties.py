@@ -204,6 +204,8 @@ def test_unknown_kinds_and_weights_below_zero_are_refused():
   for weight in (-1.0, np.nan, np.inf):
     with pytest.raises(ValueError, match='at least 0 for penalty mean_leak'):
       Penalty('mean_leakage', 'style', weight)
+  with pytest.raises(ValueError, match="style as a number, got '1'"):
+    Penalty('mean_leakage', 'style', '1')
 
 
 @pytest.mark.parametrize('norm', [0.0, 1e-20, 1e-6])

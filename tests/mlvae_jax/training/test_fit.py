@@ -25,6 +25,7 @@ MODEL = mlvae_jax.Model(
 VAE = mlvae_jax.Model(mlvae_jax.vae(2), (3,), network=mlvae_jax.MLP((4,)))
 SVI = mlvae_jax.Model(MODEL.factors, (3,), network=MODEL.network,
                       group_posterior=mlvae_jax.Free())
+PENALTY = mlvae_jax.Penalty('contrast', 'content', 1.0)
 # One device, because it compiles faster.
 SMALL = {'steps': 8, 'chunk_steps': 2, 'eval_every': 4, 'groups_per_batch': 3,
          'max_group_size': 4, 'devices': jax.devices()[:1]}
@@ -154,7 +155,7 @@ def test_schedule_counts_validations_since_the_best():
   assert not ends() and not ends(1.0) and not ends(2.0, 1.0)
   assert ends(2.0, 1.0, 1.0) and ends(2.0, 2.0, 2.0)
   assert not ends(2.0, 1.0, 3.0) and ends(2.0, float('nan'), float('nan'))
-  with pytest.raises(ValueError, match='patience of at least 1, got 0'):
+  with pytest.raises(ValueError, match='patience >= 1, got 0'):
     Schedule(100, 10, 10, 10, patience=0)
 
 
@@ -333,10 +334,36 @@ def test_all_devices_or_some():
     ({'learning_rate': float('nan')}, 'learning_rate > 0'),
     ({'table_learning_rate': 0.0}, 'table_learning_rate > 0'),
     ({'decay_fraction': 5.0}, r'decay_fraction in \[0, 1\]'),
+    ({'learning_rate': '1e-3'}, "learning_rate as a number, got '1e-3'"),
+    ({'seed': -1}, 'seed >= 0'),
+    ({'seed': None}, 'seed as a static integer, got None'),
+    ({'kl_weights': {'style': np.nan}}, "at least 0 for 'style', got nan"),
+    ({'kl_weights': {'style': 'a'}}, "KL weight of 'style' as a number"),
+    ({'kl_weights': 2.0}, 'kl_weights as a dict .*, got 2.0'),
+    ({'penalties': PENALTY}, 'penalties to be a tuple'),
+    ({'penalties': None}, 'penalties to be a tuple'),
     ({'penalties': 'mean_leakage/style:1'}, 'penalties to be a tuple')])
 def test_settings_out_of_range_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     mlvae_jax.TrainConfig(**settings)
+
+
+@pytest.mark.parametrize('penalties', [[PENALTY], iter([PENALTY])])
+def test_penalties_may_be_any_collection(penalties):
+  config = mlvae_jax.TrainConfig(penalties=penalties)
+  assert hash(config) == hash(mlvae_jax.TrainConfig(penalties=(PENALTY,)))
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path):
+  config = mlvae_jax.TrainConfig(
+      learning_rate=np.float32(1e-2), seed=np.random.default_rng(0).integers(9),
+      kl_weights=[('style', np.float64(2.0))],
+      penalties=[mlvae_jax.Penalty('contrast', 'content', np.float32(1.0))])
+  arguments = {
+      'steps': np.int64(2), 'groups_per_batch': np.int64(3), 'config': config}
+  first, _ = _fit(workdir=tmp_path, **arguments)
+  again, _ = _fit(workdir=tmp_path, **arguments)
+  _assert_equal(again, first)
 
 
 def test_kl_weights_may_be_a_dict():
@@ -348,7 +375,10 @@ def test_kl_weights_may_be_a_dict():
 @pytest.mark.parametrize('settings, message', [
     ({'data': np.zeros((4, 3))}, 'data to be a GroupedData'),
     ({'validation': (1, 2)}, 'validation to be a GroupedData'),
-    ({'steps': 1.5}, 'steps as a static integer')])
+    ({'steps': 1.5}, 'steps as a static integer'),
+    ({'eval_every': 1.5}, 'eval_every as a static integer'),
+    ({'groups_per_batch': 2.5}, 'groups_per_batch as a static integer'),
+    ({'max_group_size': 'all'}, 'max_group_size as a static integer')])
 def test_arguments_of_another_kind_are_refused(settings, message):
   with pytest.raises(ValueError, match=message):
     _fit(**settings)
