@@ -53,9 +53,10 @@ def natural_sums(rows: Rows, count: jax.Array, num_groups: int
 
   Returns:
     Three arrays `[G, D]`: the sums, divided by the scale of each group, and the
-    natural logarithm of this scale. At this scale a sum of precisions lies in
-    [1, N]; without rows it is 0, and the scale the lowest number. The scale
-    cancels in a posterior, so it is a constant for gradients.
+    natural logarithm of this scale. At this scale a sum of precisions is at
+    least 1, but for rounding errors, and at most e or N; without rows it is 0,
+    and the scale the lowest number. The scale cancels in a posterior, so it is
+    a constant for gradients.
   """
   chains = Chains(rows.group_ids, num_groups)
 
@@ -69,11 +70,12 @@ def natural_sums(rows: Rows, count: jax.Array, num_groups: int
     is_right = is_empty | (
         (precision > _MIN_UNSCALED) & jnp.isfinite(precision)
         & jnp.isfinite(eta))
-    precision = jnp.where(is_empty, 1.0, precision)
-    found = (jnp.where(is_empty, 0.0, jnp.ones_like(precision)),
-             eta / precision,
-             jnp.where(is_empty, jnp.finfo(precision.dtype).min,
-                       jnp.log(precision)))
+    # A whole number, which float32 has exactly: rounding errors of a logarithm
+    # would be those of the sums.
+    log_scale = jnp.floor(jnp.log(jnp.where(is_empty, 1.0, precision)))
+    scale = jnp.exp(log_scale)
+    found = (precision / scale, eta / scale, jnp.where(
+        is_empty, jnp.finfo(precision.dtype).min, log_scale))
 
     def again(state):
       # Without a barrier, XLA moves what does not change out of the loop, and

@@ -238,6 +238,23 @@ def test_what_remove_leaves_has_three_digits_or_is_nan(limit, scale):
     assert np.mean(np.isfinite(left.precision)) > 0.9
 
 
+@pytest.mark.parametrize('size', [-60.0, 60.0])
+def test_what_remove_leaves_has_its_digits_at_any_scale(size):
+  rng, num_groups = np.random.default_rng(20), 1000
+  ids = np.tile(np.arange(num_groups), 8)
+  is_part = np.arange(len(ids)) < 5 * num_groups
+  # The part holds up to a thousand times as much as the rest.
+  logvar = (size + rng.uniform(-1, 1, len(ids)) - np.where(
+      is_part, rng.uniform(0, 6, num_groups)[ids], 0.0))
+  q = Normal(*(value.astype(np.float32)[:, None] for value in (
+      np.exp(0.5 * size) * rng.normal(size=len(ids)), logvar)))
+  part, rest = (_take((q, ids), chosen) for chosen in (is_part, ~is_part))
+  left = jax.jit(remove)(
+      accumulate(q, ids, num_groups), accumulate(*part, num_groups))
+  assert np.mean(np.isfinite(left.precision)) > 0.9
+  assert _num_wrong(left, np.stack(_reference(*rest, num_groups)[:2])) == 0
+
+
 @pytest.mark.parametrize('num_left', [1, 20_000, 900_000])
 def test_remove_from_a_million_rows(num_left):
   q, ids = _random_rows(17, 1_000_000, 1, 1, limit=1.0)
