@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import time
+import warnings
 
 # JAX keeps programs by default only if they took longer than a second.
 _MIN_SECONDS = 0.2
@@ -19,8 +20,11 @@ _MAX_AGE = 30 * 86400  # In seconds. A program in use is then compiled again.
 
 def cache_folder() -> str:
   """The project's folder in the user's cache; it may not exist yet."""
-  parent = os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache')
-  return os.path.join(os.path.expanduser(parent), 'mlvae_jax')
+  parent = os.path.expanduser(os.environ.get('XDG_CACHE_HOME', ''))
+  # The XDG specification has relative paths ignored.
+  if not os.path.isabs(parent):
+    parent = os.path.expanduser(os.path.join('~', '.cache'))
+  return os.path.join(parent, 'mlvae_jax')
 
 
 def keep_compiled() -> None:
@@ -39,6 +43,10 @@ def keep_compiled() -> None:
     _remove_old(folder)
   except OSError:  # A home that cannot be written to only costs time.
     return
+  # A program that cannot be read or written, as where a run was killed, the
+  # disk is full or another run is writing it, is just compiled again.
+  warnings.filterwarnings(
+      'ignore', 'Error (reading|writing) persistent compilation cache')
   jax.config.update('jax_compilation_cache_dir', folder)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', _MIN_SECONDS)
 
