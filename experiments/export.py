@@ -21,14 +21,20 @@ them:
 
 If the run standardised its data, the artefacts do so too: they take and return
 rows on the scale of the user's data.
+
+--onnx also writes encode.onnx and decode.onnx, for programs without JAX. The
+encoder takes x and returns FACTOR.mean and FACTOR.variance of every factor; the
+decoder takes the codes under the factors' names and returns x.mean. There is
+none for groups, whose evidence is a sum over rows: description.json says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import util
 import inspect
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -50,6 +56,8 @@ from experiments.runs.reading import load_model, parse_step, read_run
 from experiments.runs.workdir import SCALE_FILE, read_scale
 import mlvae_jax
 from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.product import PriorProduct, Product
+from mlvae_jax.model import convolution
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import loading
 
@@ -64,7 +72,13 @@ _FLAGS = {
         'Type of the rows that the encoder takes: by default uint8 (pixels '
         'from 0 to 255) for images, int32 for tokens, otherwise float32.',
         _SUBJECT, choices=('uint8', 'int32', 'float32')),
+    'onnx': Setting(
+        'Whether to write the encoder of rows and the decoder as ONNX too.',
+        _SUBJECT, bool, False),
 }
+
+# What is written as ONNX: functions of one argument.
+_ONNX = ('encode', 'decode')
 
 # A function of rows, and what stands for its arguments.
 _Exported = tuple[str, Callable[..., Any], tuple[Any, ...]]
@@ -79,7 +93,7 @@ def main() -> None:
   with cli.checked_flags():
     step = parse_step(values['step'])
   for path in export_run(values['workdir'], values['output'], step,
-                         values['input_dtype']):
+                         values['input_dtype'], values['onnx']):
     print(f'{path}: {os.path.getsize(path):,} bytes')
 
 
@@ -91,7 +105,8 @@ def define_flags() -> None:
 
 
 def export_run(workdir: str, output: str, step: int | str = 'latest',
-               input_dtype: str | None = None) -> list[str]:
+               input_dtype: str | None = None, onnx: bool = False
+               ) -> list[str]:
   """Writes the artefacts of a run and their description.
 
   Args:
@@ -99,17 +114,20 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
     output: folder to write, completely or not at all.
     step: step of the checkpoint, as `mlvae_jax.load` takes it.
     input_dtype: type of the encoder's rows; None for that of `_FLAGS`.
+    onnx: whether to write ONNX too.
 
   Returns:
     The paths of the files.
 
   Raises:
     UserError: when there is no such run, the output exists and is not an empty
-      folder, or flatbuffers is missing.
+      folder, or flatbuffers or jax2onnx is missing.
   """
   if util.find_spec('flatbuffers') is None:
     raise UserError('experiments.export needs flatbuffers: pip install '
                     "'mlvae_jax[export]'")
+  if onnx and util.find_spec('jax2onnx') is None:
+    raise UserError("--onnx needs jax2onnx: pip install 'mlvae_jax[onnx]'")
   output = os.path.abspath(output)
   if os.path.lexists(output) and (
       os.path.islink(output) or not os.path.isdir(output)
@@ -145,6 +163,13 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
               inspect.signature(function).parameters,
               _described(found.in_tree, found.in_avals)[0])),
           'outputs': _described(found.out_tree, found.out_avals)}
+      if onnx and name in _ONNX:
+        path = os.path.join(partial, f'{name}.onnx')
+        about['functions'][name]['onnx'] = {
+            'file': f'{name}.onnx',
+            **_write_onnx(path, name, function, arguments, found)}
+    if onnx and model.grouped:
+      about['groups_in_onnx'] = _groups_in_words(model)
     with open(os.path.join(partial, DESCRIPTION), 'w') as file:
       json.dump(about, file, indent=1)
     os.chmod(partial, 0o755)  # Not for its owner alone, as mkdtemp made it.
@@ -200,6 +225,52 @@ def _export(name: str, function: Callable[..., Any],
         'number of rows and on every platform, see jax.export') from error
 
 
+def _write_onnx(path: str, name: str, function: Callable[..., Any],
+                arguments: tuple[Any, ...], found: export.Exported
+                ) -> dict[str, Any]:
+  """Writes a function of one argument as ONNX; its inputs and outputs."""
+  from jax2onnx import to_onnx  # Optional, and slow to import.
+  # It would warn of values that have a shape but no type.
+  logging.getLogger('onnx_ir.serde').setLevel(logging.ERROR)
+  leaves, tree = jax.tree.flatten(arguments)
+  inputs = _named(arguments[0], 'x', found.in_avals)
+  outputs = _named(jax.tree.unflatten(found.out_tree, found.out_avals),
+                   'x.mean', found.out_avals)
+  try:
+    with convolution.portable(True):
+      model = to_onnx(
+          lambda *leaves: function(*jax.tree.unflatten(tree, leaves)), leaves,
+          model_name=name, input_names=list(inputs), output_names=list(outputs))
+    with open(path, 'wb') as file:
+      file.write(model.SerializeToString())
+  except Exception as error:  # Networks of the user's own may do anything.
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    raise UserError(
+        f'cannot convert {name} to ONNX: {reason}; jax2onnx must know all that '
+        'a network does: leave out --onnx, or change the network') from error
+  return {'inputs': inputs, 'outputs': outputs}
+
+
+def _named(tree: Any, name: str, avals: Iterable[Any]) -> dict[str, Any]:
+  """Shapes and types by dotted path, or by name if there is but an array."""
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+  return {'.'.join(key.key for key in path) or name: _shape_and_type(aval)
+          for path, aval in zip(paths, avals, strict=True)}
+
+
+def _groups_in_words(model: Model) -> str:
+  """How a caller of encode.onnx combines the rows of a group."""
+  kind = type(model.group_posterior)
+  if kind not in (Product, PriorProduct):
+    return ('only encode_groups_FACTOR.jax combines rows, as '
+            f'{kind.__name__} does')
+  precision = ('the sum of 1 / variance' if kind is Product
+               else '1 + the sum of (1 / variance - 1)')
+  return (f'over the rows of a group, precisions add: 1 / V = {precision}, and '
+          'M = V * the sum of mean / variance; V is the group\'s variance, M '
+          'its mean')
+
+
 def _plain(q: Normal) -> dict[str, jax.Array]:
   """A Normal as a dict, which every process can deserialise."""
   return {'mean': q.mean, 'variance': jax.numpy.exp(q.logvar)}
@@ -207,9 +278,12 @@ def _plain(q: Normal) -> dict[str, jax.Array]:
 
 def _described(tree: Any, avals: list[Any]) -> Any:
   """Shapes and types of inputs or outputs, in their structure."""
-  return jax.tree.unflatten(tree, [
-      {'shape': [d if isinstance(d, int) else str(d) for d in aval.shape],
-       'dtype': aval.dtype.name} for aval in avals])
+  return jax.tree.unflatten(tree, map(_shape_and_type, avals))
+
+
+def _shape_and_type(aval: Any) -> dict[str, Any]:
+  return {'shape': [d if isinstance(d, int) else str(d) for d in aval.shape],
+          'dtype': aval.dtype.name}
 
 
 def _default_dtype(model: Model, scale: Scale | None) -> str:

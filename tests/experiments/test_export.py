@@ -176,3 +176,107 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
   with pytest.raises(UserError, match='cannot export decode: no rule'):
     export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
   assert os.listdir(tmp_path) == ['run']
+
+
+def _call_onnx(folder, name, **given):
+  """What an ONNX file returns, by name, and what its inputs are called."""
+  runtime = pytest.importorskip('onnxruntime')
+  session = runtime.InferenceSession(folder / f'{name}.onnx')
+  names = [value.name for value in session.get_outputs()]
+  inputs = {value.name: value.shape for value in session.get_inputs()}
+  return dict(zip(names, session.run(names, given))), inputs
+
+
+@pytest.mark.parametrize('group_posterior', ['product', 'prior_product'])
+@pytest.mark.parametrize('network', ['mlp', 'conv'])
+def test_onnx_says_the_same(tmp_path, network, group_posterior):
+  pytest.importorskip('jax2onnx')
+  run, out = tmp_path / 'run', tmp_path / 'out'
+  runs.untrained(run, runs.config(
+      network=network, channels=(4,), group_posterior=group_posterior),
+      (8, 8, 1))
+  paths = export.export_run(str(run), str(out), onnx=True)
+  assert sorted(map(os.path.basename, paths)) == [
+      'decode.jax', 'decode.onnx', 'description.json', 'encode.jax',
+      'encode.onnx', 'encode_groups_content.jax']
+  model, params = load_model(str(run))
+  about = json.loads((out / 'description.json').read_text())
+  described = {
+      name: about['functions'][name]['onnx'] for name in ('encode', 'decode')}
+  for n in (1, 7):
+    given = _arguments(model, n)
+    found, inputs = _call_onnx(out, 'encode', x=given['x'])
+    assert inputs == {'x': ['n', 8, 8, 1]}
+    assert described['encode']['inputs'] == {
+        'x': {'shape': ['n', 8, 8, 1], 'dtype': 'uint8'}}
+    assert set(found) == set(described['encode']['outputs']) == {
+        'content.mean', 'content.variance', 'style.mean', 'style.variance'}
+    for name, q in mlvae_jax.posteriors(model, params, given['x']).items():
+      np.testing.assert_allclose(found[f'{name}.mean'], q.mean, atol=1e-5)
+      np.testing.assert_allclose(
+          found[f'{name}.variance'], np.exp(q.logvar), atol=1e-5)
+    # As the description says for groups.
+    mean, variance = found['content.mean'], found['content.variance']
+    prior = group_posterior == 'prior_product'
+    precision = prior + np.sum(1 / variance - prior, axis=0)
+    q = mlvae_jax.encode_group(
+        model, params, given['x'], np.zeros(n, np.int32), 1)
+    np.testing.assert_allclose(np.exp(-q.logvar[0]), precision, rtol=1e-4)
+    np.testing.assert_allclose(
+        q.mean[0], np.sum(mean / variance, axis=0) / precision, atol=1e-4)
+    codes = {f.name: given[f.name] for f in model.factors}
+    found, inputs = _call_onnx(out, 'decode', **codes)
+    assert inputs == {'content': ['n', 3], 'style': ['n', 2]}
+    assert set(found) == {'x.mean'} == set(described['decode']['outputs'])
+    np.testing.assert_allclose(
+        found['x.mean'], mlvae_jax.decode(model, params, codes), atol=1e-5)
+  assert ('1 / V = ' + ('1 + the sum of (1 / variance - 1),' if prior else
+                        'the sum of 1 / variance,')) in about['groups_in_onnx']
+
+
+def test_onnx_of_standardised_rows_takes_raw_ones(tmp_path):
+  pytest.importorskip('jax2onnx')
+  run, out = tmp_path / 'run', tmp_path / 'out'
+  runs.untrained(run, runs.config(
+      dataset='arrays', likelihood='gaussian', group_posterior='moments'),
+      (5,))
+  scale = Scale(np.full(5, 40, np.float32), np.full(5, 9, np.float32))
+  write_scale(str(run), scale)
+  export.export_run(str(run), str(out), onnx=True)
+  model, params = load_model(str(run))
+  given = _arguments(model, 4, np.float32)
+  found, _ = _call_onnx(out, 'encode', x=given['x'] / 4)
+  q = mlvae_jax.posteriors(
+      model, params, (given['x'] / 4 - scale.mean) / scale.std)
+  np.testing.assert_allclose(found['style.mean'], q['style'].mean, atol=1e-5)
+  codes = {f.name: given[f.name] for f in model.factors}
+  found, _ = _call_onnx(out, 'decode', **codes)
+  x = mlvae_jax.decode(model, params, codes)
+  np.testing.assert_allclose(
+      found['x.mean'], np.asarray(x) * 9 + 40, rtol=1e-5)
+  about = json.loads((out / 'description.json').read_text())
+  assert 'only encode_groups_FACTOR.jax' in about['groups_in_onnx']
+
+
+def test_onnx_without_jax2onnx(tmp_path, monkeypatch):
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+  find_spec = export.util.find_spec
+  monkeypatch.setattr(export.util, 'find_spec', lambda name: (
+      None if name == 'jax2onnx' else find_spec(name)))
+  with pytest.raises(UserError, match=r"pip install 'mlvae_jax\[onnx\]'$"):
+    export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'), onnx=True)
+  assert os.listdir(tmp_path) == ['run']
+
+
+def test_onnx_of_what_jax2onnx_cannot_convert(tmp_path, monkeypatch):
+  converter = pytest.importorskip('jax2onnx')
+  runs.untrained(tmp_path / 'run', runs.config(), (8, 8, 1))
+
+  def fail(*_, **__):
+    raise NotImplementedError('No plugins for primitive foo\nand more')
+
+  monkeypatch.setattr(converter, 'to_onnx', fail)
+  with pytest.raises(UserError, match=(
+      'cannot convert encode to ONNX: No plugins for primitive foo; .*--onnx')):
+    export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'), onnx=True)
+  assert os.listdir(tmp_path) == ['run']
