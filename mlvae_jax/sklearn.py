@@ -124,9 +124,9 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         (Factor('content', self.content_dim, 'group'),
          Factor('style', self.style_dim, given=('content',))), X.shape[1:],
         self.likelihood or Gaussian(0.5, learn=True),
-        MLP(tuple(self.hidden_sizes)))
+        MLP(self.hidden_sizes))
     data = GroupedData.from_labels(
-        X.astype(np.float32), ids, [str(name) for name in self.groups_])
+        _float32(X), ids, [str(name) for name in self.groups_])
     seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
     self.params_, self.history_ = fit(
         self.model_, data, steps=self.steps, evidence='random',
@@ -169,7 +169,10 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
       `[G, content_dim]`.
     """
     X = self._rows(X)
-    names, ids = np.unique(_labels(X, groups), return_inverse=True)
+    numbered = _number(X, None, groups)
+    if numbered is None:
+      raise ValueError('encode_groups needs groups, the group of each row')
+    names, ids = numbered
     return names, encode_group(self.model_, self.params_, X, ids, len(names))
 
   def inverse_transform(self, X: Any) -> np.ndarray:
@@ -223,8 +226,8 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
   def _rows(self, X: Any) -> np.ndarray:
     """Rows to encode, checked, as float32 `[N, F]`."""
     check_is_fitted(self)
-    return np.asarray(validate_data(
-        self, X, dtype=[np.float64, np.float32], reset=False), np.float32)
+    return _float32(validate_data(
+        self, X, dtype=[np.float64, np.float32], reset=False))
 
   @property
   def _n_features_out(self) -> int:
@@ -238,24 +241,45 @@ class MLVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     return tags
 
 
+def _float32(X: np.ndarray) -> np.ndarray:
+  """Rows as float32; infinite beyond its range, which `Model.prepare` names."""
+  with np.errstate(over='ignore'):
+    return X.astype(np.float32, copy=False)
+
+
 def _number(X: np.ndarray, y: Any, groups: Any
             ) -> tuple[np.ndarray, np.ndarray] | None:
   """Distinct groups `[G]` and their numbers `[N]`; None without groups."""
   labels = y if groups is None else groups
   if labels is None:
     return None
-  return np.unique(_labels(X, labels), return_inverse=True)
+  labels = _labels(X, labels)
+  try:
+    return np.unique(labels, return_inverse=True)
+  except TypeError:  # They cannot be sorted.
+    kinds = sorted({type(label).__name__ for label in labels.tolist()})
+    raise ValueError(
+        f'expected groups of one type, got {", ".join(kinds)}; make all of '
+        'them strings') from None
 
 
 def _labels(X: np.ndarray, labels: Any) -> np.ndarray:
   """Labels `[N]`; a ValueError where they are not one per row, or unknown."""
   labels = column_or_1d(labels, warn=True)
   check_consistent_length(X, labels)
-  unknown = sum(label is None or label != label for label in labels.tolist())
+  unknown = sum(map(_is_unknown, labels.tolist()))
   if unknown:
     raise ValueError(
         f'{unknown} rows have None or NaN as their group; leave them out')
   return labels
+
+
+def _is_unknown(label: Any) -> bool:
+  """Whether a label is None, NaN, or pandas' NaT or NA."""
+  try:
+    return label is None or bool(label != label)
+  except TypeError:  # NA is neither true nor false.
+    return True
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

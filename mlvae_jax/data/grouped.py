@@ -190,7 +190,7 @@ def number_labels(labels: Any) -> Labels:
     labels: `[N]` integers, strings or anything else that NumPy sorts.
 
   Returns:
-    Numbers, -1 for labels that are -1, '', None or NaN, and names.
+    Numbers, -1 for labels that are -1, '', None, NaN or NaT, and names.
 
   Raises:
     ValueError: on labels that are not of one axis, of several types, or on
@@ -204,8 +204,8 @@ def number_labels(labels: Any) -> Labels:
     known = np.array([_is_known(label) for label in labels], bool)
   elif labels.dtype.kind in 'US':
     known = labels != labels.dtype.type()
-  elif labels.dtype.kind == 'f':
-    known = ~np.isnan(labels)
+  elif labels.dtype.kind in 'fcMm':
+    known = labels == labels  # Only NaN, and NaT among dates, are not.
   else:
     known = labels != -1 if labels.dtype.kind == 'i' else np.ones(
         len(labels), bool)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 from jax import export
 
+from mlvae_jax.grouping.checks import check_count
+
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
@@ -32,14 +34,14 @@ class Factor:
     if not self.name.isidentifier():
       raise ValueError(
           f'a factor\'s name must be an identifier, got {self.name!r}')
-    if self.dim < 1:
-      raise ValueError(
-          f'factor {self.name!r} needs dim >= 1, got {self.dim}')
+    # It is frozen.
+    object.__setattr__(self, 'dim', check_count(
+        self.dim, f'dim of factor {self.name!r}'))
     if isinstance(self.given, str):
       raise ValueError(
           f'factor {self.name!r}: expected given as a tuple of names, got '
           f'{self.given!r}')
-    object.__setattr__(self, 'given', tuple(self.given))  # It is frozen.
+    object.__setattr__(self, 'given', tuple(self.given))
 
 
 class Batch(NamedTuple):

@@ -80,8 +80,10 @@ class Model:
     checks.check_parts(
         self.observation_shape, likelihood=(self.likelihood, Likelihood),
         network=(self.network, Network))
-    for name in ('factors', 'observation_shape'):  # Lists could not be hashed.
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+    # Lists could not be hashed, nor NumPy's integers written as JSON.
+    object.__setattr__(self, 'factors', tuple(self.factors))
+    object.__setattr__(
+        self, 'observation_shape', tuple(map(int, self.observation_shape)))
     factors_lib.check_factors(self.factors)
     if not self.observation_shape or min(self.observation_shape) < 1:
       raise ValueError(

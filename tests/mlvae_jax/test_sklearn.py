@@ -138,15 +138,49 @@ def test_a_clone_with_the_same_seed_learns_the_same():
       third.fit(x, labels).transform(x), first.transform(x))
 
 
+class _NA:
+  """Like pandas' NA, comparisons with it are neither true nor false."""
+
+  def __eq__(self, other):
+    return self
+
+  __ne__, __hash__ = __eq__, object.__hash__
+
+  def __bool__(self):
+    raise TypeError('boolean value of NA is ambiguous')
+
+
 @pytest.mark.parametrize('labels, message', [
     (None, 'the group of each row'),
     (np.where(_LABELS == 'a', None, _LABELS), '15 rows have None or NaN'),
     (np.where(_LABELS == 'a', np.nan, 1.0), '15 rows have None or NaN'),
+    (np.where(_LABELS == 'a', _NA(), _LABELS.astype(object)), '15 rows'),
     (_LABELS[:-1], 'inconsistent numbers of samples'),
+    (np.where(_LABELS == 'a', 1, _LABELS.astype(object)),
+     'one type, got int, str; make all'),
 ])
 def test_groups_are_needed_one_per_row(labels, message):
   with pytest.raises(ValueError, match=message):
     MLVAE(**_SMALL).fit(_X, groups=labels)
+
+
+def test_bad_arguments_are_one_clear_error(fitted):
+  with pytest.raises(ValueError, match='encode_groups needs groups'):
+    fitted.encode_groups(_X, None)
+  with pytest.raises(ValueError, match='hidden_sizes as a tuple .* got 8'):
+    MLVAE(hidden_sizes=8).fit(_X, _LABELS)
+  with pytest.raises(ValueError, match="dim of factor 'style'"):
+    MLVAE(style_dim=1.5).fit(_X, _LABELS)
+
+
+@pytest.mark.parametrize('value, message', [
+    (1e30, 'standardise the data'), (1e300, 'expected finite values')])
+def test_huge_values_are_refused(fitted, value, message):
+  rows = np.full_like(_X, value)
+  with pytest.raises(ValueError, match=message):
+    fitted.transform(rows)
+  with pytest.raises(ValueError, match=message):
+    MLVAE(**_SMALL).fit(rows, _LABELS)
 
 
 @parametrize_with_checks(

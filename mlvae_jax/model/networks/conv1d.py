@@ -49,8 +49,7 @@ class Conv1D(Network):
   norm_groups: int = 0
 
   def __post_init__(self):
-    check_layers(self.activation, 'channels and hidden sizes',
-                 (*self.channels, *self.hidden_sizes))
+    check_layers(self, 'channels', 'hidden_sizes')
     check_norm_groups(self.channels, self.norm_groups)
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]

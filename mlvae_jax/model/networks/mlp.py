@@ -32,7 +32,7 @@ class MLP(Network):
   activation: str = 'tanh'
 
   def __post_init__(self):
-    check_layers(self.activation, 'hidden sizes', self.hidden_sizes)
+    check_layers(self, 'hidden_sizes')
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:

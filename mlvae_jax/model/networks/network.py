@@ -8,13 +8,14 @@ are keys of the parameters: a checkpoint fits only as long as they stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flax import linen as nn
 import jax
-import numpy as np
+
+from mlvae_jax.grouping.checks import check_count
 
 ACTIVATIONS = {
     'tanh': nn.tanh,
@@ -89,17 +90,32 @@ def hidden_layers(x: jax.Array, sizes: tuple[int, ...],
   return x
 
 
-def check_layers(activation: str, what: str, sizes: tuple[int, ...]) -> None:
-  """Raises a ValueError on an unknown activation, or a size below 1."""
-  if activation not in ACTIVATIONS:
+def check_layers(network: Any, *names: str) -> None:
+  """Checks a network's activation, and sizes of its layers.
+
+  Sizes become tuples of Python's integers, so that the network can be hashed,
+  and written as JSON.
+
+  Args:
+    network: frozen dataclass with an attribute `activation`.
+    *names: names of its attributes that hold a size per layer.
+
+  Raises:
+    ValueError: on an unknown activation, or sizes that are not whole numbers of
+      at least 1.
+  """
+  if network.activation not in ACTIVATIONS:
     raise ValueError(
-        f'unknown activation {activation!r}, expected one of '
+        f'unknown activation {network.activation!r}, expected one of '
         + ', '.join(ACTIVATIONS))
-  if any(not isinstance(size, (int, np.integer)) for size in sizes):
-    raise ValueError(f'expected {what} that are whole numbers, got '
-                     f'{list(sizes)}')
-  if any(size < 1 for size in sizes):
-    raise ValueError(f'expected {what} >= 1, got {list(sizes)}')
+  for name in names:
+    sizes = getattr(network, name)
+    if not isinstance(sizes, Iterable):
+      raise ValueError(
+          f'expected {name} as a tuple of a size per layer, such as (64, 64), '
+          f'got {sizes!r}')
+    object.__setattr__(
+        network, name, tuple(check_count(size, name) for size in sizes))
 
 
 def group_norm(num_groups: int, name: str) -> Callable[[jax.Array], jax.Array]:

@@ -10,6 +10,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from mlvae_jax.grouping.checks import check_count
 from mlvae_jax.model.networks.network import (
     ACTIVATIONS,
     Network,
@@ -41,8 +42,9 @@ class Tokens(Network):
   takes_tokens = True
 
   def __post_init__(self):
-    check_layers(self.activation, 'embedding size and hidden sizes',
-                 (self.embedding_size, *self.hidden_sizes))
+    check_layers(self, 'hidden_sizes')
+    object.__setattr__(self, 'embedding_size', check_count(
+        self.embedding_size, 'embedding_size'))
 
   def encoder(self, num_outputs: int, observation_shape: tuple[int, ...]
               ) -> nn.Module:

@@ -211,7 +211,8 @@ def test_labels_may_be_anything_that_is_sorted(labels, names):
 
 @pytest.mark.parametrize('unknown', [
     ['x', '', 'y', 'x', '', 'y'], ['x', None, 'y', 'x', None, 'y'],
-    [7, -1, 8, 7, -1, 8], [7.0, np.nan, 8.0, 7.0, np.nan, 8.0]])
+    [7, -1, 8, 7, -1, 8], [7.0, np.nan, 8.0, 7.0, np.nan, 8.0],
+    np.array(['2021-03-01', 'NaT', '2021-04-01'] * 2, 'datetime64[D]')])
 def test_several_groupings_are_a_dict_of_labels(unknown):
   data = GroupedData.from_labels(
       IMAGES, {'who': list('baabba'), 'lamp': unknown})

@@ -38,7 +38,7 @@ def test_parsed_text_keeps_the_order():
     ('content:3:a:b', "NAME:DIM.*got 'content:3:a:b'"),
     ('content:3:', "got 'content:3:'"),
     ('content:3,', "NAME:DIM.*got ''"),
-    ('content:0', "'content' needs dim >= 1, got 0"),
+    ('content:0', "dim of factor 'content' >= 1, got 0"),
     ('my content:3', "identifier, got 'my content'"),
     ('a:1,a:2', r"distinct names.*\['a', 'a'\]"),
 ])

@@ -91,8 +91,18 @@ def test_the_decoder_puts_all_the_numbers_of_a_pixel_first():
 def test_bad_settings_are_refused():
   with pytest.raises(ValueError, match="unknown activation 'nope', expected"):
     MLP(activation='nope')
-  with pytest.raises(ValueError, match=r'hidden sizes >= 1, got \[8, 0\]'):
+  with pytest.raises(ValueError, match='hidden_sizes >= 1, got 0'):
     MLP(hidden_sizes=(8, 0))
+  with pytest.raises(ValueError, match='hidden_sizes as a tuple of .* got 8'):
+    MLP(8)
+  with pytest.raises(ValueError, match='channels as a static integer, got 8.5'):
+    Conv((8.5,))
+
+
+def test_sizes_may_be_a_list_and_numbers_of_numpy():
+  network = MLP([np.int64(8), 4])
+  assert hash(network) == hash(MLP((8, 4)))
+  assert json.dumps(network.hidden_sizes) == '[8, 4]'
 
 
 # Convolutions.
