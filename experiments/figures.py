@@ -32,7 +32,7 @@ from experiments.config.flags import Setting, define
 from experiments.datasets.splits import Splits
 from experiments.evaluation import curves
 from experiments.evaluation.registry import CHARTS, draw_chart
-from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.results import as_written, read_evaluation
 from experiments.explorer import block as explorer
 from experiments.pictures.registry import PICTURES, draw_pictures
 from experiments.pictures.sheets import STYLE, Drawing, save
@@ -135,7 +135,9 @@ def _draw_chart(workdir: str, model: Model, name: str) -> Drawing | None:
   """A chart of the run's files; None if they do not have its numbers."""
   if name == _CURVES:
     return curves.draw_curves(read_metrics(workdir), model)
-  return draw_chart(name, read_evaluation(workdir), model)
+  evaluation = read_evaluation(workdir)
+  with as_written(workdir, evaluation):
+    return draw_chart(name, evaluation, model)
 
 
 def _check_data(workdir: str, model: Model, data: Splits) -> None:

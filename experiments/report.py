@@ -24,7 +24,7 @@ from experiments.evaluation import web
 from experiments.evaluation.card import model_card
 from experiments.evaluation.formatting import plain
 from experiments.evaluation.registry import CHARTS, SECTIONS, SHOWN
-from experiments.evaluation.results import read_evaluation
+from experiments.evaluation.results import as_written, read_evaluation
 from experiments.evaluation.section import Evaluation, Pairs, Results
 from experiments.evaluation.verdict import verdict
 from experiments.evaluation.versions import versions
@@ -65,38 +65,22 @@ def write(workdir: str) -> str:
     The path of the report.
 
   Raises:
-    UserError: when the workdir holds no run.
+    UserError: when the workdir holds no run, or a damaged evaluation.json.
   """
   config, run = read_run(workdir)
   model, records = Model.from_dict(run['model']), read_metrics(workdir)
   figures = web.read_figures(workdir)
   explored, lead = explorer.read(workdir), _lead(figures)
   results = Results(workdir, model, read_evaluation(workdir), figures)
-  title = f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
-  body = [
-      f'<h1>{web.escape(title)}</h1>', _verdict(results),
-      explored.body,
-      f'<div id="lead">{figures[lead]}</div>' if lead else '',
-      _intro(workdir, config, model),
-      web.key_numbers([
-          *(pair for section in SHOWN for pair in section.key_numbers(results)),
-          *_key_numbers(model, records)]),
-      _warnings(results.evaluation),
-      *(section.tables(results) for section in SHOWN if section.tables),
-      _plain_tables(results),
-      '<h2>Training</h2>', _training(workdir, records, figures),
-      '<h2 id="pictures">Pictures</h2>', _pictures(workdir, figures, lead),
-      _bad_images(workdir),
-      '<h2>Use the model</h2>', _usage(workdir, model),
-      '<h2>Configuration</h2>', _configuration(config),
-      '<h2>Software</h2>', _software(),
-  ]
+  with as_written(workdir, results.evaluation):
+    body = _body(results, config, records, explored.body, lead)
+    card = model_card(results, config, _kind(config, model),
+                      records[-1]['step'] if records else 0)
   path = os.path.join(workdir, 'report.html')
   write_atomically(
-      path, web.page(title, body, explored.script, explored.style))
-  write_atomically(os.path.join(workdir, 'model_card.md'), model_card(
-      results, config, _kind(config, model),
-      records[-1]['step'] if records else 0))
+      path, web.page(_title(config, model), body, explored.script,
+                     explored.style))
+  write_atomically(os.path.join(workdir, 'model_card.md'), card)
   return path
 
 
@@ -122,6 +106,34 @@ def summary(evaluation: Evaluation) -> str:
 
 
 # Parts of the page.
+
+
+def _body(results: Results, config: Config, records: list[dict[str, Any]],
+          explored: str, lead: str | None) -> list[str]:
+  """All parts, in order; the explorer's is given."""
+  workdir, model, _, figures = results
+  return [
+      f'<h1>{web.escape(_title(config, model))}</h1>', _verdict(results),
+      explored,
+      f'<div id="lead">{figures[lead]}</div>' if lead else '',
+      _intro(workdir, config, model),
+      web.key_numbers([
+          *(pair for section in SHOWN for pair in section.key_numbers(results)),
+          *_key_numbers(model, records)]),
+      _warnings(results.evaluation),
+      *(section.tables(results) for section in SHOWN if section.tables),
+      _plain_tables(results),
+      '<h2>Training</h2>', _training(workdir, records, figures),
+      '<h2 id="pictures">Pictures</h2>', _pictures(workdir, figures, lead),
+      _bad_images(workdir),
+      '<h2>Use the model</h2>', _usage(workdir, model),
+      '<h2>Configuration</h2>', _configuration(config),
+      '<h2>Software</h2>', _software(),
+  ]
+
+
+def _title(config: Config, model: Model) -> str:
+  return f'{"Multi-Level VAE" if model.grouped else "VAE"} on {config.dataset}'
 
 
 def _verdict(results: Results) -> str:

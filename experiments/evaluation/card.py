@@ -83,10 +83,10 @@ def _numbers(results: Results) -> Iterable[str]:
   pairs = [pair for section in SHOWN for pair in section.key_numbers(results)]
   if not pairs:
     return ['None were measured: python -m experiments.evaluate.']
-  protocol = results.evaluation.get('protocol', {})
+  split = str(results.evaluation.get('protocol', {}).get('split', 'test'))
   return [
-      f'On the {protocol.get("split", "test")} split; controls and details '
-      'are in evaluation.json and report.html.', '',
+      f'On the {_escape(split)} split; controls and details are in '
+      'evaluation.json and report.html.', '',
       *_table(('number', 'value'), pairs)]
 
 
@@ -109,4 +109,4 @@ def _escape(text: str) -> str:
   """Text in which nothing means anything to Markdown or HTML."""
   # Names of files may hold what is not UTF-8.
   text = ' '.join(text.encode('utf-8', 'replace').decode('utf-8').split())
-  return re.sub(r'([\\`*_{}\[\]<>#|])', r'\\\1', text)
+  return re.sub(r'([\\`*_{}\[\]<>#|&~$])', r'\\\1', text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import os
 from typing import Any
@@ -40,3 +42,30 @@ def read_evaluation(workdir: str, split: str = 'test') -> dict[str, Any]:
   if not isinstance(result, dict):
     raise UserError(f'{path} is not an evaluation; evaluate the run again')
   return result
+
+
+@contextlib.contextmanager
+def as_written(workdir: str, evaluation: Mapping[str, Any]) -> Iterator[None]:
+  """Reports numbers that cannot be shown as what is wrong with their file.
+
+  An older version may have written it, or somebody have changed it.
+
+  Args:
+    workdir: folder of the run.
+    evaluation: content of its evaluation.json, which is shown in the context.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    UserError: where that fails for the kind or the lack of some value.
+  """
+  try:
+    yield
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
+    if not evaluation:
+      raise
+    raise UserError(
+        f'{os.path.join(workdir, evaluation_file())} is not what '
+        f'experiments.evaluate writes ({type(error).__name__}: {error}); '
+        'evaluate the run again') from error

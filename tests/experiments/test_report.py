@@ -245,7 +245,11 @@ def test_damaged_figure_is_named(tmp_path, content):
 
 def test_damaged_evaluation_is_one_error(tmp_path):
   workdir = _workdir(tmp_path)
-  for text, message in (('{"pro', 'not JSON'), ('[]', 'not an evaluation')):
+  for text, message in (
+      ('{"pro', 'not JSON'), ('[]', 'not an evaluation'),
+      ('{"probes": 3}', 'not what experiments.evaluate writes'),
+      ('{"probes": [{"code": "content"}]}', "KeyError: 'source'.*run again"),
+      ('{"elbo": NaN}', 'not what experiments.evaluate writes')):
     (tmp_path / 'evaluation.json').write_text(text)
     with pytest.raises(UserError, match=message):
       report.write(workdir)
@@ -296,6 +300,12 @@ def test_a_model_card_says_that_nothing_was_measured(tmp_path):
   report.write(_workdir(tmp_path))
   text = (tmp_path / 'model_card.md').read_text()
   assert 'has not been evaluated' in text and 'None were measured' in text
+
+
+def test_names_mean_nothing_to_markdown(tmp_path):
+  report.write(_workdir(tmp_path, data_dir='/<b>&lt;\n# ~x~ $y$ [z](u)'))
+  text = (tmp_path / 'model_card.md').read_text()
+  assert r'/\<b\>\&lt; \# \~x\~ \$y\$ \[z\](u)' in text
 
 
 def test_a_model_card_of_faces_says_what_they_are(tmp_path):
