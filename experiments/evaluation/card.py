@@ -50,8 +50,10 @@ def model_card(results: Results, config: Config, kind: str, steps: int) -> str:
   name = 'Multi-Level VAE' if model.grouped else 'VAE'
   return '\n'.join([
       f'# {name} on {config.dataset}', '',
-      _escape(verdict(model, results.evaluation)
-              or 'This model has not been evaluated.'), '',
+      _escape(verdict(model, results.evaluation) or (
+          'What the codes hold was not measured, or on too few examples to '
+          'tell.' if results.evaluation else
+          'This model has not been evaluated.')), '',
       '## Model and data', '',
       *_table(('', ''), _facts(model, config, kind, steps)), '',
       '## Numbers', '', *_numbers(results), '',

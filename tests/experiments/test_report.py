@@ -302,6 +302,14 @@ def test_a_model_card_says_that_nothing_was_measured(tmp_path):
   assert 'has not been evaluated' in text and 'None were measured' in text
 
 
+def test_a_model_card_of_too_few_examples_does_not_deny_the_evaluation(
+    tmp_path):
+  report.write(_workdir(tmp_path, {'elbo': _EVALUATION['elbo']}))
+  text = (tmp_path / 'model_card.md').read_text()
+  assert 'too few examples to tell' in text
+  assert 'not been evaluated' not in text
+
+
 def test_names_mean_nothing_to_markdown(tmp_path):
   report.write(_workdir(tmp_path, data_dir='/<b>&lt;\n# ~x~ $y$ [z](u)'))
   text = (tmp_path / 'model_card.md').read_text()
