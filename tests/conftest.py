@@ -5,6 +5,7 @@ JAX_PLATFORMS=cuda runs the tests on a GPU instead.
 
 import contextlib
 import gc
+from importlib import metadata
 import os
 
 import pytest
@@ -17,6 +18,9 @@ if _COUNT_FLAG not in os.environ.get('XLA_FLAGS', ''):
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # The programs of tests run for less time than their optimisation would take.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+# So would the newer of its two code generators; later versions have no other.
+if metadata.version('jaxlib').startswith('0.10.'):
+  os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
 if os.environ['JAX_PLATFORMS'] != 'cpu':
   # References are float64: the ten bits that a GPU multiplies float32 with by
   # default are too few to compare with them.
@@ -31,16 +35,19 @@ _COMPILE_EVENT = '/jax/core/compile/backend_compile_duration'
 def _cache(tmp_path_factory):
   """Keeps what is prepared, and drawn, out of the user's own cache.
 
-  Tests and the processes that they start share what they compile: most of
-  their time.
+  Tests, the processes that they start and the other worker share what they
+  compile: most of their time.
   """
   import jax  # Not at the top: the flags above come first.
 
+  root = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:  # The folder of this worker.
+    root = root.parent
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
     for name, value in {
-        'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-        'jax_persistent_cache_min_compile_time_secs': 0.1,
+        'jax_compilation_cache_dir': str(root / 'compiled'),
+        'jax_persistent_cache_min_compile_time_secs': 0.0,
         'jax_persistent_cache_min_entry_size_bytes': -1}.items():
       jax.config.update(name, value)
       patch.setenv(name.upper(), str(value))

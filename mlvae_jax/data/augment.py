@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from mlvae_jax.data.affine import affine_matrix, warp
+from mlvae_jax.grouping.row_noise import row_uniforms
 
-# Streams of random numbers, apart from those of flips and shifts.
-_AFFINE, _SHARE = 0xAFF, 0x5AE
 _AMOUNTS = ('rotate', 'scale', 'shear')  # Changes of a real amount.
 _NUMBER = re.compile(r'\d+(\.\d*)?|\.\d+')
 
@@ -86,32 +85,30 @@ class Augment:
     """
     self.check(x.shape[1:])
     original = x
-    # Split even where only one is used: turning shifts on changes no flip.
-    flip_key, shift_key = jax.random.split(key)
+    if self == Augment():
+      return x
+    # Numbers for all changes: turning shifts on changes no flip.
+    numbers = row_uniforms(key, rows, 8)
+    flip, down, right, share = numbers[:, :4].T
     if self.flip:
-      flipped = _per_row(flip_key, rows, jax.random.bernoulli)
-      x = jnp.where(flipped[:, None, None, None], x[:, :, ::-1], x)
+      x = jnp.where((flip < 0.5)[:, None, None, None], x[:, :, ::-1], x)
     if self.shift:
-      x = _shift(x, self.shift, _per_row(
-          shift_key, rows,
-          lambda row_key: jax.random.randint(
-              row_key, (2,), 0, 2 * self.shift + 1)))
+      number = 2 * self.shift + 1
+      x = _shift(x, self.shift, jnp.minimum(
+          jnp.stack([down, right], axis=-1) * number, number - 1
+      ).astype(jnp.int32))
     if self.is_affine:
-      x = warp(x, _per_row(
-          jax.random.fold_in(key, _AFFINE), rows, self._draw_matrix))
+      x = warp(x, self.draw_matrices(numbers[:, 4:]))
     if self.share < 1:
-      changed = _per_row(
-          jax.random.fold_in(key, _SHARE), rows,
-          lambda row_key: jax.random.bernoulli(row_key, self.share))
-      x = jnp.where(changed[:, None, None, None], x, original)
+      x = jnp.where((share < self.share)[:, None, None, None], x, original)
     return x
 
-  def _draw_matrix(self, key: jax.Array) -> jax.Array:
-    """A random matrix for `warp`; all numbers are drawn, even unused ones."""
-    angle, shear, *scale = jax.random.uniform(key, (4,), minval=-1.0)
-    return affine_matrix(
+  def draw_matrices(self, uniform: jax.Array) -> jax.Array:
+    """Random matrices for `warp`, `[N, 2, 2]`, of `[N, 4]` from [0, 1)."""
+    angle, shear, height, width = (2.0 * uniform - 1.0).T
+    return jax.vmap(affine_matrix)(
         math.radians(self.rotate) * angle,
-        jnp.exp(math.log1p(self.scale) * jnp.stack(scale)),
+        jnp.exp(math.log1p(self.scale) * jnp.stack([height, width], axis=-1)),
         self.shear * shear)
 
 
@@ -141,11 +138,6 @@ def parse_augment(text: str) -> Augment:
           'expected augment as flip,shift:PIXELS,rotate:DEGREES,scale:FRACTION,'
           f'shear:FRACTION,share:FRACTION, got {item!r}')
   return Augment(**found)
-
-
-def _per_row(key, rows, draw):
-  # A key per row, so that draws do not depend on the number of devices.
-  return jax.vmap(lambda row: draw(jax.random.fold_in(key, row)))(rows)
 
 
 def _shift(x: jax.Array, limit: int, offsets: jax.Array) -> jax.Array:

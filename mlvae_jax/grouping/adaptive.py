@@ -16,9 +16,9 @@ from mlvae_jax.grouping.posterior import (
     Members,
     Sampled,
     code_noise,
-    row_noise,
     share_of_kl,
 )
+from mlvae_jax.grouping.row_noise import row_noise
 
 # Differences that are rounding errors, in nats and relative to the largest.
 _TOLERANCE = 1e-5

@@ -21,6 +21,7 @@ from mlvae_jax.grouping.posterior import (
     code_noise,
     share_of_kl,
 )
+from mlvae_jax.grouping.row_noise import row_uniforms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +71,7 @@ class Mixture(GroupPosterior):
     place = _num_before(everyone, everyone)
     shift_key, noise_key = jax.random.split(key)
     # One shift per group, by its id: the same on all devices that hold rows.
-    shift = jax.vmap(lambda group: jax.random.uniform(
-        jax.random.fold_in(shift_key, group)))(ids)
+    shift = row_uniforms(shift_key, ids, 1)[:, 0]
     target = jnp.floor(shift * count).astype(jnp.int32)
     if sample_per == 'row':
       # Places of rows count all members, not only those that are evidence:

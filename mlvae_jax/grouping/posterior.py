@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mlvae_jax.grouping.normal import Normal, kl_divergence
+from mlvae_jax.grouping.row_noise import row_noise
 
 SAMPLE_PER = ('row', 'group')
 
@@ -167,14 +168,6 @@ def check_sample_per(sample_per: str) -> None:
   if sample_per not in SAMPLE_PER:
     raise ValueError(
         f'expected sample_per of {SAMPLE_PER}, got {sample_per!r}')
-
-
-def row_noise(key: jax.Array, rows: jax.Array, dim: int) -> jax.Array:
-  """Standard Normal noise `[N, dim]`, each row a function of (key, row)."""
-  # A key per row, by the row's number in the whole batch: the same noise on
-  # any number of devices, and with any amount of padding.
-  row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-  return jax.vmap(lambda row_key: jax.random.normal(row_key, (dim,)))(row_keys)
 
 
 def code_noise(key: jax.Array, members: Members, num_groups: int, dim: int,

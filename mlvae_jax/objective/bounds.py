@@ -15,16 +15,17 @@ rises with K and with L. At K = L = 1 it is the group ELBO (paper eq. 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from mlvae_jax.grouping.checks import check_count, check_group_ids
 from mlvae_jax.grouping.normal import Normal, at_least_float32
-from mlvae_jax.grouping.posterior import row_noise
+from mlvae_jax.grouping.row_noise import row_noise
 from mlvae_jax.grouping.segment_sum import segment_sum
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
@@ -40,8 +41,8 @@ def group_likelihood_bound(
     num_groups: int | None = None,
     *,
     key: jax.Array,
-    num_outer: int = 64,
-    num_inner: int = 16,
+    num_outer: int | Sequence[int] = 64,
+    num_inner: int | Sequence[int] = 16,
     mask: ArrayLike | None = None,
     free: Mapping[str, Normal] | None = None,
 ) -> jax.Array:
@@ -61,15 +62,17 @@ def group_likelihood_bound(
       factor is grouped, and each row is a group of its own.
     num_groups: static int, G; given together with group_ids.
     key: random key; consumed.
-    num_outer: static number K of samples of a group's codes.
-    num_inner: static number L of samples of a row's codes for each of them.
+    num_outer: static number K of samples of a group's codes; or S numbers, for
+      S bounds, which the first of the same samples give.
+    num_inner: static number L of samples of a row's codes for each of them; or
+      S numbers.
     mask: optional `[N]` bool; False drops a row, even one of NaN.
     free: posteriors of a model without an encoder (SVI): Normal of `[G, D]` per
       grouped factor, of `[N, D]` per ungrouped one.
 
   Returns:
     `[G]` (`[N]` without groups), in nats: a draw of log p_hat(X_G), whose mean
-    is a lower bound; 0 for a group without rows.
+    is a lower bound; 0 for a group without rows. `[S, G]` for S numbers.
 
   Raises:
     ValueError: on wrong shapes, dtypes, ranges or ids, a model that has no
@@ -84,9 +87,11 @@ def group_likelihood_bound(
   ids, mask = check_group_ids(group_ids, x.shape[0], num_groups, mask)
   if free is not None:
     free = _check_free(model, free, x.shape[0], num_groups)
-  return _bound(
-      model, params, key, x, ids, mask, free, int(num_groups),
-      check_count(num_outer, 'num_outer'), check_count(num_inner, 'num_inner'))
+  samples = _pairs(num_outer, num_inner)
+  found = _bound(
+      model, params, key, x, ids, mask, free, int(num_groups), samples)
+  is_one = np.ndim(num_outer) == np.ndim(num_inner) == 0
+  return found[0] if is_one else jnp.stack(found)
 
 
 def why_no_bound(model: Model) -> str:
@@ -110,6 +115,19 @@ def why_no_bound(model: Model) -> str:
       return (f'the grouped factor {factor.name!r} is given '
               f'{", ".join(alone)}, which differs between the members')
   return ''
+
+
+def _pairs(num_outer: int | Sequence[int], num_inner: int | Sequence[int]
+           ) -> tuple[tuple[int, int], ...]:
+  """Pairs (K, L) of numbers of samples."""
+  numbers = {'num_outer': num_outer, 'num_inner': num_inner}
+  lists = [[check_count(one, name) for one in np.atleast_1d(given).tolist()]
+           for name, given in numbers.items()]
+  if len(lists[0]) != len(lists[1]) or not lists[0]:
+    raise ValueError(
+        'expected num_outer and num_inner to be two numbers, or equally many, '
+        f'got {num_outer} and {num_inner}')
+  return tuple(zip(*lists))
 
 
 def _check_given(model: Model, group_ids: ArrayLike | None,
@@ -143,11 +161,11 @@ def _check_free(model: Model, free: Mapping[str, Normal], num_rows: int,
   return found
 
 
-@functools.partial(jax.jit, static_argnums=(0, 7, 8, 9))
-def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
-           num_inner):
+@functools.partial(jax.jit, static_argnums=(0, 7, 8))
+def _bound(model, params, key, x, ids, mask, free, num_groups, samples):
   """Does what `group_likelihood_bound` promises, after its checks."""
   rows = model.encode_rows(params, x) if model.has_encoder else None
+  num_outer, num_inner = map(max, zip(*samples))
 
   def row_posterior(factor: Factor, codes: Codes) -> Normal:
     """q of each row alone, or the free posteriors."""
@@ -156,8 +174,11 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
     # Free posteriors of groups are not those of rows: no row is padding.
     return q if rows is None and factor.grouping else q.masked(mask)
 
-  def outer(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log p(c) / q(c | X_G) `[G]` and log p_hat(x_i | c) `[N]` for one c."""
+  def outer(key: jax.Array) -> tuple[jax.Array, dict[int, jax.Array]]:
+    """log p(c) / q(c | X_G) `[G]` and log p_hat(x_i | c) `[N]` for one c.
+
+    The latter for each number of inner samples.
+    """
     group_key, row_key = jax.random.split(key)
     codes, log_ratio = {}, jnp.zeros(num_groups)
     for factor, factor_key in _with_keys(model.grouped, group_key):
@@ -168,8 +189,10 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
       # One code per group, since its members are not independent otherwise.
       codes[factor.name] = code[ids]
       log_ratio += ratio
-    return log_ratio, _log_mean_exp(jax.lax.map(
-        functools.partial(inner, codes), jax.random.split(row_key, num_inner)))
+    log_p = jax.lax.map(
+        functools.partial(inner, codes), jax.random.split(row_key, num_inner))
+    return log_ratio, {number: _log_mean_exp(log_p[:number])
+                       for _, number in samples}
 
   def inner(codes: Codes, key: jax.Array) -> jax.Array:
     """log [p(x_i | c, s_i) p(s_i) / q(s_i | x_i, c)] `[N]` for one s_i."""
@@ -182,19 +205,24 @@ def _bound(model, params, key, x, ids, mask, free, num_groups, num_outer,
     logits = model.decode(params, codes)
     return model.likelihood.log_prob(logits, x) + log_ratio
 
-  log_ratio, log_p = jax.lax.map(outer, jax.random.split(key, num_outer))
-  # Padding may give anything; `where`, since 0 * NaN is NaN.
-  log_p = jnp.where(mask, log_p, 0.0)
-  # Less each row's largest, what is left is small: the rounding errors of long
-  # sums would differ between samples, and the largest of them would win.
-  largest = jax.lax.stop_gradient(jnp.max(log_p, axis=0))
-  largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-  log_lik = segment_sum((log_p - largest).T, ids, num_groups).T
-  bound = _log_mean_exp(log_ratio + log_lik) + segment_sum(
-      largest, ids, num_groups)
+  log_ratio, all_log_p = jax.lax.map(outer, jax.random.split(key, num_outer))
   is_present = jax.ops.segment_max(
       mask.astype(jnp.int32), ids, num_groups) > 0
-  return jnp.where(is_present, bound, 0.0)
+
+  def bound(num_outer: int, num_inner: int) -> jax.Array:
+    """The bound `[G]` by the first samples."""
+    # Padding may give anything; `where`, since 0 * NaN is NaN.
+    log_p = jnp.where(mask, all_log_p[num_inner][:num_outer], 0.0)
+    # Less each row's largest, what is left is small: the rounding errors of
+    # long sums would differ between samples, and the largest of them would win.
+    largest = jax.lax.stop_gradient(jnp.max(log_p, axis=0))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    log_lik = segment_sum((log_p - largest).T, ids, num_groups).T
+    found = _log_mean_exp(log_ratio[:num_outer] + log_lik) + segment_sum(
+        largest, ids, num_groups)
+    return jnp.where(is_present, found, 0.0)
+
+  return [bound(*numbers) for numbers in samples]
 
 
 def _with_keys(factors, key: jax.Array):

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import functools
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from mlvae_jax.files import expand_path
 from mlvae_jax.model.model import Params
@@ -31,6 +30,10 @@ from mlvae_jax.training.run_files import (
     as_step,
 )
 from mlvae_jax.training.step import TrainState
+
+if TYPE_CHECKING:
+  # Slow to import: only where a checkpoint is written or read.
+  import orbax.checkpoint as ocp
 
 _SEAL = 'seal'
 _METRIC = 'elbo'  # The metric that the best checkpoint is chosen by.
@@ -61,22 +64,29 @@ class Checkpoints:
     self._workdir = os.path.abspath(expand_path(workdir))
     self._path = os.path.join(self._workdir, CHECKPOINT_DIR)
     self.damaged = {}
-    self._read_only = read_only
-    # For Orbax each process is on its own: it need not wait for the others.
-    process = jax.process_index()
+    self._read_only, self._max_to_keep = read_only, max_to_keep
     if not read_only:
       os.makedirs(self._path, exist_ok=True)
+
+  @functools.cached_property
+  def _manager(self) -> ocp.CheckpointManager:
+    """Orbax's manager, opened where it is first needed."""
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers
+
+    # For Orbax each process is on its own: it need not wait for the others.
+    process = jax.process_index()
     policies = [
-        checkpoint_managers.LatestN(max_to_keep),
+        checkpoint_managers.LatestN(self._max_to_keep),
         checkpoint_managers.BestN(
             get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False)]
-    self._manager = ocp.CheckpointManager(
+    return ocp.CheckpointManager(
         self._path, options=ocp.CheckpointManagerOptions(
             preservation_policy=(
-                checkpoint_managers.LatestN(None) if read_only
+                checkpoint_managers.LatestN(None) if self._read_only
                 else checkpoint_managers.AnyPreservationPolicy(policies)),
             best_fn=_metric, create=False,
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=not self._read_only,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=process, active_processes={process},
                 barrier_sync_key_prefix=f'process{process}')))
@@ -84,6 +94,9 @@ class Checkpoints:
   @property
   def latest_step(self) -> int | None:
     """Step of the newest checkpoint; None where there is none."""
+    if '_manager' not in vars(self) and not any(
+        name.isdecimal() for name in os.listdir(self._path)):
+      return None
     return self._manager.latest_step()
 
   @property
@@ -106,6 +119,8 @@ class Checkpoints:
     Raises:
       SaveError: where this checkpoint, or the one before, cannot be written.
     """
+    import orbax.checkpoint as ocp
+
     # Copied to the host: the next step is donated the devices' buffers.
     items = _items(jax.device_get(state))
     with _writing(), _without_note_on_metrics():
@@ -117,8 +132,9 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Waits until all that was saved is on disk; raises as `save` does."""
-    with _writing():
-      self._manager.wait_until_finished()
+    if '_manager' in vars(self):
+      with _writing():
+        self._manager.wait_until_finished()
 
   def restore(self, like: TrainState) -> TrainState:
     """Restores the newest intact checkpoint into the form of `like`.
@@ -178,8 +194,9 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits as `wait` does, and closes the checkpoints."""
-    with _writing():
-      self._manager.close()
+    if '_manager' in vars(self):
+      with _writing():
+        self._manager.close()
 
   def _set_aside(self, step: int) -> None:
     folder = os.path.join(self._workdir, DAMAGED_DIR)
@@ -206,6 +223,8 @@ class Checkpoints:
         'start')
 
   def _restore_step(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
     seal = self._read_seal(step)
     if seal is not None:  # Another model's is the user's mistake, not damage.
       checksums.check_form(step, seal, like)
@@ -226,6 +245,8 @@ class Checkpoints:
     return restored
 
   def _read_seal(self, step: int) -> dict[str, Any] | None:
+    import orbax.checkpoint as ocp
+
     if not os.path.isdir(os.path.join(self._path, str(step), _SEAL)):
       return None
     try:

@@ -38,7 +38,7 @@ from mlvae_jax.training import tables as tables_lib
 from mlvae_jax.training.tables import Table
 
 # Numbers folded into the key of a run's seed, one per use of it.
-_INIT, _NOISE, _AUGMENT, _TABLES, _CRITICS = 0, 1, 2, 3, 4
+_INIT, _STEPS, _TABLES, _CRITICS = 0, 1, 3, 4
 
 # Learning rate of critics. It does not fall, so that they keep up with the
 # encoder.
@@ -233,13 +233,10 @@ def train_step(
   Returns:
     The state after the step, and the whole batch's metrics before it.
   """
-  def key_of(stream):
-    return jax.random.fold_in(
-        jax.random.fold_in(jax.random.key(config.seed), stream), state.step)
-
-  key = key_of(_NOISE)
+  key, augment_key = jax.random.split(jax.random.fold_in(
+      jax.random.fold_in(jax.random.key(config.seed), _STEPS), state.step))
   batch = batch._replace(
-      x=config.augment(key_of(_AUGMENT), batch.x, batch.rows))
+      x=config.augment(augment_key, batch.x, batch.rows))
   kl_weights = _kl_weights(model, config, state.step)
 
   def total_loss(params, free, critics):

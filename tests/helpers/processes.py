@@ -38,13 +38,13 @@ def free_port():
 
 
 def command(workdir, data, **flags):
-  """The command line of a small run; flags override."""
+  """The command line of a small run without penalties; flags override."""
   flags = {
       'dataset': 'folder', 'data_dir': data, 'workdir': workdir,
       'image_size': 8, 'hidden_sizes': '8', 'steps': 200, 'chunk_steps': 20,
       'factors': 'content:3:group,style:2', 'groups_per_batch': 5,
       'max_group_size': 3, 'eval_every': 100, 'checkpoint_every': 100,
-      'eval': False, 'figures': False} | flags
+      'penalties': '', 'eval': False, 'figures': False} | flags
   return [sys.executable, '-W', 'error', '-m', 'experiments.train'] + [
       f'--{name}={value}' for name, value in flags.items()]
 

@@ -20,12 +20,25 @@ def _command(workdir, data, **flags):
       workdir, data, **{'steps': 100, 'chunk_steps': 10} | flags)
 
 
+_PENALTIES = 'contrast/all:100,mean_leakage/all:100,adversary/all:8'
+
+
+def _alone(images, root, **flags):
+  processes.run(_command(root / 'run', images, **flags), root / 'logs')
+  return root / 'run'
+
+
 @pytest.fixture(scope='module')
 def alone(images, tmp_path_factory):
   """The run on one device of one process."""
-  root = tmp_path_factory.mktemp('alone')
-  processes.run(_command(root / 'run', images), root / 'logs')
-  return root / 'run'
+  return _alone(images, tmp_path_factory.mktemp('alone'))
+
+
+@pytest.fixture(scope='module')
+def penalised(images, tmp_path_factory):
+  """The same with penalties, which compare rows across devices."""
+  return _alone(
+      images, tmp_path_factory.mktemp('penalised'), penalties=_PENALTIES)
 
 
 def _assert_same(found, expected):
@@ -38,12 +51,12 @@ def _assert_same(found, expected):
 @pytest.mark.parametrize('number, devices', [
     (1, 2), (1, 4), (1, 8), (2, 1), (4, 1)])  # And (2, 2) below.
 def test_curves_agree_on_all_layouts(
-    images, alone, tmp_path, number, devices):
-  assert len(processes.curve(alone)) == 10
+    images, penalised, tmp_path, number, devices):
+  assert len(processes.curve(penalised)) == 10
   output = processes.run(
-      _command(tmp_path / 'run', images), tmp_path / 'logs',
-      number=number, devices=devices)
-  _assert_same(tmp_path / 'run', alone)
+      _command(tmp_path / 'run', images, penalties=_PENALTIES),
+      tmp_path / 'logs', number=number, devices=devices)
+  _assert_same(tmp_path / 'run', penalised)
   if number > 1:
     assert f'{number} processes, {number * devices} devices' in output
     assert output.count('packed store: ') == 1  # One of them speaks.

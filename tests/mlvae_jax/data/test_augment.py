@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlvae_jax.data.augment import Augment, parse_augment
+from mlvae_jax.grouping.row_noise import row_uniforms
 
 NUM_ROWS, HEIGHT, WIDTH = 200, 5, 7
 IMAGES = np.random.default_rng(0).integers(
@@ -102,8 +103,8 @@ def test_affine_augmentation_is_apart_from_flips_and_shifts():
 
 def test_affine_draws_are_within_their_limits_and_about_zero():
   def draw(augment):
-    keys = jax.random.split(KEY, 2000)
-    return np.linalg.inv(np.asarray(jax.vmap(augment._draw_matrix)(keys)))
+    return np.linalg.inv(np.asarray(augment.draw_matrices(
+        row_uniforms(KEY, jnp.arange(2000), 4))))
 
   # Of (down, right), the original's to the image's: scaled, sheared, rotated.
   rotated, scaled, sheared = draw(Augment(rotate=10)), draw(

@@ -84,6 +84,28 @@ def test_the_estimate_of_the_likelihood_is_unbiased_for_every_size_of_group(
   assert np.all(np.abs(mean - 1) < 4 * error)
 
 
+def test_several_bounds_share_samples_and_each_is_unbiased():
+  kernel, bias, logvar = exact_heads(3)
+  heads = kernel, bias + 0.05, logvar + 0.4
+  groups = sample_groups(2, 3)
+  params, x = linear_params(*heads), groups.reshape(-1, *SHAPE).astype('f4')
+  ids = np.repeat(np.arange(2), 3)
+
+  def bound(key, num_outer, num_inner):
+    return group_likelihood_bound(
+        LINEAR, params, x, ids, 2, key=key, num_outer=num_outer,
+        num_inner=num_inner)
+
+  found = jax.jit(jax.vmap(lambda key: bound(key, (1, 4, 2), [1, 2, 3])))(
+      jax.random.split(KEY, 4000))
+  exact = [log_evidence(group[None]) for group in groups]
+  mean, error = _mean(np.exp(np.asarray(found, np.float64) - exact))
+  assert mean.shape == (3, 2)
+  assert np.all(np.abs(mean - 1) < 4 * error)
+  np.testing.assert_allclose(
+      bound(KEY, (4, 1), (3, 2))[0], bound(KEY, 4, 3), rtol=1e-6)
+
+
 def test_a_mixture_is_weighted_by_what_codes_are_drawn_from():
   model = dataclasses.replace(LINEAR, group_posterior=Mixture())
   # Means and variance of single images, each as if it were the group.
@@ -217,6 +239,11 @@ def test_bad_numbers_and_free_posteriors_are_refused():
   with pytest.raises(ValueError, match='expected num_inner >= 1, got 0'):
     group_likelihood_bound(
         MODEL, params, _rows(2), [0, 1], 2, key=KEY, num_inner=0)
+  for numbers in [((1, 2), 3), ((1, 2), (1, 2, 3)), ((), ())]:
+    with pytest.raises(ValueError, match='two numbers, or equally many'):
+      group_likelihood_bound(
+          MODEL, params, _rows(2), [0, 1], 2, key=KEY, num_outer=numbers[0],
+          num_inner=numbers[1])
   with pytest.raises(ValueError, match='none for others'):
     group_likelihood_bound(MODEL, params, _rows(2), [0, 1], 2, key=KEY,
                            free={})
