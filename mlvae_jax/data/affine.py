@@ -30,39 +30,58 @@ def affine_matrix(angle: ArrayLike, scale: ArrayLike, shear: ArrayLike
   return matrix / jnp.asarray(scale)[:, None]
 
 
-def warp(x: jax.Array, matrices: jax.Array) -> jax.Array:
+def warp(x: jax.Array, matrices: jax.Array,
+         offsets: jax.Array | None = None) -> jax.Array:
   """Transforms images, with bilinear interpolation.
 
   Args:
     x: `[N, H, W, C]` of any real dtype, or bool.
     matrices: `[N, 2, 2]`, as `affine_matrix` gives them.
+    offsets: optional `[N, 2]` ints, pixels (up, left) to move each image by
+      before it is transformed.
 
   Returns:
     Images of the shape and dtype of x, rounded if it is not one of fractions.
     Beyond the original, the pixels of its edge are repeated.
   """
-  return jax.vmap(_warp)(x, matrices)
+  num_images, height, width, channels = x.shape
+  pixels = jnp.asarray(x).reshape(-1, channels)
+  # Lines and columns of the new images, relative to the centre.
+  grid = [jnp.arange(size) - (size - 1) / 2 for size in (height, width)]
+  grid = grid[0][:, None], grid[1][None]
 
+  def neighbours(axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Two neighbours on an axis, and the weight of the second, `[N, H, W]`."""
+    last = x.shape[1 + axis] - 1
+    # Not a matrix product, as above.
+    place = last / 2 + sum(
+        matrices[:, axis, i, None, None] * grid[i] for i in range(2))
+    place = jnp.clip(place, 0.0, last)
+    first = jnp.floor(place)
+    weight = (place - first)[..., None]
+    first = first.astype(jnp.int32)
+    second = jnp.minimum(first + 1, last)
+    if offsets is not None:
+      # Here, not before: XLA would move the pixels anew for each neighbour.
+      first, second = (jnp.clip(
+          one + offsets[:, axis, None, None], 0, last)
+                       for one in (first, second))
+    # Unsigned: other indices are first checked for negative ones.
+    return first.astype(jnp.uint32), second.astype(jnp.uint32), weight
 
-def _warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
-  height, width, channels = image.shape
-  last = jnp.array([height - 1.0, width - 1.0])[:, None]
-  grid = jnp.indices((height, width)).reshape(2, -1)
-  place = grid - last / 2
-  # Not a matrix product, as above.
-  place = jnp.sum(matrix[:, :, None] * place[None], axis=1) + last / 2
-  place = jnp.clip(place, 0.0, last)
-  first = jnp.floor(place).astype(jnp.int32)
-  second = jnp.minimum(first + 1, last.astype(jnp.int32))
-  down, right = (place - first)[:, :, None]
-  pixels = image.reshape(-1, channels).astype(jnp.float32)
+  above, below, down = neighbours(0)
+  left, right, aside = neighbours(1)
+  start = jnp.arange(num_images, dtype=jnp.uint32)[:, None, None] * (
+      height * width)
 
-  def row(rows):
-    """The rows of pixels at heights `rows`, between two columns."""
-    return ((1 - right) * pixels[rows * width + first[1]]
-            + right * pixels[rows * width + second[1]])
+  def line(line: jax.Array) -> jax.Array:
+    """The pixels of a line, between two columns."""
+    first, second = (pixels.at[start + line * width + column].get(
+        mode='promise_in_bounds').astype(jnp.float32)
+                     for column in (left, right))
+    return (1 - aside) * first + aside * second
 
-  found = (1 - down) * row(first[0]) + down * row(second[0])
-  if not jnp.issubdtype(image.dtype, jnp.inexact):
+  found = (1 - down) * line(above) + down * line(below)
+  if not jnp.issubdtype(x.dtype, jnp.inexact):
     found = jnp.rint(found)
-  return found.reshape(image.shape).astype(image.dtype)
+  return found.astype(x.dtype)

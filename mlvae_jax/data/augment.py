@@ -6,7 +6,9 @@ things. So content learns not to depend on those.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
+import functools
 import math
 import re
 
@@ -84,21 +86,32 @@ class Augment:
       ValueError: where there are changes and x are not images.
     """
     self.check(x.shape[1:])
-    original = x
     if self == Augment():
       return x
     # Numbers for all changes: turning shifts on changes no flip.
     numbers = row_uniforms(key, rows, 8)
+    if len(x) < 2:
+      return self._change(x, numbers)
+    return jax.lax.platform_dependent(
+        jnp.asarray(x), numbers, cpu=functools.partial(_once, self._change),
+        default=self._change)
+
+  def _change(self, x: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The changes that numbers `[N, 8]` from [0, 1) determine."""
+    original = x
     flip, down, right, share = numbers[:, :4].T
     if self.flip:
       x = jnp.where((flip < 0.5)[:, None, None, None], x[:, :, ::-1], x)
+    offsets = None
     if self.shift:
       number = 2 * self.shift + 1
-      x = _shift(x, self.shift, jnp.minimum(
+      offsets = jnp.minimum(
           jnp.stack([down, right], axis=-1) * number, number - 1
-      ).astype(jnp.int32))
+      ).astype(jnp.int32) - self.shift
     if self.is_affine:
-      x = warp(x, self.draw_matrices(numbers[:, 4:]))
+      x = warp(x, self.draw_matrices(numbers[:, 4:]), offsets)
+    elif offsets is not None:
+      x = _shift(x, self.shift, offsets)
     if self.share < 1:
       x = jnp.where((share < self.share)[:, None, None, None], x, original)
     return x
@@ -140,10 +153,29 @@ def parse_augment(text: str) -> Augment:
   return Augment(**found)
 
 
+def _once(change: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array,
+          numbers: jax.Array) -> jax.Array:
+  """change(x, numbers), computed once, whatever it is used for.
+
+  Outside of a loop, XLA for CPUs computes it again in each operation that uses
+  the images: five times in a step of training.
+  """
+  size = -(-len(x) // 2)
+
+  def half(i: jax.Array, done: jax.Array) -> jax.Array:
+    # Of an odd number, one row is in both halves.
+    first = i * (len(x) - size)
+    return jax.lax.dynamic_update_slice_in_dim(done, change(*(
+        jax.lax.dynamic_slice_in_dim(whole, first, size)
+        for whole in (x, numbers))), first, 0)
+
+  return jax.lax.fori_loop(0, 2, half, x)
+
+
 def _shift(x: jax.Array, limit: int, offsets: jax.Array) -> jax.Array:
   # `dynamic_slice` needs static sizes, so images are padded for the largest
-  # shift, and each is cut out at its own offset; that of no shift is `limit`.
+  # shift, and each is cut out at its own offset.
   margin = ((0, 0), (limit, limit), (limit, limit), (0, 0))
   padded = jnp.pad(x, margin, mode='edge')
   return jax.vmap(lambda image, offset: jax.lax.dynamic_slice(
-      image, (offset[0], offset[1], 0), x.shape[1:]))(padded, offsets)
+      image, (offset[0], offset[1], 0), x.shape[1:]))(padded, limit + offsets)
