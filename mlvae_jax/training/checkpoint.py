@@ -94,8 +94,7 @@ class Checkpoints:
   @property
   def latest_step(self) -> int | None:
     """Step of the newest checkpoint; None where there is none."""
-    if '_manager' not in vars(self) and not any(
-        name.isdecimal() for name in os.listdir(self._path)):
+    if '_manager' not in vars(self) and not self._has_any():
       return None
     return self._manager.latest_step()
 
@@ -197,6 +196,12 @@ class Checkpoints:
     if '_manager' in vars(self):
       with _writing():
         self._manager.close()
+
+  def _has_any(self) -> bool:
+    """Whether there may be a checkpoint; a quick look, without Orbax."""
+    with contextlib.suppress(FileNotFoundError):
+      return any(name.isdecimal() for name in os.listdir(self._path))
+    return False
 
   def _set_aside(self, step: int) -> None:
     folder = os.path.join(self._workdir, DAMAGED_DIR)

@@ -48,9 +48,12 @@ needs_prlimit = pytest.mark.skipif(
 @needs_prlimit
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   run = tmp_path / 'run'
-  assert _run(_args(run, images, steps=20)).returncode == 0
+  # With a critic, a checkpoint is larger than the limit.
+  penalties = 'adversary/style:1'
+  assert _run(_args(
+      run, images, steps=20, penalties=penalties)).returncode == 0
   _, before = loading.load(run)
-  args = _args(run, images, steps=60)
+  args = _args(run, images, steps=60, penalties=penalties)
   line = _error(_run(args, _limit_files(10_000)))
   assert 'cannot write a checkpoint' in line and 'free space in' in line
   assert 'The checkpoint of step 20 is kept.' in line
