@@ -157,8 +157,8 @@ def _once(change: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array,
           numbers: jax.Array) -> jax.Array:
   """change(x, numbers), computed once, whatever it is used for.
 
-  Outside of a loop, XLA for CPUs computes it again in each operation that uses
-  the images: five times in a step of training.
+  Outside of a loop, XLA for CPUs computes it again in operations that use the
+  images.
   """
   size = -(-len(x) // 2)
 
