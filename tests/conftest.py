@@ -18,7 +18,7 @@ if _COUNT_FLAG not in os.environ.get('XLA_FLAGS', ''):
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # The programs of tests run for less time than their optimisation would take.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-# So would the newer of its two code generators; later versions have no other.
+# XLA's newer code generator takes twice as long; later versions have no other.
 if metadata.version('jaxlib').startswith('0.10.'):
   os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
 if os.environ['JAX_PLATFORMS'] != 'cpu':

@@ -53,7 +53,7 @@ def warp(x: jax.Array, matrices: jax.Array,
   def neighbours(axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Two neighbours on an axis, and the weight of the second, `[N, H, W]`."""
     last = x.shape[1 + axis] - 1
-    # Not a matrix product, as above.
+    # Not a matrix product, as in `affine_matrix`.
     place = last / 2 + sum(
         matrices[:, axis, i, None, None] * grid[i] for i in range(2))
     place = jnp.clip(place, 0.0, last)
@@ -74,14 +74,15 @@ def warp(x: jax.Array, matrices: jax.Array,
   start = jnp.arange(num_images, dtype=jnp.uint32)[:, None, None] * (
       height * width)
 
-  def line(line: jax.Array) -> jax.Array:
-    """The pixels of a line, between two columns."""
+  def between_columns(line: jax.Array) -> jax.Array:
+    """The pixels of a line, between two columns, `[N, H, W, C]`."""
     first, second = (pixels.at[start + line * width + column].get(
         mode='promise_in_bounds').astype(jnp.float32)
                      for column in (left, right))
     return (1 - aside) * first + aside * second
 
-  found = (1 - down) * line(above) + down * line(below)
+  found = (1 - down) * between_columns(above) + down * between_columns(
+      below)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     found = jnp.rint(found)
   return found.astype(x.dtype)

@@ -20,9 +20,6 @@ import jax.numpy as jnp
 from mlvae_jax.grouping.segment_sum import Chains
 
 _BLOCK = 16_384  # Number of rows.
-# So many rows are summed in no time either way, and a program without loops
-# compiles sooner.
-_FEW = 1024
 # The least precision of a group that is taken without a scale. Next to it,
 # precisions that vanish in float32 (below 1e-38) are negligible.
 _MIN_UNSCALED = 1e-18
@@ -90,9 +87,6 @@ def natural_sums(rows: Rows, count: jax.Array, num_groups: int
     return jax.lax.while_loop(
         lambda state: ~state[1], again, (found, jnp.all(is_right)))[0]
 
-  size = rows.mean.shape[0]
-  if isinstance(size, int) and size <= _FEW:
-    return exact(rows)
   return jax.lax.platform_dependent(rows, cpu=unscaled_first, default=exact)
 
 

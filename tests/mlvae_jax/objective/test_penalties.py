@@ -94,6 +94,31 @@ def test_penalties_and_their_gradients_are_those_of_a_loop(penalty):
       grad, expected, rtol=1e-4, atol=1e-4 * np.max(np.abs(expected)))
 
 
+@pytest.mark.parametrize(('dim', 'kind'), [
+    (1, 'normal'), (10, 'normal'), (64, 'normal'), (10, 'near'),
+    (10, 'outlier'), (10, 'same')])
+def test_discrepancies_keep_their_digits(dim, kind):
+  """Distances by a matrix product lose digits; not those that matter."""
+  rng = np.random.default_rng(dim)
+  codes, ids = rng.normal(size=(40, dim)), np.arange(40) % 4
+  if kind == 'near':  # Pairs at a distance of some 1e-3.
+    codes[20:] = codes[:20] + 1e-3 * rng.normal(size=(20, dim))
+  elif kind == 'outlier':
+    codes[0] = 100.0
+  elif kind == 'same':
+    codes[20:] = codes[:20]
+  codes, mask = codes.astype(np.float32), np.arange(40) < 38
+  found, grad = _penalty_and_grad(discrepancy, codes, ids, mask)
+  exact = np.float64(codes)
+  np.testing.assert_allclose(
+      found, _leakage_loop(exact, ids, mask), atol=2e-6)
+  direction = rng.normal(size=codes.shape)
+  slope = (_leakage_loop(exact + 1e-5 * direction, ids, mask)
+           - _leakage_loop(exact - 1e-5 * direction, ids, mask)).sum() / 2e-5
+  np.testing.assert_allclose(
+      np.sum(grad * direction), slope, rtol=1e-4, atol=1e-5)
+
+
 @each_penalty
 def test_rows_without_a_partner_and_padding_have_no_penalty(penalty):
   found, grad = _penalty_and_grad(penalty, _CODES, _IDS, _MASK)
