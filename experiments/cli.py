@@ -17,6 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from experiments.cache import keep_compiled
+from experiments.compiler import choose_options
 from experiments.config.flags import HelpFlag
 
 # What to do about errors of the system that name a path.
@@ -115,6 +116,7 @@ def _guarded(main: Callable[[], None]) -> None:
   # the user.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
   if 'jax' in sys.modules:  # Not every program needs it.
+    choose_options()
     keep_compiled()
   try:
     main()

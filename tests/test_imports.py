@@ -13,7 +13,7 @@ ROOMS = {
         'devices', 'files', 'grouping', 'model', 'data', 'objective',
         'inference', 'training', 'measures', '__init__', 'sklearn'),
     'experiments': (
-        '__init__', 'config.flags', 'cache', 'cli', 'config',
+        '__init__', 'config.flags', 'cache', 'compiler', 'cli', 'config',
         'datasets.sources', 'datasets.store', 'datasets', 'runs', 'pictures',
         'evaluation', 'explorer', 'encoding', 'cluster', 'benchmarks', 'report',
         'figures', 'evaluate', 'prepare', 'export', 'encode', 'launch',

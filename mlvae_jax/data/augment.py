@@ -90,8 +90,6 @@ class Augment:
       return x
     # Numbers for all changes: turning shifts on changes no flip.
     numbers = row_uniforms(key, rows, 8)
-    if len(x) < 2:
-      return self._change(x, numbers)
     return jax.lax.platform_dependent(
         jnp.asarray(x), numbers, cpu=functools.partial(_once, self._change),
         default=self._change)
@@ -157,19 +155,12 @@ def _once(change: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array,
           numbers: jax.Array) -> jax.Array:
   """change(x, numbers), computed once, whatever it is used for.
 
-  Outside of a loop, XLA for CPUs computes it again in operations that use the
-  images.
+  Without a branch, XLA for CPUs computes it again in operations that use the
+  images; in a loop, on one thread.
   """
-  size = -(-len(x) // 2)
-
-  def half(i: jax.Array, done: jax.Array) -> jax.Array:
-    # Of an odd number, one row is in both halves.
-    first = i * (len(x) - size)
-    return jax.lax.dynamic_update_slice_in_dim(done, change(*(
-        jax.lax.dynamic_slice_in_dim(whole, first, size)
-        for whole in (x, numbers))), first, 0)
-
-  return jax.lax.fori_loop(0, 2, half, x)
+  # Numbers are never negative, but XLA does not know that.
+  return jax.lax.cond(
+      (numbers >= 0.0).all(), change, lambda x, _: x, x, numbers)
 
 
 def _shift(x: jax.Array, limit: int, offsets: jax.Array) -> jax.Array:
