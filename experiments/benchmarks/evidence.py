@@ -50,7 +50,7 @@ def accumulate(repeats: int, num_rows: int = 10**6, num_groups: int = 10**5
       yield time_sides(
           f'{name}{order}{what}', num_rows, 'rows/s', repeats,
           ours(q, ids, num_groups), _lazily(theirs, q, ids, num_groups),
-          calls=1 if on_cpu() else 20)
+          calls=5 if on_cpu() else 20)
 
 
 def accumulate_sets(repeats: int, num_sets: int = 8, num_rows: int = 4096,
@@ -114,7 +114,7 @@ def encode(workload: Workload, repeats: int, dtype: str = 'float32',
   return time_sides(
       name if dtype == 'float32' else f'{name}, {dtype}', len(ids), 'images/s',
       repeats, lambda _: encode_group(model, params, *ours, num_groups),
-      _lazily(make_theirs), calls=1 if on_cpu() else 20)
+      _lazily(make_theirs), calls=5 if on_cpu() else 20)
 
 
 def _lazily(make: Callable, *args) -> Callable | None:
