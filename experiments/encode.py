@@ -4,8 +4,9 @@
   python -m experiments.encode --workdir=RUN --data_dir=PHOTOS --output=CODES
 
 Reads whatever `experiments.train` reads, of any size: by default the run's own
-data, otherwise what --data_dir names, with the settings of the run. Nothing is
-held out: every image is encoded. CODES becomes a folder of
+data, otherwise what --data_dir names, with the settings of the run. Every
+image is encoded, whatever its split, unless --split names one. CODES becomes a
+folder of
 
   images.npz           a row per image: `source` (its name), the name of its
                        group in each grouping, and FACTOR_mean and
@@ -16,7 +17,7 @@ held out: every image is encoded. CODES becomes a folder of
                        those of further images can be added
   about.json           where the codes are from
 
-Codes of several parts or of new images are put together, and taken away again,
+Codes of several parts, or of new images, are merged, and can be removed again,
 without encoding anything twice:
 
   python -m experiments.encode --workdir=RUN --part=0/2 --output=A   # one host
@@ -24,8 +25,8 @@ without encoding anything twice:
   python -m experiments.encode --merge=A,B --output=CODES
   python -m experiments.encode --merge=CODES --remove=B --output=LEFT
 
-The groups of CODES that other images most probably belong to are printed, with
-probabilities, and drawn:
+To print the groups of CODES that other images most probably belong to, with
+probabilities, and to draw them:
 
   python -m experiments.encode --workdir=RUN --gallery=CODES --query=IMAGES \\
       --output=nearest.png
@@ -50,8 +51,8 @@ from experiments.runs.reading import parse_step
 _SUBJECT = 'Codes'
 _FLAGS = {
     'output': Setting(
-        'Folder to write, which must be empty or not exist yet; with --query a '
-        'PNG to draw.', _SUBJECT, Path),
+        'Folder to write, which must be empty or not exist yet; with --query, '
+        'the PNG file of a figure, which is optional.', _SUBJECT, Path),
     'format': Setting(
         'Format of the tables.', _SUBJECT, default='npz',
         choices=files.FORMATS),
@@ -95,7 +96,7 @@ def main() -> None:
     if values[name] and mode not in modes:
       cli.bad_flag(f'--{name} does nothing without --{modes[0]}; leave it out'
                    if mode == 'encode' else
-                   f'--{mode} does not read --{name}; leave it out')
+                   f'--{mode} does not use --{name}; leave it out')
   with cli.checked_flags():
     step, share = parse_step(values['step']), parse_part(values['part'])
   if mode == 'merge':

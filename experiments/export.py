@@ -25,7 +25,8 @@ rows on the scale of the user's data.
 --onnx also writes encode.onnx and decode.onnx, for programs without JAX. The
 encoder takes x and returns FACTOR.mean and FACTOR.variance of every factor; the
 decoder takes the codes under the factors' names and returns x.mean. There is
-none for groups, whose evidence is a sum over rows: description.json says which.
+none for groups: description.json has the formula by which the codes of rows are
+combined, if the group posterior is a product.
 """
 
 from __future__ import annotations
@@ -246,8 +247,9 @@ def _write_onnx(path: str, name: str, function: Callable[..., Any],
   except Exception as error:  # Networks of the user's own may do anything.
     reason = (str(error) or type(error).__name__).splitlines()[0]
     raise UserError(
-        f'cannot convert {name} to ONNX: {reason}; jax2onnx must know all that '
-        'a network does: leave out --onnx, or change the network') from error
+        f'cannot convert {name} to ONNX: {reason}; jax2onnx must support '
+        'every operation of the network: leave out --onnx, or change the '
+        'network') from error
   return {'inputs': inputs, 'outputs': outputs}
 
 
@@ -262,8 +264,8 @@ def _groups_in_words(model: Model) -> str:
   """How a caller of encode.onnx combines the rows of a group."""
   kind = type(model.group_posterior)
   if kind not in (Product, PriorProduct):
-    return ('only encode_groups_FACTOR.jax combines rows, as '
-            f'{kind.__name__} does')
+    return (f'the rows of a group are combined by {kind.__name__}; use '
+            'encode_groups_FACTOR.jax, because there is no formula for it here')
   precision = ('the sum of 1 / variance' if kind is Product
                else '1 + the sum of (1 / variance - 1)')
   return (f'over the rows of a group, precisions add: 1 / V = {precision}, and '
@@ -300,7 +302,8 @@ def _rows(model: Model, scale: Scale | None, dtype: str) -> str:
     return ('pixels from 0 to 255, prepared as in training; decode returns '
             'them divided by 255')
   return (f'values as the likelihood {type(model.likelihood).__name__} takes '
-          'them; pixels from 0 to 1')
+          'them' + ('; pixels from 0 to 1' if model.likelihood.takes_pixels
+                    else ''))
 
 
 if __name__ == '__main__':

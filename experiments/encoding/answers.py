@@ -50,9 +50,9 @@ def find_nearest(workdir: str, query_path: str, gallery: str, k: int,
   paths = _figures(output, model)
   if about['model'] != rows.digest_of(model, params):
     raise UserError(
-        f'{gallery} has codes of another model or step than {workdir}: step '
-        f'{about["step"]} of {about["workdir"]}; give that --workdir and '
-        '--step, or encode the gallery again')
+        f'{gallery} was not encoded with the model that {workdir} has at this '
+        f'step, but with step {about["step"]} of {about["workdir"]}; give that '
+        '--workdir and --step, or encode the gallery again')
   if not model.grouped:
     raise UserError('this run has no grouped factor, so there are no groups; '
                     'train with --model=mlvae')
@@ -88,8 +88,8 @@ def _figures(output: str | None, model: Model) -> dict[str, str]:
     return {}
   stem, ending = os.path.splitext(output)
   if ending.lower() != '.png':
-    raise UserError(f'{output} does not end in .png, as a figure does; choose '
-                    'another --output')
+    raise UserError(
+        f'the figure {output} must end in .png; choose another --output')
   paths = {f.name: output if len(model.grouped) == 1
            else f'{stem}_{f.name}{ending}' for f in model.grouped}
   for path in paths.values():
@@ -101,11 +101,11 @@ def _figures(output: str | None, model: Model) -> dict[str, str]:
 
 
 def _calibrated(factor: Factor, num_groups: int, found: Calibration) -> str:
-  """A line on how probabilities of a factor were made right."""
+  """A line on how probabilities of a factor were calibrated."""
   if not found.num_images:
-    return (f'{factor.name}: {num_groups:,} groups; too few images in groups '
-            'of several to calibrate the probabilities')
+    return (f'{factor.name}: {num_groups:,} groups; probabilities are not '
+            'calibrated: too few images in groups of two or more')
   return (f'{factor.name}: {num_groups:,} groups; probabilities calibrated on '
-          f'{found.num_images:,} images of the gallery, each without itself '
-          f'({100 * found.accuracy:.1f} % assigned correctly, temperature '
-          f'{found.temperature:.2g})')
+          f'{found.num_images:,} images of the gallery, each compared with its '
+          f'group without itself ({100 * found.accuracy:.1f} % assigned '
+          f'correctly, temperature {found.temperature:.2g})')

@@ -72,7 +72,7 @@ def encode_run(
   number = loading.find_step(workdir, step)
   if step == 'latest' and number < config.steps:
     print(f'warning: this run is at step {number:,} of {config.steps:,}; its '
-          'codes will change as it is trained')
+          'codes will change if training continues')
   config = _with_data(config, data_dir, store_dir)
   data = _open_data(config, split, model)
   scale = _scale_of(workdir, config, data)
@@ -212,7 +212,7 @@ def _evidence(model: Model, factor: Factor, groups: Groups,
   """The evidence about all groups of a factor."""
   sums = Sums(len(groups.names), factor.dim)
   for i, where in enumerate(tqdm.tqdm(
-      todo, desc='adding', unit='block', delay=1, dynamic_ncols=True)):
+      todo, desc='combining', unit='block', delay=1, dynamic_ncols=True)):
     sums.add(groups.ids(where), evidence.terms(
         model.group_posterior, done.read(i, factor.name)))
   return sums.evidence(groups.names)

@@ -174,8 +174,8 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
   place = {name: i for i, name in enumerate(whole.names)}
   unknown = next((name for name in part.names if name not in place), None)
   if unknown is not None:
-    raise UserError(f'cannot remove evidence about group {unknown!r}, of '
-                    'which there is none; remove what was merged before')
+    raise UserError(f'cannot remove evidence about group {unknown!r}: '
+                    'there is none; remove only what was merged before')
   where = np.fromiter(map(place.__getitem__, part.names), np.int64,
                       len(part.names))
   first, second, count = (value.copy() for value in whole[1:])
@@ -189,8 +189,8 @@ def remove(whole: Evidence, part: Evidence) -> Evidence:
     raise UserError(
         f'cannot remove more images of group {name!r} than there are'
         if count[wrong[0]] < 0 else
-        f'what is removed holds nearly all evidence about group {name!r}; '
-        'encode the images that are left again')
+        f'almost all evidence about group {name!r} would be removed, and the '
+        'rest would be inaccurate; encode the remaining images again')
   kept = np.flatnonzero(count)
   return Evidence(tuple(whole.names[i] for i in kept),
                   first[kept], second[kept], count[kept])

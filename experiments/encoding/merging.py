@@ -148,8 +148,8 @@ def _write_merged(folder: str, merged: Sequence[str], removed: Sequence[str],
   left = sum(len(block['source']()) for block in images()) if gone else None
   if left is not None and left != about['num_images']:
     raise UserError(
-        f'of {about["num_images"]:,} images that should be left, there are '
-        f'{left:,}: images to remove are missing, or their names are not '
+        f'{about["num_images"]:,} images should be left after the removal, but '
+        f'{left:,} are: images to remove are missing, or image names are not '
         'distinct; remove only what was merged before')
   files.write_table(path('images'), images)
   write_groups(folder, found, about)

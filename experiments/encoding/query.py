@@ -57,8 +57,8 @@ def read_query(path: str, config: Config, model: Model) -> Query:
   """
   if not shows_images(model):
     raise UserError(
-        '--query takes image files, but this run was trained on other '
-        'observations; encode them with --data_dir, and compare the codes')
+        '--query takes image files, but this run was not trained on '
+        'images; encode the rows with --data_dir, and compare the codes')
   if not os.path.exists(path):
     raise UserError(f'no file or folder {readable(path)}; check --query')
   height, width, channels = model.observation_shape
@@ -70,7 +70,7 @@ def read_query(path: str, config: Config, model: Model) -> Query:
     try:
       image = read_image(os.path.join(path, name) if name else path, pixels)
       if image.shape[-1] > channels:
-        raise BadImageError('has colours, but the run was trained on grey '
+        raise BadImageError('is in colour, but the run was trained on grey '
                             'images; convert it to grey')
     except BadImageError as error:
       problems.append(f'{shown}: {error}')
@@ -151,12 +151,12 @@ def draw(model: Model, params: Params, query: Query, codes: dict[str, Normal],
     sheet.head(f'Nearest groups by {factor}', (
         'query', None, f'{factor} of the group, rest of the query'))
     sheets.save(sheets.Drawing(sheet.figure(), (
-        'Images (green), and the groups that they most probably belong to, '
-        'with probabilities if the image is of one of the groups of the '
-        'gallery. Each group is shown by an image (red) that is decoded from '
-        f'its {factor} and the other codes of the query. Known is the evidence '
-        'in nats that the image is of one of the groups, rather than of a new '
-        'one.')), path)
+        'Images (green), and the groups that they most probably belong to. '
+        'Probabilities assume that an image belongs to one of the groups of '
+        'the gallery. Each group is shown by an image (red) decoded from '
+        f'its {factor} and the other codes of the query. "Known" is the '
+        'evidence, in nats, that the image belongs to one of these groups '
+        'rather than to a new one.')), path)
 
 
 def _shown(model: Model, params: Params, codes: dict[str, jax.Array]

@@ -49,8 +49,8 @@ class Prepared:
     except ValueError as error:
       first = row_names(self._data, self._rows)[int(rows[0])]
       raise UserError(
-          f'near row {first!r}: {error}; these data are not on the scale of '
-          'those that the run was trained on') from error
+          f'near row {first!r}: {error}; check that the data are valid and '
+          'on the scale of the training data') from error
     return x
 
 
@@ -89,11 +89,11 @@ def check_shape(model: Model, x: Any, what: str) -> None:
     return
   if shape[:-1] == expected[:-1] and (shape[-1], expected[-1]) == (3, 1):
     raise UserError(
-        f'{what} has colours, but the run was trained on grey images; convert '
-        'the images to grey')
+        f'{what} has colour images, but the run was trained on grey ones; '
+        'convert the images to grey')
   raise UserError(
-      f'{what} has observations of {list(shape)}, but the model of the run is '
-      f'for {list(expected)}; check --data_dir')
+      f'{what} has observations of shape {list(shape)}, but the model of the '
+      f'run takes {list(expected)}; check --data_dir')
 
 
 def check_groupings(model: Model, data: GroupedData, what: str) -> None:
@@ -102,7 +102,7 @@ def check_groupings(model: Model, data: GroupedData, what: str) -> None:
     if factor.grouping not in data.groupings:
       raise UserError(
           f'factor {factor.name!r} of the run is grouped by '
-          f'{factor.grouping!r}, but {what} only by '
+          f'{factor.grouping!r}, but {what} has only the groupings '
           f'{", ".join(data.groupings)}; check --data_dir')
 
 

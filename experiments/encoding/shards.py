@@ -135,14 +135,14 @@ def _start(folder: str, state: dict[str, Any]) -> None:
   others = set(os.listdir(folder)) - {'lock'}
   if others and _STATE not in others:
     raise UserError(
-        f'{folder} holds files of something else; move it away, or choose '
-        'another --output')
+        f'{folder} holds files that experiments.encode did not write; move '
+        'it away, or choose another --output')
   with contextlib.suppress(OSError, ValueError):
     with open(path, encoding='utf-8') as file:
       if json.load(file) == state:
         return
   if others:
-    print('starting again: the data, the model or the settings have changed')
+    print('starting over: the data, the model or the settings have changed')
   for name in others:
     found = os.path.join(folder, name)
     (shutil.rmtree if os.path.isdir(found) else os.remove)(found)
@@ -158,5 +158,5 @@ def _told_when_full(output: str) -> Iterator[None]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
       raise UserError(
           f'no space left for {output}: {error.strerror}; free some space, and '
-          'run the same command again, which goes on from here') from error
+          'run the same command again to resume') from error
     raise

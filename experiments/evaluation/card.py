@@ -29,9 +29,9 @@ _LIMITS = (
     'likelihood. They can be compared only between models of the same data '
     'and the same kind of likelihood.')
 _OF_PEOPLE = (
-    'The groups are people. The codes can recognise persons, and were not '
-    'checked for differences between groups of people: do not use them for '
-    'decisions about persons.')
+    'The groups are people. The codes can be used to recognise people, and '
+    'were not checked for differences between groups of people: do not use '
+    'them for decisions about people.')
 
 
 def model_card(results: Results, config: Config, kind: str, steps: int) -> str:
@@ -51,8 +51,8 @@ def model_card(results: Results, config: Config, kind: str, steps: int) -> str:
   return '\n'.join([
       f'# {name} on {config.dataset}', '',
       _escape(verdict(model, results.evaluation) or (
-          'What the codes hold was not measured, or on too few examples to '
-          'tell.' if results.evaluation else
+          'What the codes hold was not measured, or was measured on too few '
+          'examples to tell.' if results.evaluation else
           'This model has not been evaluated.')), '',
       '## Model and data', '',
       *_table(('', ''), _facts(model, config, kind, steps)), '',

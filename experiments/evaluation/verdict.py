@@ -79,9 +79,9 @@ def _said(what: str, score: str, shares: Mapping[str, float],
     held.append(f'{name}{verb} {amount} ({_percent(max(share, 0.0), 0)})')
     verb = ''
   found = ', '.join(f'{text} with {name}' for name, text in scores.items())
-  return (f'Of the information on {what}, {", ".join(held)}. These shares run '
-          f'from chance (0 %) to a perfect score (100 %): {score} {found}, and '
-          f'{chance} by chance.')
+  return (f'Of the information about {what}, {", ".join(held)}. Here 0 % is '
+          f'chance and 100 % a perfect score: {score} {found}, and {chance} by '
+          'chance.')
 
 
 def _percent(share: float, digits: int) -> str:

@@ -159,9 +159,9 @@ def _given(model: Model) -> str:
   names = in_words([f.name for f in given])
   of = in_words(list(dict.fromkeys(
       name for factor in given for name in factor.given)))
-  return (f'The encoder of {names} has also seen the code of {of}: the one '
-          'that all images of the group give together. Whatever '
-          f'{of} you choose here, {names} stays as it was inferred.')
+  return (f'The encoder of {names} also saw the {of} of the group, inferred '
+          'from all its images on this page. Choosing another '
+          f'{of} here does not change {names}.')
 
 
 def _base64(array: Any, dtype: Any) -> str:

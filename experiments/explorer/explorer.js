@@ -6,10 +6,10 @@ function makeLead(state) {
   const lead = element('p', { className: 'lead' });
   state.views.push({
     across() {
-      lead.textContent = 'Drag across the square: to the right, '
+      lead.textContent = 'Drag across the square. From left to right, '
         + `${state.across.name} changes from that of image A to that of image `
-        + `B; downwards, ${namesOf(state.others)} `
-        + `${state.others.length > 1 ? 'do' : 'does'}.`;
+        + `B; from top to bottom, ${namesOf(state.others)} `
+        + `${state.others.length > 1 ? 'change' : 'changes'} likewise.`;
     },
   });
   return lead;

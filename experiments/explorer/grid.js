@@ -14,14 +14,14 @@ function makeGrid(state, heads) {
   }, canvasFor(state.shape, { role: 'img' }))));
 
   function words(row, column) {
-    return `${capital(state.across.name)} from ${state.nameOf(column)} (top of `
-      + `the column), ${namesOf(state.others)} from ${state.nameOf(row)} (left `
-      + 'of the row)';
+    return `${capital(state.across.name)} of the image at the top of the `
+      + `column (${state.nameOf(column)}), ${namesOf(state.others)} of the `
+      + `image at the left of the row (${state.nameOf(row)})`;
   }
 
   function explain(row, column) {
     explanation.textContent = (
-      `${words(row, column)}. Click to open it in the square.`);
+      `${words(row, column)}. Click or press Enter to open it in the square.`);
   }
 
   function open(row, column) {

@@ -64,7 +64,7 @@ function makeEvidence(state, side, factor) {
     element('i'));
   const text = element('p', { className: 'soft' });
   const button = element('button', { type: 'button', onclick: play },
-    'Add one by one');
+    'Add images one by one');
   let members = [];
   let timer = 0;
   const inputs = () => [...strip.querySelectorAll('input')];

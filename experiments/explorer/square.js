@@ -64,7 +64,7 @@ function makeResult(state) {
       const said = state.factors.map((factor) => {
         const share = Math.round(100 * state.share[factor.name]);
         return `${factor.name} ${share === 0 ? 'of A' : share === 100 ? 'of B'
-          : `${share} % from A to B`}`;
+          : `${share} % of the way from A to B`}`;
       }).join(', ');
       canvas.setAttribute('aria-label', `Decoded: ${said}`);
       caption.textContent = capital(said);
@@ -105,7 +105,7 @@ function makeChoice(state) {
     },
   }, ...state.factors.map((factor, k) => element(
     'option', { value: k, selected: factor === state.across }, factor.name)));
-  return [element('label', {}, 'To the right, and in columns: ', select)];
+  return [element('label', {}, 'Changes from left to right: ', select)];
 }
 
 function makeDimension(state, factor, d) {
@@ -138,15 +138,17 @@ function makeDimensions(state) {
       onclick: () => {
         state.clearShifts();
         state.show('place');
-        state.say('All dimensions are as A and B have them.');
+        state.say('Changes to single dimensions are undone.');
       },
     }, 'Reset')),
     element('p', { className: 'soft' },
-      'Those that differ most between images come first.'),
+      `Up to ${NUM_DIMENSIONS} of each code: those that differ most between `
+      + 'images, in this order.'),
     ...state.factors.flatMap((factor) => factor.dimensions
       .slice(0, NUM_DIMENSIONS).map((d) => makeDimension(state, factor, d))),
     element('p', { className: 'soft' },
-      'Charts show the mean of each dimension, and two standard deviations '
-      + 'to either side. Pictures are decoded from means, in this page, with '
-      + `weights of 16 bits. ${state.data.given}`));
+      `Charts show up to ${NUM_CHARTED} dimensions of a code, in the same `
+      + 'order: the mean, and two standard deviations to either side. '
+      + 'Pictures are decoded in this page, from means and with 16-bit '
+      + `weights. ${state.data.given}`));
 }

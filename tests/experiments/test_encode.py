@@ -140,7 +140,7 @@ def test_grey_images_among_colours(tmp_path):
 
 def test_colours_are_not_grey(run, tmp_path):
   photos = write_images(tmp_path / 'colours', {'a': 2}, channels=3)
-  with pytest.raises(UserError, match='has colours.*convert the images'):
+  with pytest.raises(UserError, match='has colour images.*convert the images'):
     data_set.encode_run(run, str(tmp_path / 'out'), data_dir=str(photos))
   assert not (tmp_path / 'out').exists()
 
@@ -191,7 +191,7 @@ def test_a_manifest_with_several_groupings(run, photos, tmp_path):
       + places[i % 3].replace('"', '""') + '"'
       for i, path in enumerate(sorted(photos.glob('*/*.png')))]
   (photos / 'manifest.csv').write_text('\n'.join(lines), encoding='utf-8')
-  with pytest.raises(UserError, match="'group', but .*photos only by person"):
+  with pytest.raises(UserError, match="'group', but .*photos has only the groupings person"):
     data_set.encode_run(run, str(tmp_path / 'out'))
   config = runs.config(
       factors='content:3:person,scene:2:place,style:2', data_dir=str(photos),
@@ -351,7 +351,7 @@ def test_a_try_of_other_data_is_not_resumed(run, photos, tmp_path, monkeypatch,
   monkeypatch.undo()
   (photos / 's10' / '1.png').unlink()
   data_set.encode_run(run, str(tmp_path / 'out'))
-  assert 'starting again' in capsys.readouterr().out
+  assert 'starting over' in capsys.readouterr().out
   assert len(_read(tmp_path / 'out', 'images')['source']) == 14
 
 
@@ -370,7 +370,7 @@ def test_a_full_disk_keeps_what_was_done(run, tmp_path, monkeypatch, capsys):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(files, 'write_table', write)
-  with pytest.raises(UserError, match='no space left for .*out.*goes on from'):
+  with pytest.raises(UserError, match='no space left for .*out.*to resume'):
     data_set.encode_run(run, str(tmp_path / 'out'))
   monkeypatch.undo()
   data_set.encode_run(run, str(tmp_path / 'out'))

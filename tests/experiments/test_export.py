@@ -255,7 +255,7 @@ def test_onnx_of_standardised_rows_takes_raw_ones(tmp_path):
   np.testing.assert_allclose(
       found['x.mean'], np.asarray(x) * 9 + 40, rtol=1e-5)
   about = json.loads((out / 'description.json').read_text())
-  assert 'only encode_groups_FACTOR.jax' in about['groups_in_onnx']
+  assert 'use encode_groups_FACTOR.jax' in about['groups_in_onnx']
 
 
 def test_onnx_without_jax2onnx(tmp_path, monkeypatch):

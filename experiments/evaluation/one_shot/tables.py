@@ -39,9 +39,9 @@ def report(results: Results) -> str:
       + ('; ±: half of the 95 % confidence interval over runs'
          if first['margin'] is not None else '')
       + '. The rows pixels and strokes (modified Hausdorff distance) are '
-      'controls. People make 4.5 % errors in the runs of Lake et al. '
-      '(2015). These runs are a test set: do not choose settings by '
-      'them.</p>') + web.table(
+      'controls. People are wrong in 4.5 % of cases in the runs of Lake '
+      'et al. (2015). These runs are a test set: do not use them to choose '
+      'settings.</p>') + web.table(
           ['code', 'score', 'error, %'],
           [[row['code'], row['score'],
             with_error(row['error'], row['margin'], 1, 100)] for row in rows]

@@ -70,12 +70,12 @@ def report(results: Results) -> str:
 
 def _introduction(results: Results) -> str:
   wish = ('A factor that groups share should predict the label (close to '
-          '100&nbsp;% and 0 nats), the other factors should not (close to '
-          'chance). ' if results.model.grouped else '')
+          '100&nbsp;% and 0 nats); the other factors should do no better '
+          'than chance. ' if results.model.grouped else '')
   return worded(results.model, (
       '<p>Classifiers predict the label from each code; k images of a label '
       'accumulate their evidence (strategy 2; for k = 1 strategy 1). '
-      f'{wish}Rows in bold are the model\'s factors, the others are '
+      f'{wish}Rows in bold are the model\'s factors; the others are '
       'controls.</p>'))
 
 

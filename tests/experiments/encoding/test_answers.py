@@ -45,7 +45,7 @@ def test_a_folder_is_asked_about(root, capsys):
   assert paths == [str(root / 'nearest.png')]
   assert Image.open(paths[0]).text['Description'].startswith('Images (green)')
   lines = capsys.readouterr().out.splitlines()
-  assert lines[0] == ('warning: colour.png: has colours, but the run was '
+  assert lines[0] == ('warning: colour.png: is in colour, but the run was '
                       'trained on grey images; convert it to grey')
   assert lines[1].startswith('warning: notes.txt: is not an image')
   assert lines[2].startswith(
@@ -99,8 +99,8 @@ def test_several_factors_have_a_figure_each(tmp_path):
     ({'query': 'empty'}, 'no usable image in .*empty'),
     ({'query': 'bad.png'}, 'bad.png: is not an image'),
     ({'gallery': 'photos'}, 'photos has no about.json'),
-    ({'output': 'n.jpg'}, 'does not end in .png'),
-    ({'run': 'other'}, 'codes of another model or step than .*other'),
+    ({'output': 'n.jpg'}, 'must end in .png'),
+    ({'run': 'other'}, 'not encoded with the model that .*other'),
 ])
 def test_what_cannot_be_asked(root, arguments, message):
   (root / 'empty').mkdir()

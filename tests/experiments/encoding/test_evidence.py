@@ -72,12 +72,12 @@ def test_what_was_not_merged_is_not_removed():
   q, ids = _rows(6)
   whole = _evidence(posterior, q, np.zeros(6, int))
   other = whole._replace(names=('new',))
-  with pytest.raises(UserError, match="'new', of which there is none"):
+  with pytest.raises(UserError, match="'new': there is none"):
     evidence.remove(whole, other)
   with pytest.raises(UserError, match="more images of group 'b' than"):
     evidence.remove(whole, evidence.merge([whole, whole]))
   nearly = Normal(q.mean, np.append(q.logvar[:1] - 50, q.logvar[1:], axis=0))
-  with pytest.raises(UserError, match='nearly all evidence about group'):
+  with pytest.raises(UserError, match='almost all evidence about group'):
     evidence.remove(*(
         _evidence(posterior, nearly.take(slice(num)), np.zeros(num, int))
         for num in (6, 1)))

@@ -29,9 +29,9 @@ def test_one_sentence_says_what_codes_hold_and_one_gives_the_scores(
       _row('content', 0.2, source='sample'), _row('content', 0.978),
       _row('content', 1.0, k=5), _row('pixels', 0.93), _row('style', style)]})
   assert found == (
-      f'Of the information on the {_LABEL} of a single image, content holds '
-      f'nearly all (98 %), style {amount}. These shares run from chance (0 %) '
-      'to a perfect score (100 %): a classifier\'s accuracy is 97.8 % with '
+      f'Of the information about the {_LABEL} of a single image, content holds '
+      f'nearly all (98 %), style {amount}. Here 0 % is chance and 100 % a '
+      'perfect score: a classifier\'s accuracy is 97.8 % with '
       f'content, {100 * style:.1f} % with style, and 10.0 % by chance.')
 
 
@@ -43,8 +43,8 @@ def test_with_several_groupings_each_label_has_its_sentences():
               ('person', (0.95, 0.1, 0.12)), ('light', (0.3, 0.99, 0.1)))
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
-  assert found.startswith('Of the information on the person of a single row, '
-                          'who holds nearly all (94 %), lit almost none (0 %)')
+  assert found.startswith('Of the information about the person of a single '
+                          'row, who holds nearly all (94 %), lit almost none (0 %)')
   assert ('the light of a single row, who holds little (22 %), lit nearly all '
           '(99 %), rest almost none (0 %).') in found
 
@@ -58,10 +58,10 @@ def test_groups_never_seen_are_recognised():
   found = verdict(_MODEL, {'verification': rows, 'probes': [
       _row('content', 1.0), _row('style', 1.0)]})
   assert found == (
-      f'Of the information on the {_LABEL} of a single image of a group never '
-      'seen in training, content holds most (82 %), style little (6 %). These '
-      'shares run from chance (0 %) to a perfect score (100 %): the area under '
-      'the ROC curve, when the codes of two images are compared, is 0.910 with '
+      f'Of the information about the {_LABEL} of a single image of a group '
+      'never seen in training, content holds most (82 %), style little (6 %). '
+      'Here 0 % is chance and 100 % a perfect score: the area under the ROC '
+      'curve, when the codes of two images are compared, is 0.910 with '
       'content, 0.530 with style, and 0.5 by chance.')
 
 

@@ -224,8 +224,9 @@ def test_swapped_picture_is_explained_and_opened(explore):
   first = np.unique(explored.ids['group'], return_index=True)[1]
   opened.mouse('Moved', *opened.place_of(_cell(2, 1)))
   said = opened.run("document.querySelector('.swaps p').textContent")
-  assert said.startswith('Who from group g1 (top of the column), how from group'
-                         ' g2 (left of the row)')
+  assert said.startswith(
+      'Who of the image at the top of the column (group g1), how of the image '
+      'at the left of the row (group g2)')
   opened.run("document.querySelector('td[role]').focus()")
   for key in ('ArrowUp', 'ArrowDown', 'ArrowRight', 'ArrowRight', 'Enter'):
     opened.press(key)
@@ -290,8 +291,8 @@ def test_assistive_technology_knows_what_everything_is(explore):
     assert found and all(found), (role, found, {kind for kind, _ in named})
   for name in ('who, from A to B', 'image 2 of 6, group g0', 'who[0]',
                'image 2 as evidence for the who of A', 'group of image B',
-               'Who from group g1 (top of the column), how from group g0 (left '
-               'of the row)'):
+               'Who of the image at the top of the column (group g1), how of '
+               'the image at the left of the row (group g0)'):
     assert name in [name for _, name in named], name
 
 
