@@ -191,7 +191,8 @@ def test_a_manifest_with_several_groupings(run, photos, tmp_path):
       + places[i % 3].replace('"', '""') + '"'
       for i, path in enumerate(sorted(photos.glob('*/*.png')))]
   (photos / 'manifest.csv').write_text('\n'.join(lines), encoding='utf-8')
-  with pytest.raises(UserError, match="'group', but .*photos has only the groupings person"):
+  with pytest.raises(
+      UserError, match="'group', but .*photos has only the groupings person"):
     data_set.encode_run(run, str(tmp_path / 'out'))
   config = runs.config(
       factors='content:3:person,scene:2:place,style:2', data_dir=str(photos),

@@ -44,7 +44,8 @@ def test_with_several_groupings_each_label_has_its_sentences():
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
   assert found.startswith('Of the information about the person of a single '
-                          'row, who holds nearly all (94 %), lit almost none (0 %)')
+                          'row, who holds nearly all (94 %), lit almost none '
+                          '(0 %)')
   assert ('the light of a single row, who holds little (22 %), lit nearly all '
           '(99 %), rest almost none (0 %).') in found
 
