@@ -301,7 +301,8 @@ def test_arrays_of_another_shape(tmp_path):
   run, _ = _arrays(tmp_path, standardise=False)
   np.savez(tmp_path / 'other.npz', x=np.ones((4, 7), np.float32),
            person=np.arange(4), place=np.arange(4))
-  with pytest.raises(UserError, match=r'observations of shape \[7\].*takes \[6\]'):
+  with pytest.raises(
+      UserError, match=r'observations of shape \[7\].*takes \[6\]'):
     data_set.encode_run(
         run, str(tmp_path / 'out'), data_dir=str(tmp_path / 'other.npz'))
 
