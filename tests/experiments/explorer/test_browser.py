@@ -183,7 +183,7 @@ def test_square_is_dragged_by_the_mouse(explore):
   explored.check('.result canvas', between(1, 0.25))
   assert opened.run(
       "document.querySelector('figcaption').textContent") == (
-          'Who of B, how 25 % from A to B')
+          'Who of B, how 25 % of the way from A to B')
 
 
 def test_everything_is_done_by_keys(explore):
@@ -233,7 +233,7 @@ def test_swapped_picture_is_explained_and_opened(explore):
   assert [explored.chosen(side) for side in 'AB'] == [first[1], first[2]]
   explored.check('.result canvas', explored.codes([first[2], first[1]]))
   assert _status(opened).startswith(
-      'Opened in the square: Who from group g2')
+      'Opened in the square: Who of the image at')
 
 
 def test_evidence_is_added_one_by_one(explore):
