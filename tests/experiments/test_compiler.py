@@ -32,7 +32,7 @@ def test_versions_that_may_not_know_the_option_get_none(version, monkeypatch):
   assert os.environ['XLA_FLAGS'] == '--xla_a=b'
 
 
-def test_this_jaxlib_takes_the_option_and_leaves_convolutions_to_threads():
+def test_this_jaxlib_takes_the_option_and_leaves_convolutions_to_eigen():
   code = """
 import jax, jax.numpy as jnp
 from experiments.compiler import choose_options
