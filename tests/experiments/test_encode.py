@@ -314,7 +314,7 @@ def test_what_is_there_is_left_alone(run, tmp_path):
     data_set.encode_run(run, str(tmp_path / 'out'))
   (tmp_path / 'new.partial').mkdir()
   (tmp_path / 'new.partial' / 'mine').touch()
-  with pytest.raises(UserError, match='new.partial holds files of something'):
+  with pytest.raises(UserError, match='new.partial holds files that'):
     data_set.encode_run(run, str(tmp_path / 'new'))
   assert os.listdir(tmp_path / 'out') == ['mine']
   assert 'mine' in os.listdir(tmp_path / 'new.partial')

@@ -53,7 +53,7 @@ def test_codes_are_the_model_s():
           _array(factor[part], '<f4').reshape(q.mean.shape), getattr(q, part),
           rtol=1e-5, atol=1e-6)
     assert sorted(factor['dimensions']) == list(range(factor['dim']))
-  assert 'how stays as it was inferred' in found['given']
+  assert 'does not change how' in found['given']
   assert found['group_posterior'] == 'product'
 
 
