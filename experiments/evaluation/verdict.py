@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.evaluation.meaning import caveat
 from experiments.evaluation.wording import worded
@@ -24,19 +24,40 @@ def verdict(model: Model, evaluation: Mapping[str, Any]) -> str:
     evaluation: content of evaluation.json.
 
   Returns:
-    Sentences on each label by which a factor is grouped, or on the first of
-    them where groups never seen in training are recognised; '' if nothing was
-    scored, or from too few examples to say anything.
+    A sentence on all labels by which a factor is grouped, or on the first of
+    them where groups never seen in training are recognised, and one with the
+    scores behind it; '' if nothing was scored, or from too few examples to say
+    anything.
   """
   recognised = evaluation.get('verification') or []
   predicted = evaluation.get('factors') or evaluation.get('probes') or []
-  sentences = list(_of_new_groups(model, recognised)) if recognised else list(
-      _of_labels(model, predicted))
-  return worded(model, ' '.join(sentences))
+  held = list(_of_new_groups(model, recognised) if recognised else _of_labels(
+      model, predicted))
+  return worded(model, _said(held)) if held else ''
+
+
+class _Held(NamedTuple):
+  """What the codes hold of one label.
+
+  Attributes:
+    label: the label.
+    whose: whose label it is.
+    score: what the score is called.
+    shares: share of the way from chance to a perfect score, per factor.
+    scores: the score behind each share, in words.
+    chance: the score by chance, in words.
+  """
+
+  label: str
+  whose: str
+  score: str
+  shares: Mapping[str, float]
+  scores: Mapping[str, str]
+  chance: str
 
 
 def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
-               ) -> Iterator[str]:
+               ) -> Iterator[_Held]:
   for label in model.groupings:
     found = {
         row['code']: row for row in rows
@@ -46,8 +67,8 @@ def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
     if not scores:
       continue
     chance = next(iter(scores.values()))['chance']
-    yield _said(
-        f'the {label} of a single image', 'a classifier\'s accuracy is',
+    yield _Held(
+        label, 'a single image', 'a classifier\'s accuracy',
         {name: (row['accuracy'] - chance) / max(1.0 - chance, 1e-9)
          for name, row in scores.items()},
         {name: _percent(row['accuracy'], 1) for name, row in scores.items()},
@@ -55,33 +76,48 @@ def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
 
 
 def _of_new_groups(model: Model, rows: Iterable[Mapping[str, Any]]
-                   ) -> Iterator[str]:
+                   ) -> Iterator[_Held]:
   label = model.groupings[0] if model.groupings else 'group'
   found = {row['code']: row for row in rows
            if row.get('score', 'cosine') == 'cosine'}
   scores = _of_factors(model, found, 'auc')
   if not scores:
     return
-  yield _said(
-      f'the {label} of a single image of a group never seen in training',
+  yield _Held(
+      label, 'a single image of a group never seen in training',
       'the area under the ROC curve, when the codes of two images are '
-      'compared, is',
+      'compared,',
       {name: 2.0 * row['auc'] - 1.0 for name, row in scores.items()},
       {name: f'{row["auc"]:.3f}' for name, row in scores.items()}, '0.5')
 
 
-def _said(what: str, score: str, shares: Mapping[str, float],
-          scores: Mapping[str, str], chance: str) -> str:
+def _said(held: Sequence[_Held]) -> str:
   """A sentence in words, and one with the scores behind them."""
-  held, verb = [], ' holds'
-  for name, share in shares.items():
+  first, *others = held
+  which = f' on the {first.label}' if others else ''
+  shares = [
+      f'Of the information about the {first.label} of {first.whose}, '
+      f'{_shares(first)}',
+      *(f'of that about the {of.label}, {_shares(of)}' for of in others)]
+  scores = [
+      f'{first.score}{which} is {_scores(first)}',
+      *(f'on the {of.label}, it is {_scores(of)}' for of in others)]
+  return (f'{"; ".join(shares)}. Here 0 % is chance and 100 % a perfect score: '
+          f'{"; ".join(scores)}.')
+
+
+def _shares(of: _Held) -> str:
+  said, verb = [], ' holds'
+  for name, share in of.shares.items():
     amount = next(word for limit, word in _AMOUNTS if share < limit)
-    held.append(f'{name}{verb} {amount} ({_percent(max(share, 0.0), 0)})')
+    said.append(f'{name}{verb} {amount} ({_percent(max(share, 0.0), 0)})')
     verb = ''
-  found = ', '.join(f'{text} with {name}' for name, text in scores.items())
-  return (f'Of the information about {what}, {", ".join(held)}. Here 0 % is '
-          f'chance and 100 % a perfect score: {score} {found}, and {chance} by '
-          'chance.')
+  return ', '.join(said)
+
+
+def _scores(of: _Held) -> str:
+  found = ', '.join(f'{text} with {name}' for name, text in of.scores.items())
+  return f'{found}, and {of.chance} by chance'
 
 
 def _percent(share: float, digits: int) -> str:
