@@ -42,6 +42,7 @@ from experiments.evaluation.context import (
 from experiments.evaluation.one_shot.rows import prepare
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
+from experiments.evaluation.sameness import same_codes
 from experiments.evaluation.wording import shows_images
 from experiments.runs.budget import budget_of
 from experiments.runs.reading import (
@@ -198,6 +199,7 @@ def evaluate(
           config, models['trained'][0], data, split)}
   if one_shot_runs is not None and one_shot_runs.warning:
     result['warnings'].append(one_shot_runs.warning)
+  result['warnings'] += _of_codes(context)
   for section in SECTIONS:
     result |= section.rows(context)
   result['protocol'] = {
@@ -215,6 +217,15 @@ def evaluate(
   if projects and (path := projector.write(workdir, context)):
     print(f'projector: {path}; tensorboard --logdir={workdir} shows it')
   return result
+
+
+def _of_codes(context: Context) -> list[str]:
+  """Warnings about the codes of the scored images."""
+  model, scored = context.models['trained'][0], context.first_labels.parts[-1]
+  if not model.has_encoder or not len(scored.rows):
+    return []
+  codes = context.codes([context.first_labels])['trained']
+  return same_codes(model, codes.messages(scored.split, scored.rows))
 
 
 def _write(path: str, result: dict[str, Any]) -> None:

@@ -50,6 +50,8 @@ from experiments import cli
 from experiments.cli import UserError
 from experiments.config import options
 from experiments.config.flags import Path, Setting, define
+from experiments.config.settings import Config
+from experiments.datasets import folder
 from experiments.datasets.splits import Scale
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import shows_images
@@ -64,6 +66,8 @@ from mlvae_jax.training import loading
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 DESCRIPTION = 'description.json'
+_MADE_SQUARE = {'squeeze': 'the whole image', 'crop': 'its central square',
+                'pad': 'the whole image in a black square'}
 _SUBJECT = 'Export'
 _FLAGS = {
     'output': Setting(
@@ -126,7 +130,7 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
   """
   if util.find_spec('flatbuffers') is None:
     raise UserError('experiments.export needs flatbuffers: pip install '
-                    "'mlvae_jax[export]'")
+                    'flatbuffers')
   if onnx and util.find_spec('jax2onnx') is None:
     raise UserError("--onnx needs jax2onnx: pip install 'mlvae_jax[onnx]'")
   output = os.path.abspath(output)
@@ -149,7 +153,7 @@ def export_run(workdir: str, output: str, step: int | str = 'latest',
       'workdir': os.path.abspath(workdir), 'versions': versions(),
       'step': loading.find_step(workdir, step), 'model': model.to_dict(),
       'format': 'jax.export', 'platforms': PLATFORMS, 'rows': _rows(
-          model, scale, dtype), 'functions': {}}
+          config, model, scale, dtype), 'functions': {}}
   os.makedirs(os.path.dirname(output), exist_ok=True)
   # Beside the output, so that it can be renamed.
   partial = tempfile.mkdtemp(
@@ -294,13 +298,18 @@ def _default_dtype(model: Model, scale: Scale | None) -> str:
   return 'int32' if model.likelihood.has_tokens else 'float32'
 
 
-def _rows(model: Model, scale: Scale | None, dtype: str) -> str:
+def _rows(config: Config, model: Model, scale: Scale | None, dtype: str
+          ) -> str:
   """What the numbers of a row mean, in words."""
   if scale is not None:
     return 'numbers on the scale of the training data, not standardised'
   if dtype == 'uint8' and model.likelihood.takes_pixels:
-    return ('pixels from 0 to 255, prepared as in training; decode returns '
-            'them divided by 255')
+    made, size = '', config.image_size
+    if config.dataset in folder.GROUPINGS:
+      colour = 'grey' if model.observation_shape[-1] == 1 else 'RGB'
+      made = (f'{_MADE_SQUARE[config.resize]}, upright as its EXIF data say, '
+              f'{colour}, resized to {size}x{size} by Pillow\'s LANCZOS: ')
+    return f'{made}pixels from 0 to 255; decode returns them divided by 255'
   return (f'values as the likelihood {type(model.likelihood).__name__} takes '
           'them' + ('; pixels from 0 to 1' if model.likelihood.takes_pixels
                     else ''))

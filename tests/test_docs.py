@@ -10,6 +10,7 @@ import types
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from experiments import datasets, export
@@ -78,6 +79,7 @@ def exported(tmp_path):
   (tmp_path / 'codes').mkdir()
   np.savez(tmp_path / 'codes' / 'groups_content.npz', name=['a', 'b'],
            mean=np.zeros((2, 3)))
+  Image.new('RGB', (90, 70), 'teal').save(tmp_path / 'photo.jpg')
   return {'images': np.zeros((2, 28, 28, 1), np.uint8)}
 
 
@@ -101,6 +103,8 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, request):
   if page == 'how_to.md':
     assert (tmp_path / 'groups.npz').exists()
     assert found['mean'].shape == (2, 3)
+    assert found['decoded'].shape == (2, 28, 28, 1)
+    assert found['image'].shape == (1, 64, 64, 3)
 
 
 def test_counts_of_cells():

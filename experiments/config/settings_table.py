@@ -19,7 +19,8 @@ _INTRODUCTION = """\
 Each setting is a flag of `python -m experiments.train`, a key of `config.json`
 in the workdir and a field of `experiments.config.settings.Config`, from which
 this page is generated. The preset of a data set gives the values; flags
-override them.
+override them. With `--help` the command also lists the flags that say what one
+call of it does, such as `--workdir` and `--resume`.
 """
 _PRESETS = """\
 ## Presets

@@ -26,17 +26,20 @@ class _DataSet(NamedTuple):
     check: function that raises a ValueError if the configuration alone shows
       that the data set cannot be loaded.
     settings: names of the settings that only data sets of this kind read.
+    reads_files: whether there is anything to read in a `data_dir`.
   """
 
   load: Callable[..., Splits]
   check: Callable[[Config], None] = lambda config: None
   settings: tuple[str, ...] = ()
+  reads_files: bool = True
 
 
 _DATA_SETS = {
-    'mnist5k': _DataSet(mnist5k.load),
+    'mnist5k': _DataSet(mnist5k.load, reads_files=False),
     'mnist': _DataSet(mnist.load),
-    'shapes': _DataSet(shapes.load, shapes.check, shapes.SETTINGS),
+    'shapes': _DataSet(
+        shapes.load, shapes.check, shapes.SETTINGS, reads_files=False),
     'fonts': _DataSet(fonts.load, fonts.check, fonts.SETTINGS),
     'arrays': _DataSet(arrays.load, arrays.check, arrays.SETTINGS),
     **dict.fromkeys(
@@ -84,6 +87,11 @@ def check(config: Config) -> None:
   _DATA_SETS[config.dataset].check(config)
 
 
+def reads_files(dataset: str) -> bool:
+  """Whether a known data set reads files of the user's."""
+  return _DATA_SETS[dataset].reads_files
+
+
 def check_fit(dataset: str, names: Iterable[str]) -> None:
   """Checks that a data set reads all settings that were given for it.
 
@@ -96,6 +104,10 @@ def check_fit(dataset: str, names: Iterable[str]) -> None:
   """
   # An ignored flag would be a mistake that nobody notices.
   names = set(names)
+  if 'data_dir' in names and not reads_files(dataset):
+    raise ValueError(
+        f'--dataset={dataset} reads no files; for images of your own add '
+        '--dataset=folder, or leave out --data_dir')
   for one in _DATA_SETS.values():
     for name in one.settings:
       if name in names and name not in _DATA_SETS[dataset].settings:

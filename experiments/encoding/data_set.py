@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from experiments import datasets
 from experiments.cli import UserError
 from experiments.config.settings import Config
 from experiments.datasets import whole
@@ -21,17 +22,18 @@ from experiments.encoding.evidence import Evidence, Sums
 from experiments.encoding.rows import Groups, Prepared, Range
 from experiments.encoding.shards import Shards
 from experiments.evaluation.encoding import encode_rows
+from experiments.evaluation.sameness import same_codes
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import worded
 from experiments.runs.reading import load_model, read_run
 from experiments.runs.workdir import SCALE_FILE, read_scale
+from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import loading
 
 _SHARD_ROWS = 8192  # That may have to be encoded again after an interruption.
-# Data sets that are not made of files of the user's.
-_WITHOUT_FILES = ('mnist5k', 'shapes')
+_CHECKED_ROWS = 256  # Of each of these, for codes that are all the same.
 
 
 def encode_run(
@@ -115,7 +117,7 @@ def check_model(config: Config, model: Model) -> None:
 def _with_data(config: Config, data_dir: str | None, store_dir: str | None
                ) -> Config:
   """The configuration with other data."""
-  if data_dir and config.dataset in _WITHOUT_FILES:
+  if data_dir and not datasets.reads_files(config.dataset):
     raise UserError(
         f'a run on --dataset={config.dataset} reads no files; leave out '
         '--data_dir')
@@ -158,6 +160,7 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
   if left < total:
     print(worded(model, f'resuming with {total - left:,} images already '
                  'encoded'))
+  some = []
   with tqdm.tqdm(total=total, initial=total - left, desc='encoding',
                  unit=worded(model, 'image'), dynamic_ncols=True) as bar:
     for i in missing:
@@ -169,7 +172,15 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
               f'the run gives codes of factor {name!r} that are not finite; '
               'choose another checkpoint with --step, or train again')
       done.write(i, found)
-      bar.update(todo[i].stop - todo[i].start)
+      num_rows = todo[i].stop - todo[i].start
+      bar.update(num_rows)
+      every = -(-num_rows // _CHECKED_ROWS)
+      some.append({name: q.take(slice(None, None, every))
+                   for name, q in found.items()})
+  for warning in same_codes(model, {
+      name: Normal(*map(np.concatenate, zip(*(q[name] for q in some))))
+      for name in some[0]} if some else {}):
+    print(f'warning: {warning}')
 
 
 def _write(model: Model, data: Whole, todo: list[Range], done: Shards,
