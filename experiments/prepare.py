@@ -67,7 +67,8 @@ def _write_tfds(config: Config, tfds_dir: str) -> None:
   bad = builder.info.metadata['num_bad_images']
   print(f'TFDS data set: {builder.info.splits.total_num_examples:,} images in '
         f'{builder.data_dir}'
-        + (f'; {bad:,} bad images skipped, see {packed.BAD_IMAGES} there'
+        + (f'; {bad:,} bad image{"s" if bad > 1 else ""} skipped, see '
+           f'{packed.BAD_IMAGES} there'
            if bad else ''))
   print(f'open it with tfds.data_source({builder.name!r}, split=\'train\', '
         f'data_dir={str(builder.data_dir_root)!r})')

@@ -114,10 +114,10 @@ def conv(channels: tuple[int, ...], image_size: int = 64,
 def mlp(batch_groups: int = 8, steps: int | None = None) -> Workload:
   """The paper's model of digits, on groups of 32 images."""
   return Workload(
-      'mlp of mnist5k',
+      'mlp of mnist',
       library.make_model(Config(), (28, 28, 1)), 32,
       batch_groups, 16 * batch_groups,
-      steps or (50 if on_cpu() else presets.PRESETS['mnist5k'].chunk_steps))
+      steps or (50 if on_cpu() else presets.PRESETS['mnist'].chunk_steps))
 
 
 def few_pixels(num_groups: int, steps: int = 50) -> Workload:

@@ -177,8 +177,8 @@ def _first_grouping(config: Config, known: list[str]) -> str:
       raise UserError(
           f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
           f'{config.data_dir} has the groupings {", ".join(known)}; choose '
-          f'among them, as in --factors={factor.name}:{factor.dim}:{known[0]},'
-          'style:8')
+          'among them, as in --factors='
+          + config.factors.replace(f':{factor.grouping}', f':{known[0]}'))
   return factors[0].grouping if factors else known[0]
 
 

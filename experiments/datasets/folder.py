@@ -173,8 +173,8 @@ def _check_columns(config: Config) -> None:
       raise UserError(
           f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
           f'{csv_path} has the groupings {", ".join(groupings)}; choose among '
-          f'them, as in --factors={factor.name}:{factor.dim}:{groupings[0]},'
-          'style:16')
+          'them, as in --factors='
+          + config.factors.replace(f':{factor.grouping}', f':{groupings[0]}'))
 
 
 def _prepared_by_tfds(data_dir: str | None, name: str) -> str:

@@ -16,6 +16,7 @@ from experiments.encoding import data_set, files, merging
 from experiments.runs.reading import load_model
 from experiments.runs.workdir import open_workdir, write_scale
 import mlvae_jax
+from mlvae_jax.grouping.normal import Normal
 from tests.helpers import runs
 
 GROUPS = {'anna, b.': 5, 'Zoë': 1, '李': 7, 's10': 2}
@@ -307,7 +308,24 @@ def test_arrays_of_another_shape(tmp_path):
         run, str(tmp_path / 'out'), data_dir=str(tmp_path / 'other.npz'))
 
 
+def test_codes_that_are_all_the_same_are_reported(run, tmp_path, monkeypatch,
+                                                  capsys):
+  def encode_rows(model, params, x, real=data_set.encode_rows):
+    tiny = 1e-4 * np.arange(len(x))[:, None]
+    return {name: Normal(0 * q.mean + tiny, q.logvar)
+            for name, q in real(model, params, x).items()}
+
+  data_set.encode_run(run, str(tmp_path / 'good'))
+  assert 'nearly the same' not in capsys.readouterr().out
+  monkeypatch.setattr(data_set, 'encode_rows', encode_rows)
+  data_set.encode_run(run, str(tmp_path / 'same'))
+  assert ('warning: all images have nearly the same codes: the encoder ignores '
+          'its input') in capsys.readouterr().out
+
+
 def test_what_is_there_is_left_alone(run, tmp_path):
+  with pytest.raises(UserError, match='should be a folder.*--format'):
+    data_set.encode_run(run, str(tmp_path / 'codes.parquet'))
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out' / 'mine').touch()
   with pytest.raises(UserError, match='out exists already.*--output'):

@@ -50,7 +50,7 @@ def test_what_is_found_and_prepared_is_said(prepared):
       f'data: {root}/faces.tsv, {os.path.getsize(root / "faces.tsv") / 1e9:.3g}'
       ' GB',
       'sorting the images by group',
-      f'packed store: 30 images of 8 groups in {store}; 1 bad images skipped, '
+      f'packed store: 30 images of 8 groups in {store}; 1 bad image skipped, '
       f'see {store}/bad_images.jsonl',
       'images of 8 x 8 x 3, 1 to 5 per group, 7 groups with more than one',
       *(f'{name}: {count} images of {groups} groups' for name, count, groups in

@@ -250,7 +250,7 @@ def test_flags_override_the_preset():
 def test_the_papers_objective_is_one_flag():
   config = train.config_from_flags(_flags(objective='paper'))
   # Steps and batches are the preset's; all else is what the code began with.
-  assert config == Config(objective='paper')
+  assert config == Config(objective='paper', steps=4000)
   shapes = train.config_from_flags(_flags(dataset='shapes', objective='paper'))
   assert (shapes.factors, shapes.penalties, shapes.evidence) == (
       'shape:8:shape,colour:4:colour,style:4', '', 'all')
@@ -278,7 +278,7 @@ def test_flags_of_networks_penalties_and_augmentation():
   assert config == dataclasses.replace(
       presets.PRESETS['mnist5k'], **given | {'channels': (8, 12)})
   model = library.make_model(config, (28, 28, 1))
-  assert model.network == Conv((8, 12), (500,), 'tanh', 4)
+  assert model.network == Conv((8, 12), (500, 500), 'tanh', 4)
   settings = library.make_train_config(config, model)
   assert settings.penalties == (
       Penalty('contrast', 'content', 2.5), Penalty('adversary', 'style', 3.0),
@@ -360,6 +360,8 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
     ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 is too '
      'small for a group of --max_group_size=8 rows; give a larger'),
+    ({'data_dir': 'photos'}, '--dataset=mnist5k reads no files; for images of '
+     'your own add --dataset=folder, or leave out --data_dir'),
     ({'hold_out': ''},
      '--hold_out is for --dataset=shapes or fonts, not mnist5k'),
     ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),

@@ -245,6 +245,7 @@ def _no_folders(where: str, level: int, num_files: int, sought: str) -> str:
   if level > 1:
     return (f'{where} holds no folders at level {level}; choose another '
             '--group_level, where 1 is the first level below --data_dir')
-  files = f'; {num_files:,} files lie directly in it' if num_files else ''
+  files = (f'; {num_files:,} files lie directly in it, so if it is itself a '
+           'group, give the folder above it') if num_files else ''
   return (f'{where} holds no {sought}; expected one folder per group, with '
           f'images{files}')

@@ -89,7 +89,7 @@ def describe(path: str, manifest: dict[str, Any]) -> str:
   return (
       f'packed store: {manifest["num_images"]:,} images of '
       f'{manifest["num_groups"]:,} groups in {path}'
-      + (f'; {bad:,} bad images skipped, see '
+      + (f'; {bad:,} bad image{"s" if bad > 1 else ""} skipped, see '
          f'{os.path.join(path, packed.BAD_IMAGES)}' if bad else ''))
 
 

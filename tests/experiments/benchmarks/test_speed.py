@@ -83,7 +83,7 @@ def test_workloads_are_named_by_what_was_asked_for():
   def names(*arguments):
     return [w.name for w in training.workloads(*arguments)]
 
-  assert names('mlp', [None], ['float32']) == ['mlp of mnist5k']
+  assert names('mlp', [None], ['float32']) == ['mlp of mnist']
   assert names('conv', [255, 4096], ['float32', 'bfloat16']) == [
       f'conv {channels}, {size} images{dtype}' for size in ('256', '4,096')
       for dtype in ('', ', bfloat16')

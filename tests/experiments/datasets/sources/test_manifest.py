@@ -546,7 +546,7 @@ def test_the_entry_point_says_what_a_manifest_holds(tmp_path):
   assert result.stdout.splitlines() == [
       f'data: images named by {root}/manifest.csv, grouped by light, person',
       'sorting the images by group',
-      f'packed store: 12 images of 3 groups in {store}; 1 bad images skipped, '
+      f'packed store: 12 images of 3 groups in {store}; 1 bad image skipped, '
       f'see {store}/bad_images.jsonl',
       'all checksums are correct',
       'images of 8 x 8 x 3, 4 to 4 per group, 3 groups with more than one',
