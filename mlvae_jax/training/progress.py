@@ -28,6 +28,7 @@ class Progress:
     self._bar = tqdm.auto.tqdm(
         total=num_steps, initial=step, unit='step', desc='training',
         dynamic_ncols=True, disable=not is_shown)
+    self._bar.set_postfix_str('compiling')  # Until the first record.
     self._step = step
 
   def __enter__(self) -> Progress:
