@@ -113,7 +113,7 @@ def test_penalties_are_logged_of_training_images(tmp_path):
       tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
       min_group_size=2, augment='flip,shift:1',
       penalties='contrast/content:3,adversary/style:2,mean_leakage/style:1')
-  assert model.network == Conv((4,), (8,), 'tanh')
+  assert model.network == Conv((4,), (8,), 'silu')
   (train_record,), (validation,) = (
       [r for r in read_metrics(str(tmp_path)) if r['split'] == s]
       for s in ('train', 'validation'))
