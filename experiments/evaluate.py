@@ -43,7 +43,7 @@ from experiments.evaluation.one_shot.rows import prepare
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
 from experiments.evaluation.sameness import same_codes
-from experiments.evaluation.wording import shows_images, worded
+from experiments.evaluation.wording import shows_images
 from experiments.runs.budget import budget_of
 from experiments.runs.reading import (
     check_vae,
@@ -202,8 +202,6 @@ def evaluate(
   result['warnings'] += _of_codes(context)
   for section in SECTIONS:
     result |= section.rows(context)
-  result['warnings'] += [
-      worded(models['trained'][0], line) for line in meaning.of_probes(result)]
   result['protocol'] = {
       'step': loading.find_step(workdir, step),
       'probe_hidden_sizes': list(probe_hidden_sizes),

@@ -101,40 +101,6 @@ def caveats(rows: Iterable[Mapping[str, Any]], column: str) -> dict[Any, str]:
           if (why := caveat(examples, labels))}
 
 
-def learned_nothing(rows: Iterable[Mapping[str, Any]]) -> bool:
-  """Whether no probe of a label was better than chance, not even of pixels.
-
-  A probe is chosen by its cross-entropy. Where labels have few examples, that
-  may never fall below the one of the labels' frequencies, although a classifier
-  would be right more often.
-
-  Args:
-    rows: rows of a section of evaluation.json, of one label and source.
-  """
-  found = {row['code']: row['accuracy'] <= row['chance'] for row in rows}
-  return 'pixels' in found and all(found.values())
-
-
-def of_probes(evaluation: Mapping[str, Any]) -> list[str]:
-  """Warnings about probes of single images that learned nothing.
-
-  Args:
-    evaluation: the sections of evaluation.json.
-
-  Returns:
-    A sentence per label, or none.
-  """
-  by_label = {}
-  for row in evaluation.get('probes') or []:
-    if row['source'] == 'mean' and row['k'] == 1:
-      by_label.setdefault(row['label'], []).append(row)
-  return [
-      f'no probe for {label!r} learned anything, not even from pixels: there '
-      'are too few images per label, and low scores do not mean that codes '
-      'reveal nothing; with --split_by=group, images are compared instead'
-      for label, rows in by_label.items() if learned_nothing(rows)]
-
-
 def footnotes(said: Mapping[str, str]) -> list[str]:
   """A line for each different caveat: '* k=1, k=2: only 7 examples, ...'."""
   columns = {}

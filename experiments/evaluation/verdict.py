@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import math
 from typing import Any, NamedTuple
 
-from experiments.evaluation.meaning import caveat, learned_nothing
+from experiments.evaluation.meaning import caveat
 from experiments.evaluation.wording import worded
 from mlvae_jax.model.model import Model
 
@@ -26,8 +26,8 @@ def verdict(model: Model, evaluation: Mapping[str, Any]) -> str:
   Returns:
     A sentence on all labels by which a factor is grouped, or on the first of
     them where groups never seen in training are recognised, and one with the
-    scores behind it; '' if nothing was scored, from too few examples to say
-    anything, or by probes that learned nothing.
+    scores behind it; '' if nothing was scored, or from too few examples to say
+    anything.
   """
   recognised = evaluation.get('verification') or []
   predicted = evaluation.get('factors') or evaluation.get('probes') or []
@@ -64,7 +64,7 @@ def _of_labels(model: Model, rows: Iterable[Mapping[str, Any]]
         if row.get('label', label) == label and row['source'] == 'mean'
         and row.get('k', 1) == 1}
     scores = _of_factors(model, found, 'accuracy')
-    if not scores or learned_nothing(found.values()):
+    if not scores:
       continue
     chance = next(iter(scores.values()))['chance']
     yield _Held(

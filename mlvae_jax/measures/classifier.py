@@ -88,6 +88,9 @@ class _Training(NamedTuple):
     moments: state of Adam.
     best: parameters of the lowest loss on validation examples.
     lowest: that loss.
+    most_accurate: parameters of the highest accuracy on validation examples;
+      of those, the ones of the lowest loss.
+    highest: that accuracy, and the negative loss.
     worse: number of steps for which the loss has been clearly above it.
   """
 
@@ -96,12 +99,15 @@ class _Training(NamedTuple):
   moments: optax.OptState
   best: Params
   lowest: jax.Array
+  most_accurate: Params
+  highest: tuple[jax.Array, jax.Array]
   worse: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames='batch_size')
 def fit(key: jax.Array, params: Params, train: Padded, validation: Padded,
-        num_steps: int, learning_rate: float, *, batch_size: int) -> Params:
+        num_steps: int, learning_rate: float, *, batch_size: int
+        ) -> tuple[Params, Params]:
   """Trains a classifier by Adam with a cosine decay of the learning rate.
 
   Args:
@@ -114,8 +120,8 @@ def fit(key: jax.Array, params: Params, train: Padded, validation: Padded,
     batch_size: number of examples per step.
 
   Returns:
-    The parameters of the lowest validation cross-entropy, with those of the
-    start among them.
+    The parameters of the lowest cross-entropy on the validation examples, and
+    those of the highest accuracy, each with those of the start among them.
   """
   adam = optax.scale_by_adam()
   interval = jnp.clip(num_steps // 20, 1, _INTERVAL)
@@ -143,23 +149,33 @@ def fit(key: jax.Array, params: Params, train: Padded, validation: Padded,
                    end - state.step)
 
   def measure(state, num_taken):
-    loss, _ = score(state.params, validation)
-    best = jax.tree.map(
-        functools.partial(jnp.where, loss < state.lowest), state.params,
-        state.best)
-    lowest = jnp.minimum(loss, state.lowest)
+    loss, accuracy = score(state.params, validation)
+    lowest, (highest, least) = (
+        jnp.minimum(loss, state.lowest), state.highest)
+    is_higher = (accuracy > highest) | (
+        (accuracy == highest) & (-loss > least))
+
+    def choose(is_better, others):
+      return jax.tree.map(
+          functools.partial(jnp.where, is_better), state.params, others)
+
     return state._replace(
-        best=best, lowest=lowest, worse=jnp.where(
-            loss >= _WORSE * lowest, state.worse + num_taken, 0))
+        best=choose(loss < state.lowest, state.best), lowest=lowest,
+        most_accurate=choose(is_higher, state.most_accurate),
+        highest=jax.tree.map(
+            functools.partial(jnp.where, is_higher), (accuracy, -loss),
+            state.highest),
+        worse=jnp.where(loss >= _WORSE * lowest, state.worse + num_taken, 0))
 
   def learns(state):
     return ((state.step < num_steps) & (5 * state.worse < num_steps)
             & (state.lowest > _PERFECT))
 
-  start = _Training(
-      jnp.int32(0), params, adam.init(params), params,
-      score(params, validation)[0], jnp.int32(0))
-  return jax.lax.while_loop(learns, block, start).best
+  loss, accuracy = score(params, validation)
+  found = jax.lax.while_loop(learns, block, _Training(
+      jnp.int32(0), params, adam.init(params), params, loss, params,
+      (accuracy, -loss), jnp.int32(0)))
+  return found.best, found.most_accurate
 
 
 @jax.jit

@@ -93,8 +93,11 @@ def probe(
 
   Codes are standardised with the moments of the training examples. The
   classifier starts with the frequencies of the labels as its prediction. Its
-  parameters of lowest validation cross-entropy, with those of the start among
-  them, are scored. Training ends early once it can hardly improve.
+  cross-entropy is that of the parameters with the lowest one on the validation
+  examples, its accuracy that of the parameters with the highest; those of the
+  start are among both. They differ where a label has few examples: a
+  classifier that is too sure of itself can still be right more often than the
+  frequencies are. Training ends early once it can hardly improve.
 
   Args:
     train: examples to learn from.
@@ -129,12 +132,14 @@ def probe(
   mean, scale = _standardisation(train.codes)
   # One more of each, so that no label's log frequency is -inf.
   count = np.bincount(train.labels, minlength=num_classes) + 1.0
-  params = classifier.fit(
+  best, most_accurate = classifier.fit(
       jax.random.key(seed), classifier.initial(
           hidden_sizes, train.codes.shape[1], count / np.sum(count), seed),
       _pad(train, mean, scale), _pad(validation, mean, scale), num_steps,
       learning_rate, batch_size=batch_size)
-  entropy, accuracy = classifier.score(params, _pad(test, mean, scale))
+  padded = _pad(test, mean, scale)
+  entropy, _ = classifier.score(best, padded)
+  _, accuracy = classifier.score(most_accurate, padded)
   count = np.bincount(test.labels)
   return Score(
       float(accuracy), float(entropy), float(count.max() / count.sum()))

@@ -284,17 +284,3 @@ def test_an_older_evaluation_has_no_marks():
   assert 'who' in text and '*' not in text
   text = probes.report(Results('run', model, {}, {}))
   assert 'This run has not been evaluated' in text and 'who' not in text
-
-
-def test_probes_that_learned_nothing_are_named():
-  def row(code, accuracy, **changes):
-    return {'code': code, 'label': 'person', 'source': 'mean', 'k': 1,
-            'accuracy': accuracy, 'chance': 0.04} | changes
-
-  blind = [row('content', 0.0), row('pixels', 0.04),
-           row('content', 0.3, source='sample'), row('content', 0.3, k=2)]
-  said, = meaning.of_probes({'probes': blind})
-  assert said.startswith("no probe for 'person' learned anything, not even")
-  assert not meaning.of_probes({'probes': [*blind, row('style', 0.05)]})
-  assert not meaning.of_probes({'probes': [row('content', 0.0)]})
-  assert not meaning.of_probes({})

@@ -73,8 +73,6 @@ def test_groups_never_seen_are_recognised():
     (_MODEL, {}), (_MODEL, {'probes': []}),
     (_MODEL, {'probes': [_row('pixels', 0.9)]}),
     (_MODEL, {'probes': [_row('content', 0.9, examples=7)]}),
-    (_MODEL, {'probes': [_row(code, 0.0) for code in (
-        'content', 'style', 'pixels')]}),
     (_MODEL, {'probes': [_row('content', 1.0, labels=1)]}),
     (Model(vae(4), (4,), Gaussian()), {'probes': [_row('z', 0.9)]})])
 def test_nothing_is_said_where_nothing_is_known(model, evaluation):

@@ -139,13 +139,55 @@ def test_all_steps_are_taken(num_steps):
   labels[1] = 1
   examples, rate = Padded(codes, labels, 2), 1e-4 / num_steps
   start = classifier.initial((), 16, np.array([0.5, 0.5]), 0)
-  found = classifier.fit(jax.random.key(0), start, examples, examples,
-                         num_steps, rate, batch_size=64)
+  found, accurate = classifier.fit(
+      jax.random.key(0), start, examples, examples, num_steps, rate,
+      batch_size=64)
   # The gradient hardly changes, so every step of Adam goes as far as the
   # learning rate, and every step improves.
   steps = np.arange(num_steps)
   way = np.sum(rate * 0.5 * (1 + np.cos(np.pi * steps / num_steps)))
   np.testing.assert_allclose(found[0][0][:, 0], way, rtol=5e-4)
+  np.testing.assert_array_equal(accurate[0][0], found[0][0])
+
+
+def test_accuracy_is_not_that_of_the_lowest_cross_entropy():
+  """Many labels of few examples: a probe too sure of itself is often right."""
+  rng = np.random.default_rng(0)
+  centres = rng.normal(size=(50, 40))
+
+  def examples(of_each):
+    labels = np.repeat(np.arange(50), of_each)
+    return Examples(centres[labels] + 2.2 * rng.normal(
+        size=(len(labels), 40)), labels)
+
+  splits = examples(3), examples(1), examples(4)
+  score = _probe(splits, num_classes=50, num_steps=600, hidden_sizes=(256, 256))
+  # The frequencies, which are all the same, are right once in 50 times, and
+  # have a cross-entropy of log 50.
+  assert score.conditional_entropy < np.log(50) + 1e-3
+  assert score.accuracy > 0.1
+
+
+def test_accuracy_is_the_highest_on_validation_examples(monkeypatch, fresh):
+  """The measured accuracies are those of every interval, and of the start."""
+  train, validation, _ = _splits()
+  measured = []
+  score = classifier.score
+
+  def spy(params, examples):
+    found = score(params, examples)
+    jax.debug.callback(lambda loss, accuracy: measured.append(
+        (float(accuracy), float(loss))), *found)
+    return found
+
+  monkeypatch.setattr(classifier, 'score', spy)
+  found = _probe((train, validation, validation))
+  jax.effects_barrier()
+  # The last two are those of the result.
+  tried = measured[:-2]
+  assert found.accuracy == pytest.approx(max(a for a, _ in tried))
+  assert found.conditional_entropy == pytest.approx(
+      min(loss for _, loss in tried))
 
 
 def test_the_best_parameters_are_those_of_the_start_if_learning_harms():
