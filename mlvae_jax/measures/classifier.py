@@ -1,4 +1,4 @@
-"""Classifiers for probes: MLPs, selected by their loss on validation examples.
+"""Classifiers for probes: MLPs, selected on validation examples.
 
 Examples, codes and classes are padded to a few sizes, so that probes of codes
 of almost any size run the same compiled program.
