@@ -42,7 +42,7 @@ from experiments.evaluation.context import (
 from experiments.evaluation.one_shot.rows import prepare
 from experiments.evaluation.registry import SECTIONS
 from experiments.evaluation.results import evaluation_file
-from experiments.evaluation.sameness import same_codes
+from experiments.evaluation.sameness import Spread, same_codes
 from experiments.evaluation.wording import shows_images
 from experiments.runs.budget import budget_of
 from experiments.runs.reading import (
@@ -225,7 +225,10 @@ def _of_codes(context: Context) -> list[str]:
   if not model.has_encoder or not len(scored.rows):
     return []
   codes = context.codes([context.first_labels])['trained']
-  return same_codes(model, codes.messages(scored.split, scored.rows))
+  spreads = {f.name: Spread() for f in model.factors}
+  for name, q in codes.messages(scored.split, scored.rows).items():
+    spreads[name].add(q)
+  return same_codes(model, spreads)
 
 
 def _write(path: str, result: dict[str, Any]) -> None:

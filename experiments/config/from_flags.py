@@ -12,7 +12,6 @@ from experiments.config.settings import REAL_LIKELIHOODS, SETTINGS, Config
 # The optimisation of the first author's code, and its network for digits.
 _AUTHORS = {'learning_rate': 1e-3, 'decay_fraction': 0.0, 'augment': ''}
 _AUTHORS_NETWORK = {'hidden_sizes': (500,)}
-_DIGITS = ('mnist', 'mnist5k')
 
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
   if given.get('objective') == 'paper':
     preset = dataclasses.replace(
         without_extras(preset), **_AUTHORS,
-        **(_AUTHORS_NETWORK if values['dataset'] in _DIGITS else {}))
+        **(_AUTHORS_NETWORK if values['dataset'] == 'mnist5k' else {}))
   for name, value in given.items():
     if SETTINGS[name].type == tuple[int, ...]:
       given[name] = _numbers(name, value, int)

@@ -213,8 +213,9 @@ class Config:
   objective: str = setting(
       'preset', 'Objective to start from: the preset\'s; or the paper\'s, with '
       'all members as evidence, no factor given another, and no penalties, '
-      'which also sets a constant learning rate of 0.001 and no augmentation. '
-      'Other flags override either.', OBJECTIVE, choices=('preset', 'paper'))
+      'which also sets a constant learning rate of 0.001, no augmentation and, '
+      'for digits, the first author\'s network. Other flags override either.',
+      OBJECTIVE, choices=('preset', 'paper'))
   seed: int = setting(
       0, 'Random seed of initialisation, batches and noise.', OPTIMISATION,
       lower=0)

@@ -106,8 +106,8 @@ def check_fit(dataset: str, names: Iterable[str]) -> None:
   names = set(names)
   if 'data_dir' in names and not reads_files(dataset):
     raise ValueError(
-        f'--dataset={dataset} reads no files; for images of your own add '
-        '--dataset=folder, or leave out --data_dir')
+        f'--dataset={dataset} reads no files; for data of your own give '
+        '--dataset=folder or --dataset=arrays, or leave out --data_dir')
   for one in _DATA_SETS.values():
     for name in one.settings:
       if name in names and name not in _DATA_SETS[dataset].settings:

@@ -170,16 +170,11 @@ def _fill_unknown(labels: Labels, row_names: np.ndarray | None) -> Labels:
 
 def _first_grouping(config: Config, known: list[str]) -> str:
   """The grouping of the first grouped factor."""
-  factors = [] if config.model == 'vae' else [
-      f for f in parse_factors(config.factors) if f.grouping]
-  for factor in factors:
-    if factor.grouping not in known:
-      raise UserError(
-          f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
-          f'{config.data_dir} has the groupings {", ".join(known)}; choose '
-          'among them, as in --factors='
-          + config.factors.replace(f':{factor.grouping}', f':{known[0]}'))
-  return factors[0].grouping if factors else known[0]
+  if config.model == 'vae':
+    return known[0]
+  splits.check_groupings(config, known, str(config.data_dir))
+  return next((f.grouping for f in parse_factors(config.factors)
+               if f.grouping), known[0])
 
 
 def _check_values(path: str, x: np.ndarray) -> None:

@@ -167,14 +167,7 @@ def _check_columns(config: Config) -> None:
       store_settings(config)['data_dir'], config.read_as)
   if csv_path is None or config.model == 'vae':
     return
-  groupings = ManifestSource(csv_path).groupings
-  for factor in _grouped(config):
-    if factor.grouping not in groupings:
-      raise UserError(
-          f'factor {factor.name!r} is grouped by {factor.grouping!r}, but '
-          f'{csv_path} has the groupings {", ".join(groupings)}; choose among '
-          'them, as in --factors='
-          + config.factors.replace(f':{factor.grouping}', f':{groupings[0]}'))
+  splits.check_groupings(config, ManifestSource(csv_path).groupings, csv_path)
 
 
 def _prepared_by_tfds(data_dir: str | None, name: str) -> str:

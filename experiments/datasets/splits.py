@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
+import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments.cli import UserError
 from experiments.config.settings import Config
 from mlvae_jax.data.grouped import GroupedData
 from mlvae_jax.data.ids import rank_within_group
+from mlvae_jax.model.factors import parse_factors
 
 # Splits are part of a data set: they do not depend on the seed of a run, so
 # that runs with different seeds can be compared.
@@ -262,3 +264,31 @@ def _parts_by_number(data: GroupedData, fractions: tuple[float, float]
   part[order] = np.where(
       rank < num_test, 2, np.where(rank < num_test + num_validation, 1, 0))
   return part
+
+
+def check_groupings(config: Config, known: Sequence[str], where: str) -> None:
+  """Checks that a data set has the groupings of all factors.
+
+  Args:
+    config: configuration, of which the factors are read.
+    known: names of the groupings of the data set, at least one.
+    where: name of the data set.
+
+  Raises:
+    UserError: when a grouping is missing; it names factors that would do.
+  """
+  factors = parse_factors(config.factors)
+  unknown = [f for f in factors if f.grouping and f.grouping not in known]
+  if not unknown:
+    return
+  unused = [name for name in known if name not in {f.grouping for f in factors}]
+  others = dict(zip((f.name for f in unknown), unused))
+  # A missing grouping for which there is no other left is left out.
+  text = ','.join('|'.join([
+      ':'.join([f.name, str(f.dim), *filter(None, [
+          others.get(f.name) if f in unknown else f.grouping])]),
+      *f.given]) for f in factors)
+  raise UserError(
+      f'factor {unknown[0].name!r} is grouped by {unknown[0].grouping!r}, but '
+      f'{where} has the groupings {", ".join(known)}; choose among them, as in '
+      f'--factors={shlex.quote(text)}')

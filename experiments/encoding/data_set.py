@@ -22,18 +22,16 @@ from experiments.encoding.evidence import Evidence, Sums
 from experiments.encoding.rows import Groups, Prepared, Range
 from experiments.encoding.shards import Shards
 from experiments.evaluation.encoding import encode_rows
-from experiments.evaluation.sameness import same_codes
+from experiments.evaluation.sameness import Spread, same_codes
 from experiments.evaluation.versions import versions
 from experiments.evaluation.wording import worded
 from experiments.runs.reading import load_model, read_run
 from experiments.runs.workdir import SCALE_FILE, read_scale
-from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.training import loading
 
 _SHARD_ROWS = 8192  # That may have to be encoded again after an interruption.
-_CHECKED_ROWS = 256  # Of each of these, for codes that are all the same.
 
 
 def encode_run(
@@ -67,6 +65,11 @@ def encode_run(
   """
   files.check_format(file_format)
   output = os.path.abspath(output)
+  if os.path.splitext(output)[1] in [f'.{name}' for name in files.FORMATS]:
+    raise UserError(
+        f'--output={output} should be a folder, in which several files are '
+        'written; leave out the extension, and choose their format with '
+        '--format')
   shards.check_output(output)
   config, values = read_run(workdir)
   check_model(config, Model.from_dict(values['model']))
@@ -160,7 +163,6 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
   if left < total:
     print(worded(model, f'resuming with {total - left:,} images already '
                  'encoded'))
-  some = []
   with tqdm.tqdm(total=total, initial=total - left, desc='encoding',
                  unit=worded(model, 'image'), dynamic_ncols=True) as bar:
     for i in missing:
@@ -172,14 +174,12 @@ def _encode(model: Model, params: Params, data: Whole, scale: Scale | None,
               f'the run gives codes of factor {name!r} that are not finite; '
               'choose another checkpoint with --step, or train again')
       done.write(i, found)
-      num_rows = todo[i].stop - todo[i].start
-      bar.update(num_rows)
-      every = -(-num_rows // _CHECKED_ROWS)
-      some.append({name: q.take(slice(None, None, every))
-                   for name, q in found.items()})
-  for warning in same_codes(model, {
-      name: Normal(*map(np.concatenate, zip(*(q[name] for q in some))))
-      for name in some[0]} if some else {}):
+      bar.update(todo[i].stop - todo[i].start)
+  spreads = {f.name: Spread() for f in model.factors}
+  for i in range(len(todo)):  # Those of an earlier try as well.
+    for name, spread in spreads.items():
+      spread.add(done.read(i, name))
+  for warning in same_codes(model, spreads):
     print(f'warning: {warning}')
 
 

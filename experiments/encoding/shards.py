@@ -79,11 +79,6 @@ def check_output(output: str) -> None:
   Args:
     output: absolute path of a folder; one that is empty is accepted.
   """
-  if os.path.splitext(output)[1] in ('.npz', '.parquet'):
-    raise UserError(
-        f'--output={output} should be a folder, in which several files are '
-        'written; leave out the extension, and choose their format with '
-        '--format')
   if os.path.lexists(output) and (
       os.path.islink(output) or not os.path.isdir(output)
       or os.listdir(output)):

@@ -10,11 +10,48 @@ from experiments.evaluation.wording import worded
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.model.model import Model
 
-# A tenth of the noise: a dimension that varies by no more says 0.005 nats.
-_LEAST = 0.1
+_LEAST = 0.01  # Nats that a code says about its image, over all dimensions.
+_MIN_ROWS = 10  # Fewer may well be alike.
 
 
-def same_codes(model: Model, codes: Mapping[str, Normal]) -> list[str]:
+class Spread:
+  """How much codes differ between images, next to their noise.
+
+  Rows are added in parts; only sums are kept.
+  """
+
+  def __init__(self) -> None:
+    self.num_rows = 0
+    self._mean = self._squares = self._logvar = np.zeros(())
+
+  def add(self, q: Normal) -> None:
+    """Adds posteriors of single images, Normal of `[N, D]`."""
+    mean, logvar = (np.asarray(part, np.float64) for part in q)
+    total, part = self.num_rows + len(mean), np.mean(mean, axis=0)
+    # Chan, Golub and LeVeque's update: differences of large sums would leave
+    # nothing of deviations that are small next to the means.
+    self._squares = (
+        self._squares + np.sum((mean - part) ** 2, axis=0)
+        + (part - self._mean) ** 2 * (self.num_rows * len(mean) / total))
+    self._mean = self._mean + (part - self._mean) * (len(mean) / total)
+    self._logvar = self._logvar + (np.mean(logvar, axis=0) - self._logvar) * (
+        len(mean) / total)
+    self.num_rows = total
+
+  @property
+  def nats(self) -> float:
+    """What a Normal code with this spread and this noise says of its image.
+
+    The sum over dimensions of log(1 + variance of the means / variance of the
+    noise) / 2. The noise is a geometric mean, in which a few uncertain images
+    count for little.
+    """
+    with np.errstate(over='ignore'):
+      ratio = self._squares / self.num_rows * np.exp(-self._logvar)
+    return float(0.5 * np.sum(np.log1p(ratio)))
+
+
+def same_codes(model: Model, spreads: Mapping[str, Spread]) -> list[str]:
   """Warns of factors whose codes hardly differ between images.
 
   An encoder whose units are saturated gives every image the same code, while
@@ -23,27 +60,23 @@ def same_codes(model: Model, codes: Mapping[str, Normal]) -> list[str]:
 
   Args:
     model: model of the run.
-    codes: posteriors of single images, Normal of `[N, D]` per factor.
+    spreads: how much the codes of each factor differ.
 
   Returns:
-    A sentence, or none if all factors have a dimension whose mean varies over
-    the images by more than a tenth of the posteriors' deviation.
+    A sentence, or none if the codes of all factors say at least 0.01 nats, or
+    too few images were seen.
   """
-  same = [name for name, q in codes.items()
-          if len(q.mean) > 1 and not _varies(q)]
+  # Not for NaN, which is another fault.
+  same = [name for name, spread in spreads.items()
+          if spread.num_rows >= _MIN_ROWS and spread.nats < _LEAST]
   if not same:
     return []
-  if len(same) < len(codes):
+  if len(same) < len(spreads):
     return [worded(model, (
         f'all images have nearly the same code of {" and ".join(same)}, which '
-        'therefore says nothing about them'))]
+        'therefore says next to nothing about them'))]
+  saturates = getattr(model.network, 'activation', None) == 'tanh'
   return [worded(model, (
       'all images have nearly the same codes: the encoder ignores its input. '
-      'Train again with --activation=silu, with a lower --learning_rate, or '
-      'on photographs with --network=conv'))]
-
-
-def _varies(q: Normal) -> bool:
-  """Whether any dimension's mean varies, compared with its noise."""
-  mean, logvar = (np.asarray(part, np.float64) for part in q)
-  return bool(np.any(mean.std(0) > _LEAST * np.sqrt(np.exp(logvar).mean(0))))
+      'Train again with ' + ('--activation=silu or ' if saturates else '')
+      + 'a lower --learning_rate'))]

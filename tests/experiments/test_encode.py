@@ -310,17 +310,27 @@ def test_arrays_of_another_shape(tmp_path):
 
 def test_codes_that_are_all_the_same_are_reported(run, tmp_path, monkeypatch,
                                                   capsys):
-  def encode_rows(model, params, x, real=data_set.encode_rows):
+  """Also where they were encoded by an earlier try."""
+  real, write = data_set.encode_rows, data_set._write
+
+  def encode_rows(model, params, x):
     tiny = 1e-4 * np.arange(len(x))[:, None]
     return {name: Normal(0 * q.mean + tiny, q.logvar)
             for name, q in real(model, params, x).items()}
 
+  monkeypatch.setattr(data_set, '_SHARD_ROWS', 4)
   data_set.encode_run(run, str(tmp_path / 'good'))
   assert 'nearly the same' not in capsys.readouterr().out
   monkeypatch.setattr(data_set, 'encode_rows', encode_rows)
+  monkeypatch.setattr(data_set, '_write', lambda *_: 1 / 0)
+  said = ('warning: all images have nearly the same codes: the encoder ignores '
+          'its input')
+  with pytest.raises(ZeroDivisionError):
+    data_set.encode_run(run, str(tmp_path / 'same'))
+  assert said in capsys.readouterr().out
+  monkeypatch.setattr(data_set, '_write', write)
   data_set.encode_run(run, str(tmp_path / 'same'))
-  assert ('warning: all images have nearly the same codes: the encoder ignores '
-          'its input') in capsys.readouterr().out
+  assert said in capsys.readouterr().out
 
 
 def test_what_is_there_is_left_alone(run, tmp_path):

@@ -360,8 +360,8 @@ def test_batch_size_means_groups_for_grouped_models():
     ({'batch_size': 1, 'groups_per_batch': 1}, 'not both'),
     ({'batch_size': 7, 'max_group_size': 8}, 'error: --batch_size=7 is too '
      'small for a group of --max_group_size=8 rows; give a larger'),
-    ({'data_dir': 'photos'}, '--dataset=mnist5k reads no files; for images of '
-     'your own add --dataset=folder, or leave out --data_dir'),
+    ({'data_dir': 'photos'}, '--dataset=mnist5k reads no files; for data of '
+     'your own give --dataset=folder or --dataset=arrays, or leave out'),
     ({'hold_out': ''},
      '--hold_out is for --dataset=shapes or fonts, not mnist5k'),
     ({'num_images': 9, 'dataset': 'celeb'}, '--num_images is for --dataset=sh'),

@@ -296,3 +296,17 @@ def test_drawn_data_are_known_too(dataset, changes):
       datasets.load(c).content
       for c in (config, config, dataclasses.replace(config, **changes)))
   assert first == again != other
+
+
+@pytest.mark.parametrize('factors, known, suggested', [
+    ('content:8:label,style:8|content', ['cell type'],
+     "--factors='content:8:cell type,style:8|content'"),
+    ('who:8:person,pose:8:person_pose', ['person_pose', 'id'],
+     '--factors=who:8:id,pose:8:person_pose'),
+    ('a:8:x,b:8:y', ['u', 'v'], '--factors=a:8:u,b:8:v'),
+    ('x:16:8,y:8:lit', ['lit'], '--factors=x:16,y:8:lit')])
+def test_groupings_that_are_missing_get_others(factors, known, suggested):
+  config = dataclasses.replace(presets.PRESETS['arrays'], factors=factors)
+  with pytest.raises(UserError, match='grouped by.*data.npz has the') as caught:
+    splits.check_groupings(config, known, 'data.npz')
+  assert str(caught.value).endswith(f'as in {suggested}')

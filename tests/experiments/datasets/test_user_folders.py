@@ -263,7 +263,8 @@ def test_a_csv_beside_images_without_folders_is_named(tmp_path):
   root = _write(tmp_path / 'x', '1.jpg', '2.jpg')
   _csv(root, 'labels.csv', [('1.jpg', 'a'), ('2.jpg', 'b')])
   with pytest.raises(UserError, match=(
-      'holds no folders.*3 files lie directly in it.*labels.csv also lists '
+      'holds no folders.*3 files lie directly in it, so if it is itself a '
+      'group, give the folder above it; labels.csv also lists '
       f'images; --data_dir={root}/labels.csv reads it instead')):
     _prepare(root)
 
