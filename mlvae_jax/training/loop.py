@@ -50,6 +50,11 @@ def make_chunk(
     The function.
   """
 
+  devices = devices or all_devices()
+  # With a single device there is nothing to sum, and a sum over it would copy
+  # every gradient.
+  axis_name = DEVICES if len(devices) > 1 else None
+
   def run(state, x, index, gathered):
     def step(state, inputs):
       batch = local_batch(model, x, *inputs)
@@ -57,7 +62,7 @@ def make_chunk(
       if state.tables is not None:
         table_rows = _table_rows(model, inputs[0])
       return train_step(
-          model, config, num_groups, state, batch, DEVICES, table_rows)
+          model, config, num_groups, state, batch, axis_name, table_rows)
 
     return jax.lax.scan(step, state, (index, gathered))
 
@@ -65,7 +70,7 @@ def make_chunk(
   # on all of them, and out_axes=None takes one without stacking copies.
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
-      devices=devices or all_devices(),
+      devices=devices,
       # With other processes pmap copies the state, and warns if it is donated.
       donate_argnums=() if jax.process_count() > 1 else 0)
 
