@@ -308,22 +308,22 @@ def _rows(config: Config, model: Model, scale: Scale | None, dtype: str
     if config.dataset in folder.GROUPINGS:
       colour = 'grey' if model.observation_shape[-1] == 1 else 'RGB'
       made = (f'{_MADE_SQUARE[config.resize]}, upright as its EXIF data say, '
-              f'{colour}, {_scale(config)}resized to {size}x{size} by '
-              'Pillow\'s LANCZOS: ')
+              f'{colour}, {_black_and_white(config)}resized to {size}x{size} '
+              'by Pillow\'s LANCZOS: ')
     return f'{made}pixels from 0 to 255; decode returns them divided by 255'
   return (f'values as the likelihood {type(model.likelihood).__name__} takes '
           'them' + ('; pixels from 0 to 1' if model.likelihood.takes_pixels
                     else ''))
 
 
-def _scale(config: Config) -> str:
+def _black_and_white(config: Config) -> str:
   """How files with more than 8 bits were made images, if the user said so."""
   if config.black is None and config.white is None:
     return ''
   black = 0.0 if config.black is None else config.black
   white = ('white 1 (float) or 65,535 (integers)' if config.white is None
-           else f'white {config.white:g}')
-  return f'in files of more than 8 bits black {black:g} and {white}, '
+           else f'white {config.white:.15g}')
+  return f'in files of more than 8 bits black {black:.15g} and {white}, '
 
 
 if __name__ == '__main__':

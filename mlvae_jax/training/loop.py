@@ -49,7 +49,6 @@ def make_chunk(
   Returns:
     The function.
   """
-
   devices = devices or all_devices()
   # With a single device there is nothing to sum, and a sum over it would copy
   # every gradient.

@@ -108,12 +108,12 @@ def test_the_description_names_inputs_and_outputs(tmp_path):
 
 
 def test_the_description_says_how_files_become_rows(tmp_path):
-  config = runs.config(dataset='folder', image_size=8, white=4095.0)
+  config = runs.config(dataset='folder', image_size=8, white=16777215.0)
   runs.untrained(tmp_path / 'run', config, (8, 8, 1))
   export.export_run(str(tmp_path / 'run'), str(tmp_path / 'out'))
   about = json.loads((tmp_path / 'out' / 'description.json').read_text())
-  assert ('grey, in files of more than 8 bits black 0 and white 4095, resized '
-          'to 8x8') in about['rows']
+  assert ('grey, in files of more than 8 bits black 0 and white 16777215, '
+          'resized to 8x8') in about['rows']
 
 
 def test_artefacts_of_standardised_rows_take_raw_ones(tmp_path):

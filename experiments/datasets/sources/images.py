@@ -138,9 +138,15 @@ def _check_depth(image: Image.Image, pixels: Pixels) -> None:
   """Raises a BadImageError where a scale is given that PIL cannot apply."""
   if pixels.black is None and pixels.white is None:
     return
-  # PIL keeps 16 bits of a grey image, but only the upper 8 of colours.
-  raw_modes = {str(part) for tile in image.tile for part in tile[3:]}
-  if image.mode[0] not in 'IF' and ';16' in ' '.join(raw_modes):
+  # PIL keeps 16 bits of a grey image, but only the upper 8 of colours. How deep
+  # these are is in what its decoder is told: a raw mode such as RGB;16B, or the
+  # largest value of a PPM file.
+  told = [part for tile in image.tile for given in tile[3:]
+          for part in (given if isinstance(given, tuple) else (given,))]
+  if image.mode[0] not in 'IF' and any(
+      ';16' in str(part) or (
+          image.format == 'PPM' and isinstance(part, int) and part > 255)
+      for part in told):
     raise BadImageError(
         'has 16 bits per colour, of which the upper 8 are read, so --black and '
         '--white do not apply to it; leave them out, or convert it to grey')

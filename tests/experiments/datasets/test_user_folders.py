@@ -424,6 +424,20 @@ def test_a_scale_is_not_ignored_where_colours_have_16_bits(
       read_image(str(path), Pixels(8, **scale))
 
 
+@pytest.mark.parametrize('largest, is_deep', [(4095, True), (65535, True),
+                                              (255, False), (100, False)])
+def test_nor_in_ppm_files(tmp_path, largest, is_deep):
+  path = tmp_path / '1.ppm'
+  value = (largest // 2).to_bytes(2 if is_deep else 1, 'big')
+  path.write_bytes(b'P6\n8 8\n%d\n' % largest + value * 8 * 8 * 3)
+  assert abs(read_image(str(path), 8).astype(int) - 127).max() <= 1
+  if is_deep:
+    with pytest.raises(BadImageError, match='16 bits per colour, of which'):
+      read_image(str(path), Pixels(8, white=float(largest)))
+  else:
+    read_image(str(path), Pixels(8, white=65535.0))
+
+
 @pytest.mark.parametrize('white', [0.0, -1.0])
 def test_white_is_above_black(white):
   with pytest.raises(ValueError, match='above the value of black, 0'):
