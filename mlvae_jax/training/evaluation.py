@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,6 @@ import numpy as np
 from mlvae_jax.data.feed import (
     DEVICES,
     Feed,
-    all_devices,
     chunk_bounds,
     local_batch,
 )
@@ -27,22 +27,14 @@ _EVAL_STEPS = 256  # Steps per dispatch.
 _INFER = 0xFFFF1FE2
 
 
-def make_evaluate(
-    model: Model, num_groups: Mapping[str, int],
-    devices: Sequence[Device] | None = None
-) -> Callable[..., ElboTerms]:
+@functools.lru_cache(maxsize=16)
+def _program(
+    model: Model, num_groups: tuple[tuple[str, int], ...],
+    devices: tuple[Device, ...]) -> Callable[..., ElboTerms]:
   """Builds evaluate(params, key, a, *feed.chunk(a, b)) -> sums over a chunk.
 
   They are the terms of the unweighted ELBO (paper eqs. 3-5), with one sample
   per image. For an SVI model the posteriors are inferred batch by batch.
-
-  Args:
-    model: the model; static.
-    num_groups: static number of groups per grouped factor.
-    devices: devices of the feed; all if None.
-
-  Returns:
-    The function.
   """
 
   def run(params, key, start, x, index, gathered):
@@ -53,9 +45,9 @@ def make_evaluate(
       if not model.has_encoder:
         free = free_lib.fit(
             model, params, jax.random.fold_in(step_key, _INFER), batch,
-            tuple(num_groups.items()), axis_name=DEVICES)
+            num_groups, axis_name=DEVICES)
       terms = elbo_terms(
-          model, params, step_key, batch, num_groups, free=free,
+          model, params, step_key, batch, dict(num_groups), free=free,
           axis_name=DEVICES)
       return number + 1, jax.lax.psum(sum_terms(terms), DEVICES)
 
@@ -65,13 +57,11 @@ def make_evaluate(
   # After the psum all devices have the same sums: out_axes=None takes one's.
   return jax.pmap(
       run, axis_name=DEVICES, in_axes=(None, None, None, None, 0, 0),
-      out_axes=None, devices=devices or all_devices())
+      out_axes=None, devices=devices)
 
 
 def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
-                  max_images: int | None = None,
-                  evaluate: Callable[..., ElboTerms] | None = None
-                  ) -> dict[str, Any]:
+                  max_images: int | None = None) -> dict[str, Any]:
   """Estimates the ELBO over one epoch of a feed, or over the start of it.
 
   Args:
@@ -81,13 +71,12 @@ def evaluate_elbo(model: Model, params: Params, feed: Feed, *, seed: int = 0,
     seed: seed of the noise.
     max_images: number of images after which to stop, approximately; None for
       all.
-    evaluate: function that `make_evaluate` built, to compile it only once.
 
   Returns:
     A dict of averages, see `summarize`.
   """
-  evaluate = evaluate or make_evaluate(
-      model, feed.num_groups, feed.devices)
+  evaluate = _program(
+      model, tuple(feed.num_groups.items()), feed.devices)
   key = jax.random.key(seed)
   steps = feed.stream.steps_per_epoch
   if max_images is not None:

@@ -7,6 +7,8 @@ dispatching every step by itself would take longer than computing it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -38,7 +40,8 @@ def make_chunk(
 
   One dispatch scans all steps of a chunk on all devices, including those of
   other processes. The state is replicated; with a single process it is donated,
-  so that it is not in memory twice.
+  so that it is not in memory twice. A process compiles a chunk once, for all
+  seeds and runs that agree in the rest.
 
   Args:
     model: the model; static.
@@ -49,29 +52,44 @@ def make_chunk(
   Returns:
     The function.
   """
-  devices = devices or all_devices()
+  shared = dataclasses.replace(config, seed=0)
+  if not shared.decay_fraction:  # Then nothing depends on the number of steps.
+    shared = dataclasses.replace(shared, num_steps=0)
+  program = _program(
+      model, shared, tuple(num_groups.items()),
+      tuple(devices or all_devices()), jax.process_count() == 1)
+  return functools.partial(program, jax.random.key(config.seed))
+
+
+@functools.lru_cache(maxsize=16)
+def _program(
+    model: Model, config: TrainConfig, num_groups: tuple[tuple[str, int], ...],
+    devices: tuple[Device, ...], donates: bool
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The chunk of any seed: its first argument is the key of a run."""
   # With a single device there is nothing to sum, and a sum over it would copy
   # every gradient.
   axis_name = DEVICES if len(devices) > 1 else None
 
-  def run(state, x, index, gathered):
+  def run(key, state, x, index, gathered):
     def step(state, inputs):
       batch = local_batch(model, x, *inputs)
       table_rows = None
       if state.tables is not None:
         table_rows = _table_rows(model, inputs[0])
       return train_step(
-          model, config, num_groups, state, batch, axis_name, table_rows)
+          model, config, dict(num_groups), state, batch, axis_name, table_rows,
+          key)
 
     return jax.lax.scan(step, state, (index, gathered))
 
   # `train_step` sums gradients over the devices, so the new state is the same
   # on all of them, and out_axes=None takes one without stacking copies.
   return jax.pmap(
-      run, axis_name=DEVICES, in_axes=(None, None, 0, 0), out_axes=None,
+      run, axis_name=DEVICES, in_axes=(None, None, None, 0, 0), out_axes=None,
       devices=devices,
       # With other processes pmap copies the state, and warns if it is donated.
-      donate_argnums=() if jax.process_count() > 1 else 0)
+      donate_argnums=1 if donates else ())
 
 
 def train(

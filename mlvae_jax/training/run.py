@@ -83,11 +83,10 @@ def make_validate(model: Model, feed: Feed, max_images: int | None = None
       all.
 
   Returns:
-    The function, which compiles once.
+    The function.
   """
-  evaluate = evaluation.make_evaluate(model, feed.num_groups, feed.devices)
   return lambda params: evaluation.evaluate_elbo(
-      model, params, feed, evaluate=evaluate, max_images=max_images)
+      model, params, feed, max_images=max_images)
 
 
 def run(model: Model, config: TrainConfig, state: TrainState, feed: Feed,

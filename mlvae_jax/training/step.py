@@ -186,16 +186,19 @@ def init_state(model: Model, config: TrainConfig,
   Returns:
     The state.
   """
-  # As one program: hundreds of small ones would be compiled one by one.
-  return _init(model, config, tuple((table_sizes or {}).items()))
+  # As one program, for all seeds: hundreds of small ones would be compiled one
+  # by one.
+  return _init(
+      model, dataclasses.replace(config, seed=0, num_steps=0),
+      tuple((table_sizes or {}).items()), jax.random.key(config.seed))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(model: Model, config: TrainConfig,
-          table_sizes: tuple[tuple[str, int], ...]) -> TrainState:
+          table_sizes: tuple[tuple[str, int], ...], key: jax.Array
+          ) -> TrainState:
   init_key, table_key, critic_key = (
-      jax.random.fold_in(jax.random.key(config.seed), use)
-      for use in (_INIT, _TABLES, _CRITICS))
+      jax.random.fold_in(key, use) for use in (_INIT, _TABLES, _CRITICS))
   params = model.init(init_key)
   tables = None
   if not model.has_encoder:
@@ -215,6 +218,7 @@ def train_step(
     batch: Batch,
     axis_name: str | None = None,
     table_rows: Mapping[str, jax.Array] | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[TrainState, Metrics]:
   """One step of Adam up the average group ELBO (paper eq. 5) less penalties.
 
@@ -229,12 +233,16 @@ def train_step(
     axis_name: mapped axis over which the batch is spread, if any.
     table_rows: rows of `state.tables` with the posteriors of an SVI model's
       batch, as `tables.gather` takes them.
+    key: the run's key, that of `config.seed` if None. Given here, it is no part
+      of a compiled program, which is then the same for all seeds.
 
   Returns:
     The state after the step, and the whole batch's metrics before it.
   """
+  if key is None:
+    key = jax.random.key(config.seed)
   key, augment_key = jax.random.split(jax.random.fold_in(
-      jax.random.fold_in(jax.random.key(config.seed), _STEPS), state.step))
+      jax.random.fold_in(key, _STEPS), state.step))
   batch = batch._replace(
       x=config.augment(augment_key, batch.x, batch.rows))
   kl_weights = _kl_weights(model, config, state.step)

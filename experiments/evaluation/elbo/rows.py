@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -29,15 +28,11 @@ def elbo_rows(context: Context) -> dict[str, dict[str, Any]]:
   splits = dict.fromkeys(('train', 'validation', context.split))
   # On local devices: of several processes, the first evaluates alone.
   devices = jax.local_devices()
-  # Splits of equal shapes share a compiled program.
-  evaluate = functools.cache(lambda num_groups: evaluation.make_evaluate(
-      model, dict(num_groups), devices))
   found = {}
   for name in splits:
     if len(data := getattr(context.data, name)):
       feed = make_feed(
           model, data, context.config, shuffle=False, devices=devices)
       found[name] = evaluation.evaluate_elbo(
-          model, params, feed, seed=_SEED, max_images=context.elbo_images,
-          evaluate=evaluate(tuple(feed.num_groups.items())))
+          model, params, feed, seed=_SEED, max_images=context.elbo_images)
   return {'elbo': found}

@@ -64,9 +64,7 @@ def test_evaluation_sees_every_image_once(model, on_device):
 def test_evaluation_is_a_function_of_its_seed(compilations):
   params = PARAMS
   feed = _feed()
-  evaluate = evaluation.make_evaluate(MODEL, feed.num_groups)
-  run = functools.partial(
-      evaluation.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
+  run = functools.partial(evaluation.evaluate_elbo, MODEL, params, feed)
   first = run(seed=0)
   with compilations() as names:
     assert run(seed=0) == first
@@ -77,21 +75,20 @@ def test_evaluation_is_a_function_of_its_seed(compilations):
 
 def test_evaluation_in_parts_gives_the_same(monkeypatch):
   params, feed = PARAMS, _feed()
-  evaluate = evaluation.make_evaluate(MODEL, feed.num_groups)
-  whole = evaluation.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
+  whole = evaluation.evaluate_elbo(MODEL, params, feed)
   assert feed.stream.steps_per_epoch % 2 == 0  # Parts of one shape.
   monkeypatch.setattr(evaluation, '_EVAL_STEPS', 2)
-  parts = evaluation.evaluate_elbo(MODEL, params, feed, evaluate=evaluate)
+  parts = evaluation.evaluate_elbo(MODEL, params, feed)
   jax.tree.map(
       functools.partial(np.testing.assert_allclose, rtol=1e-5), parts, whole)
 
 
 def test_evaluation_of_a_part_takes_the_first_images():
   params, feed = PARAMS, _feed()
-  evaluate = evaluation.make_evaluate(MODEL, feed.num_groups)
+  evaluate = evaluation._program(
+      MODEL, tuple(feed.num_groups.items()), feed.devices)
   rows = feed.stream.rows_per_batch
-  run = functools.partial(
-      evaluation.evaluate_elbo, MODEL, params, feed, evaluate=evaluate)
+  run = functools.partial(evaluation.evaluate_elbo, MODEL, params, feed)
   first = evaluation.summarize(jax.device_get(evaluate(
       params, jax.random.key(0), 0, *feed.chunk(0, 2))))
   assert feed.stream.steps_per_epoch > 2

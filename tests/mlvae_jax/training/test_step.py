@@ -447,6 +447,23 @@ def test_only_the_first_chunk_compiles(compilations):
   assert counts[1:] == counts[:1] * 3, names
 
 
+def test_runs_that_differ_in_their_seed_share_programs(compilations):
+
+  def log_liks(**changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    (_, metrics), = train(
+        init_state(MODEL, config), _feed(),
+        make_chunk(MODEL, config, {'content': 4}), num_steps=2, chunk_steps=2)
+    return metrics.sums.log_lik
+
+  first = log_liks(seed=1)
+  with compilations() as names:
+    other = log_liks(seed=2 ** 31 - 1, num_steps=9)
+    np.testing.assert_array_equal(log_liks(seed=1), first)
+  assert not names
+  assert np.all(other != first)
+
+
 @pytest.mark.parametrize('row', [7, 30])
 def test_a_nan_stops_training_and_names_the_step(row):
   data = _data()
