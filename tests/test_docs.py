@@ -83,6 +83,7 @@ def exported(tmp_path):
   return {'images': np.zeros((2, 28, 28, 1), np.uint8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'page', [page for page in _WHOLE if page != 'README.md'])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch, request):
@@ -107,6 +108,7 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, request):
     assert found['image'].shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow
 def test_counts_of_cells():
   found = _run('models.md', 'Likelihoods')
   for name in ('expected', 'observed', 'shown'):
@@ -114,6 +116,7 @@ def test_counts_of_cells():
     np.testing.assert_allclose(found[name].sum(1), 10_000, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_networks_of_ones_own(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   found = _run('models.md', 'Networks')
@@ -122,6 +125,7 @@ def test_networks_of_ones_own(tmp_path, monkeypatch):
   assert np.isfinite(found['history'][-1]['elbo'])
 
 
+@pytest.mark.slow
 def test_training_on_arrays(tmp_path, monkeypatch):
   logged = {'wandb': [], 'mlflow': []}
 
@@ -148,6 +152,7 @@ def test_training_on_arrays(tmp_path, monkeypatch):
                for value in numbers.values())
 
 
+@pytest.mark.slow
 def test_with_scikit_learn():
   pytest.importorskip('sklearn')
   found = _run('models.md', 'With scikit-learn')
@@ -168,6 +173,7 @@ def test_wine_is_data_for_training(tmp_path, monkeypatch):
   assert make_model(config, data).observation_shape == (13,)
 
 
+@pytest.mark.slow
 def test_from_other_code(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   model = _write_run('runs/mnist5k-mlvae')
@@ -221,6 +227,7 @@ _FOLDERS = {
     name: f'/data/{name}' for name in ('DATA', 'LFW', 'OMNIGLOT', 'ORL')}
 
 
+@pytest.mark.slow
 def test_commands_have_flags_that_exist(tmp_path):
   found = []
   for i, (page, text) in enumerate(_PAGES.items()):
@@ -243,6 +250,7 @@ def test_commands_have_flags_that_exist(tmp_path):
   commands.check(found)
 
 
+@pytest.mark.slow
 def test_the_readme():
   code, = _python(_PAGES['README.md'])
   code = '\n'.join(line for line in code.splitlines() if 'load(' not in line)

@@ -114,21 +114,25 @@ def _pages(build):
           for path in build[0].rglob('*.html')}
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_warnings(build):
   assert build[1].returncode == 0, build[1].stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_formulas_are_drawn_without_scripts(build):
   text = (build[0] / 'metrics.html').read_text(encoding='utf-8')
   assert '<math' in text and '$' not in re.sub(
       '<script.*?</script>', '', text, flags=re.S)
 
 
+@pytest.mark.slow
 def test_signatures_name_types_that_readers_know(build):
   text = (build[0] / 'reference.html').read_text(encoding='utf-8')
   assert 'ArrayLike' in text and '_SupportsArray' not in text
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_from_a_network_and_describe_their_pictures(build):
   for name, page in _pages(build).items():
     assert page.loaded, name
@@ -136,6 +140,7 @@ def test_pages_load_nothing_from_a_network_and_describe_their_pictures(build):
     assert not page.unnamed, name
 
 
+@pytest.mark.slow
 def test_links_of_the_site_lead_somewhere(build):
   pages, count = _pages(build), 0
   for name, page in pages.items():
@@ -172,6 +177,7 @@ _SAID = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [
     path.stem for path in sorted((DOCS / 'tutorials').glob('*.md'))])
 def test_tutorials_print_what_they_say(build, name):

@@ -4,6 +4,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 
 from tests.helpers import ROOT
 
@@ -21,6 +22,7 @@ def test_it_holds_no_outputs_and_installs_first():
   assert not [text for text in rest if text.startswith(('%', '!'))]
 
 
+@pytest.mark.slow
 def test_it_separates_the_digits(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   found = {}

@@ -17,12 +17,14 @@ def _main(name):
   return _run(name)['main']
 
 
+@pytest.mark.slow
 def test_wines_are_told_apart_as_well_as_by_logistic_regression():
   ours, regression = _main('wine')()
   assert ours >= regression - 1 / 72  # Of 72 wines.
   assert ours > 0.95
 
 
+@pytest.mark.slow
 def test_cells_run():
   found = _main('cells')(steps=3, num_cells=200)
   assert set(found) == {
@@ -38,6 +40,7 @@ def test_cells_are_drawn_from_the_stated_model():
   assert x.var(axis=0).mean() > x.mean()  # More than a Poisson has.
 
 
+@pytest.mark.slow
 def test_simulated_words_and_speakers_are_recognised(tmp_path):
   found = _main('spoken_digits')(speech.write_recordings(tmp_path), steps=40)
   # Of 45 recordings held out, three words by three speakers.

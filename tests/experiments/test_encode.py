@@ -125,6 +125,7 @@ def test_other_data_are_read_with_the_settings_of_the_run(run, tmp_path):
       'x', 'y']
 
 
+@pytest.mark.slow
 def test_grey_images_among_colours(tmp_path):
   runs.untrained(tmp_path / 'rgb', runs.config(
       data_dir=str(tmp_path), store_dir=str(tmp_path / 'store')), (8, 8, 3))
@@ -161,6 +162,7 @@ def _arrays(tmp_path, **changes):
   return str(tmp_path / 'run'), dict(np.load(path))
 
 
+@pytest.mark.slow
 def test_several_groupings_of_standardised_rows(tmp_path):
   run, data = _arrays(tmp_path)
   scale = Scale(np.full(6, 5, np.float32), np.full(6, 3, np.float32))
@@ -185,6 +187,7 @@ def test_several_groupings_of_standardised_rows(tmp_path):
   np.testing.assert_allclose(scenes['mean'], q.mean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_manifest_with_several_groupings(run, photos, tmp_path):
   places = ('in, "side"', '', 'outside')
   lines = ['path,person,place'] + [
@@ -219,6 +222,7 @@ def test_rows_of_an_unknown_scale(tmp_path):
     data_set.encode_run(run, str(tmp_path / 'out'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dataset, changes, shape, split, number', [
     ('mnist5k', {'factors': 'content:3:digit,style:2', 'image_size': 28},
      (28, 28, 1), 'test', 500),

@@ -72,6 +72,7 @@ def test_evaluation_has_the_plain_form(tiny):
       'conditional_entropy', 'chance', 'examples', 'labels'}
 
 
+@pytest.mark.slow
 def test_same_command_again_resumes(tiny):
   root, _ = tiny
   result = _python(
@@ -84,6 +85,7 @@ def test_same_command_again_resumes(tiny):
   assert 'resuming' in result.stdout and 'step 4 of 4' in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('module', ['figures', 'report'])
 def test_entry_points_run_alone_on_a_workdir(tiny, module):
   result = _python(
@@ -91,6 +93,7 @@ def test_entry_points_run_alone_on_a_workdir(tiny, module):
   assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_compares_with_a_vae(tiny):
   root, _ = tiny
   vae = root / 'vae'
@@ -111,6 +114,7 @@ def test_evaluate_compares_with_a_vae(tiny):
   assert found['protocol']['probe_steps'] == 20
 
 
+@pytest.mark.slow
 def test_library_is_called_from_a_script_elsewhere(tiny, tmp_path):
   script = tmp_path / 'script.py'
   script.write_text(f'''
@@ -133,6 +137,7 @@ assert np.isfinite(slope).all() and np.abs(slope).sum() > 0
   assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'module', ['train', 'evaluate', 'figures', 'report', 'export', 'encode'])
 def test_help_reads(module):
@@ -144,6 +149,7 @@ def test_help_reads(module):
     assert '\n  --data_dir: ' in result.stdout
 
 
+@pytest.mark.slow
 def test_help_of_a_comparison_names_its_own_flags_only():
   result = _python('-m', 'experiments.svi_comparison', '--help')
   text = ' '.join(result.stdout.split())
@@ -151,6 +157,7 @@ def test_help_of_a_comparison_names_its_own_flags_only():
   assert '--svi_workdir' in text and '--workdir' not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('args, code, message', [
     (['train', '--dataset=mnits'], 2, 'mnist5k|mnist'),
     (['train', '--stepz=3'], 2, "'stepz'"),
@@ -176,6 +183,7 @@ def test_mistakes_get_one_line(args, code, message):
   _fails(_python('-m', f'experiments.{args[0]}', *args[1:]), code, message)
 
 
+@pytest.mark.slow
 def test_output_that_is_read_no_more_ends_a_program_quietly(tiny, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(tiny[0] / 'run', run)
@@ -190,6 +198,7 @@ def test_output_that_is_read_no_more_ends_a_program_quietly(tiny, tmp_path):
   assert not done.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_may_be_chosen(tiny, tmp_path):
   run = tmp_path / 'run'
   shutil.copytree(tiny[0] / 'run', run)

@@ -60,6 +60,7 @@ def _arguments(model, n, dtype=np.uint8):
       for f in model.factors}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', ['mlp', 'conv'])
 def test_a_process_with_jax_alone_runs_them(tmp_path, network):
   run, out = tmp_path / 'run', tmp_path / 'out'
@@ -116,6 +117,7 @@ def test_the_description_says_how_files_become_rows(tmp_path):
           'resized to 8x8') in about['rows']
 
 
+@pytest.mark.slow
 def test_artefacts_of_standardised_rows_take_raw_ones(tmp_path):
   run, out = tmp_path / 'run', tmp_path / 'out'
   config = runs.config(dataset='arrays', likelihood='gaussian')

@@ -77,6 +77,7 @@ def test_a_flipped_bit_is_found_by_verify(prepared):
   assert result.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(tmp_path):
   root = write_folder(tmp_path / 'x', {'a': 1, 'b c': 0})
   result = _prepare(f'--data_dir={root}', f'--store_dir={tmp_path / "s"}',

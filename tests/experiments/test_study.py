@@ -42,6 +42,7 @@ def _await(path, text):
     time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_study_is_stopped_resumed_and_skipped(tmp_path):
   data, folder = processes.make_images(tmp_path / 'data'), tmp_path / 'out'
   text = studies.TEXT.replace('seeds = [0, 1]', 'seeds = [0]').replace(
@@ -82,6 +83,7 @@ def test_a_study_is_stopped_resumed_and_skipped(tmp_path):
   assert log.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_what_is_left_and_writes_nothing(tmp_path):
   _, runs = studies.make_runs(tmp_path)
   runner.perform([runs[2]], commands=studies.fake_commands)
@@ -124,6 +126,7 @@ def test_flags_that_are_lists(monkeypatch):
     study._seeds(['1', 'x'])
 
 
+@pytest.mark.slow
 def test_help_is_quick_and_checks_leave_the_devices_to_the_runs():
   done = subprocess.run([sys.executable, '-c', """
 import sys

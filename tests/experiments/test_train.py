@@ -58,6 +58,7 @@ def _without_speed(workdir):
           for r in records]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['mlvae', 'vae'])
 def test_resumed_run_equals_uninterrupted_bit_for_bit(tmp_path, model):
   _, whole = _train(tmp_path / 'whole', model=model)
@@ -108,6 +109,7 @@ def test_metrics_have_their_fields(tmp_path):
   assert list(tmp_path.glob('events.out.tfevents.*'))
 
 
+@pytest.mark.slow
 def test_penalties_are_logged_of_training_images(tmp_path):
   model, _ = _train(
       tmp_path, steps=2, network='conv', channels=(4,), visit='groups',
@@ -184,6 +186,7 @@ def test_seed_changes_the_run(tmp_path):
       second['encoder']['heads']['kernel'])
 
 
+@pytest.mark.slow
 def test_divergence_keeps_the_last_checkpoint(tmp_path):
   _, before = _train(tmp_path, steps=2)
   config_file = tmp_path / 'config.json'
@@ -455,6 +458,7 @@ def test_removed_penalties_are_refused_for_training():
     library.make_train_config(config, library.make_model(config, (32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_several_groupings_are_trained_saved_and_encoded(tmp_path):
   config = dataclasses.replace(
       presets.PRESETS['shapes'], num_images=400, image_size=8, network='mlp',

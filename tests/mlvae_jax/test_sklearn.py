@@ -96,6 +96,7 @@ def test_the_score_is_higher_for_the_right_groups(fitted):
     fitted.score(1000.0 * _X, _LABELS)
 
 
+@pytest.mark.slow
 def test_it_works_in_a_pipeline_with_folds_by_group_and_a_grid():
   model = make_pipeline(StandardScaler(), MLVAE(**_SMALL))
   scores = cross_val_score(

@@ -15,6 +15,7 @@ def _measure(*flags):
       capture_output=True, timeout=240, check=False)
 
 
+@pytest.mark.slow
 def test_every_part_is_measured():
   done = _measure('--groups=3,1e2', '--rows=1000')
   assert done.returncode == 0, done.stderr

@@ -119,6 +119,7 @@ def test_parts_are_also_told_in_terms_of_training(monkeypatch):
   assert len(list(speed.measure(['machine', 'groups'], 1))) == 4 + 2
 
 
+@pytest.mark.slow
 def test_penalties_are_a_part_of_a_step():
   row = training.share_of_penalties(2, 1, steps=1)
   assert row.jax < 100.0 and row.unit == '% of a step'
@@ -149,6 +150,7 @@ def _run(*args):
       timeout=300, check=False, env=os.environ | {'JAX_PLATFORMS': 'cpu'})
 
 
+@pytest.mark.slow
 def test_it_prints_a_table_and_writes_it(tmp_path):
   path = tmp_path / 'speed.json'
   result = _run('--only=machine', '--repeats=1', f'--json={path}')
@@ -164,6 +166,7 @@ def test_it_prints_a_table_and_writes_it(tmp_path):
   assert set(written['rows'][0]) == set(Row._fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('args, code, message', [
     (['--only=conv,nope'], 2, '--only'),
     (['--dtypes=float16'], 2, '--dtypes'),

@@ -43,6 +43,7 @@ def workdirs(tmp_path_factory):
   return str(root / 'mlvae'), str(root / 'svi')
 
 
+@pytest.mark.slow
 def test_both_runs_are_measured_and_drawn(workdirs):
   found = svi_comparison.compare(*workdirs, steps=(2, 50), num_images=8)
   assert [row['steps'] for row in found['costs']] == [0, 2, 50]

@@ -96,6 +96,7 @@ def test_the_twin_encodes_and_decodes_the_same(torch_twin, name):
   _assert_close(twin.log_prob(found, x), log_prob)
 
 
+@pytest.mark.slow
 @each_model
 def test_the_twin_computes_in_bfloat16_as_well(torch_twin, name):
   params = _params(_MODELS[name])
@@ -151,6 +152,7 @@ def test_the_twin_has_the_same_elbo_and_gradient(
     _assert_close(parameter.grad, of_gradient[key].detach().numpy())
 
 
+@pytest.mark.slow
 def test_the_twin_trains_the_same(torch_twin, monkeypatch):
   _zero_noise(monkeypatch)
   monkeypatch.setattr(

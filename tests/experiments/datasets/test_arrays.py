@@ -277,6 +277,7 @@ def _run(tmp_path, path, ks=(1,), **changes):
   return evaluation, drawn, pathlib.Path(report.write(workdir)).read_text()
 
 
+@pytest.mark.slow
 def test_run_on_vectors(tmp_path):
   evaluation, drawn, page = _run(
       tmp_path, _save(tmp_path / 'a.npz'), ks=(1, 2),
@@ -294,6 +295,7 @@ def test_run_on_vectors(tmp_path):
   assert config.count('embeddings {') == 3 and '"place (test)"' in config
 
 
+@pytest.mark.slow
 def test_run_on_groups_never_seen_in_a_file(tmp_path):
   np.save(tmp_path / 'a.npy', np.repeat(_X, 2, axis=0).reshape(120, 2, 2))
   (tmp_path / 'a.csv').write_text('label\n' + ''.join(
@@ -306,6 +308,7 @@ def test_run_on_groups_never_seen_in_a_file(tmp_path):
   assert 'scale.npz' not in page
 
 
+@pytest.mark.slow
 def test_run_on_counts_and_tokens(tmp_path):
   x = _RNG.integers(0, 5, (60, 6))
   _, drawn, _ = _run(
@@ -341,6 +344,7 @@ def test_sentences(vocabulary, shown):
   assert tokens.sentence(np.array([1, 4, 3, 0, -1]), vocabulary) == shown
 
 
+@pytest.mark.slow
 def test_a_vocabulary_names_tokens(tmp_path):
   x = _RNG.integers(0, 3, (60, 5))
   path = _save(tmp_path / 'a.npz', x=x, vocabulary=np.array(['A', 'B', 'C']))
@@ -375,6 +379,7 @@ def test_a_vocabulary_that_does_not_fit(tmp_path, vocabulary, message):
     load(_config(path))
 
 
+@pytest.mark.slow
 def test_run_on_images(tmp_path):
   x = _RNG.integers(0, 256, (60, 6, 6, 1), np.uint8)
   evaluation, drawn, page = _run(tmp_path, _save(tmp_path / 'a.npz', x=x))

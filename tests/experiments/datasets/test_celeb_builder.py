@@ -303,6 +303,7 @@ assert not any(m.startswith(('tensorflow.', 'experiments')) or m == 'tensorflow'
 """
 
 
+@pytest.mark.slow
 def test_prepare_writes_it_and_anyone_reads_it_without_tensorflow(tmp_path):
   source_dir, tfds_dir = _tsv(tmp_path / 'faces'), tmp_path / 'tfds'
 

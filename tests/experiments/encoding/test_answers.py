@@ -73,6 +73,7 @@ def test_images_of_the_gallery_are_found(root, capsys):
   assert right > 8  # Chance.
 
 
+@pytest.mark.slow
 def test_grey_images_for_a_run_of_colours(root):
   runs.untrained(root / 'rgb', runs.config(
       data_dir=str(root / 'photos'), store_dir=str(root / 'store')),
@@ -81,6 +82,7 @@ def test_grey_images_for_a_run_of_colours(root):
   _ask(root, run='rgb', gallery='rgb_codes', output='n.png')
 
 
+@pytest.mark.slow
 def test_several_factors_have_a_figure_each(tmp_path):
   runs.untrained(tmp_path / 'run', runs.config(
       'shapes', factors='content:3:shape,hue:2:colour,style:2',

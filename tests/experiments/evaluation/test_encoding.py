@@ -97,6 +97,7 @@ def test_samples_of_other_rows_have_other_noise(params):
   assert np.abs(noise(rows[:3]) - noise(rows[3:])).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_codes_given_in_other_splits_and_rows_have_other_noise(params):
   model = mlvae_jax.Model(
       parse_factors('who:2:who,style:2|who'), MODEL.observation_shape)

@@ -200,6 +200,7 @@ def _run(workdir, data, ks=(1,), **arguments):
   return found, (workdir / 'report.html').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('validation, test', [
     ([0, 0, 0], [4, 3, 0]), ([4, 0, 0], [0, 0, 0]), ([0, 0, 0], [0, 0, 0])])
 def test_splits_may_be_empty(tmp_path, validation, test):
@@ -218,6 +219,7 @@ def test_splits_may_be_empty(tmp_path, validation, test):
   assert 'warning: the ' in said and max(map(len, said.splitlines())) <= 79
 
 
+@pytest.mark.slow
 def test_scores_of_few_examples_are_marked(tmp_path):
   found, text = _run(
       tmp_path, _shared([9, 9, 3], [2, 0, 2], [0, 4, 3]), ks=(1, 2))
@@ -234,6 +236,7 @@ def test_scores_of_few_examples_are_marked(tmp_path):
   assert json.loads((tmp_path / 'evaluation.json').read_text()) == found
 
 
+@pytest.mark.slow
 def test_no_group_of_two_among_groups_never_seen(tmp_path):
   data = Splits(_images(*[1] * 9), _images(1, 1, 1, first=9),
                 _images(1, 1, 1, 1, first=12), False)
@@ -248,6 +251,7 @@ def test_no_group_of_two_among_groups_never_seen(tmp_path):
     assert line in text
 
 
+@pytest.mark.slow
 def test_recognition_of_few_images_is_marked(tmp_path):
   data = Splits(_images(9, 9), _images(3, 3, first=2), _images(4, 3, first=4),
                 False)

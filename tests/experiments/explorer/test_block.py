@@ -25,6 +25,7 @@ def _array(text, dtype):
   return np.frombuffer(base64.b64decode(text), dtype)
 
 
+@pytest.mark.slow
 def test_images_of_each_group_are_together():
   subject = subject_of()
   found = block.make(subject)
@@ -69,6 +70,7 @@ def test_weights_are_those_of_the_decoder():
   assert made.output == 'linear'
 
 
+@pytest.mark.slow
 def test_evidence_is_chosen_in_every_grouping():
   rng = np.random.default_rng(0)
   who, lamp = rng.integers(0, 5, 400), rng.integers(0, 40, 400)
@@ -123,6 +125,7 @@ def test_decoder_that_is_too_large_is_left_out(tmp_path, monkeypatch):
   assert not found.script
 
 
+@pytest.mark.slow
 def test_large_images_are_few():
   found = block.make(subject_of(
       sizes=(9, 9, 9, 9), shape=(256, 256, 3), network=ml.MLP((8,))))

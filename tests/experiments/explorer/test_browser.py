@@ -104,6 +104,7 @@ def explore(chromium, tmp_path):
   return lambda **changes: _Explored(chromium, subject_of(**changes), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('parts', [
     *({'network': ml.MLP((16, 8), activation)} for activation in _ACTIVATIONS),
     {'network': ml.MLP(())},
@@ -130,6 +131,7 @@ def test_pictures_are_those_of_decode(explore, parts):
                    explored.codes([first[column], first[row]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', [
     ml.grouping.group_posteriors.GROUP_POSTERIORS[name] for name in (
         'product', 'prior_product', 'harmonic', 'moments', 'mixture',
@@ -236,6 +238,7 @@ def test_swapped_picture_is_explained_and_opened(explore):
       'Opened in the square: Who of the image at')
 
 
+@pytest.mark.slow
 def test_evidence_is_added_one_by_one(explore):
   explored = explore()
   opened = explored.page
@@ -246,6 +249,7 @@ def test_evidence_is_added_one_by_one(explore):
   assert '6 of 6' in _status(opened)
 
 
+@pytest.mark.slow
 def test_several_factors(explore):
   explored = explore(factors='who:2:group,lamp:3:group,how:2')
   opened, a, b = explored.page, explored.chosen('A'), explored.chosen('B')
@@ -296,6 +300,7 @@ def test_assistive_technology_knows_what_everything_is(explore):
     assert name in [name for _, name in named], name
 
 
+@pytest.mark.slow
 def test_report_shows_pictures_first(chromium, tmp_path):
   config = runs.config(network='mlp', likelihood='bernoulli')
   runs.untrained(tmp_path, config, (8, 8, 1))

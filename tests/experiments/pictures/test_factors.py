@@ -68,6 +68,7 @@ def draw(tmp_path, monkeypatch):
   return call
 
 
+@pytest.mark.slow
 def test_a_figure_for_every_factor_and_strategy(draw, compilations):
   drawn = draw()
   assert set(drawn) == {
@@ -113,6 +114,7 @@ def test_each_code_has_the_evidence_of_its_own_grouping(factor, seen):
   assert changed == seen
 
 
+@pytest.mark.slow
 def test_mixture_posteriors_are_drawn(draw, monkeypatch):
   make_model = library.make_model
   monkeypatch.setattr(library, 'make_model', lambda *args: dataclasses.replace(
@@ -264,6 +266,7 @@ def test_the_report_has_pictures_of_a_kind_together():
 # Bad input.
 
 
+@pytest.mark.slow
 def test_test_split_with_labels_of_one_grouping_only(draw):
   data = _splits(test=_images([0, 0, 1], [-1, -1, -1]))
   drawn = draw(data=data)

@@ -106,6 +106,7 @@ def test_captions_name_the_model_s_factors(trained):
       'reconstruction'].text['Description']
 
 
+@pytest.mark.slow
 def test_drawing_again_gives_the_same_bytes(trained):
   workdir, data, paths = trained
   before = {path: pathlib.Path(path).read_bytes() for path in paths}
@@ -155,6 +156,7 @@ def test_vae_has_samples_in_place_of_swaps(draw):
       'samples', 'interpolation', 'reconstruction'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sizes, shape', [
     ([5], (4, 4, 1)),  # One group.
     ([1, 1, 1], (6, 9, 3)),  # Nothing to accumulate; RGB; not a square.
@@ -183,6 +185,7 @@ def test_split_without_images(draw):
   assert draw(data) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('factors, names', [
     ('who:2:group,what:2:group', _PICTURES | {
         f'{name}_what{ending}' for name in _SWAPPED

@@ -35,6 +35,7 @@ def test_lines_of_the_log_that_are_damaged_are_left_out(tmp_path):
   assert read_metrics(str(tmp_path)) == [{'step': 1}, {'step': 2}]
 
 
+@pytest.mark.slow
 def test_where_every_checkpoint_is_damaged_one_line_says_what_to_do(tmp_path):
   fresh = jax.device_get(init_state(
       Model(ml_vae(3, 2), (4, 4, 1)), TrainConfig()))

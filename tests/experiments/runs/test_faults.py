@@ -45,6 +45,7 @@ needs_prlimit = pytest.mark.skipif(
     shutil.which('prlimit') is None, reason='part of util-linux')
 
 
+@pytest.mark.slow
 @needs_prlimit
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   run = tmp_path / 'run'
@@ -63,6 +64,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(images, tmp_path):
   assert 'at step 20 of 60' in _run(args).stdout  # It goes on from there.
 
 
+@pytest.mark.slow
 @needs_prlimit
 def test_a_full_disk_while_the_history_is_written_is_one_line(
     images, tmp_path, monkeypatch):
@@ -79,6 +81,7 @@ def test_a_full_disk_while_the_history_is_written_is_one_line(
   assert _run(args).returncode == 0
 
 
+@pytest.mark.slow
 @needs_prlimit
 def test_a_full_disk_while_preparing_leaves_no_store(
     images, tmp_path, monkeypatch):
@@ -93,6 +96,7 @@ def test_a_full_disk_while_preparing_leaves_no_store(
   assert _run(args).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.getuid() == 0 and shutil.which('setpriv') is None,
     reason='root may write anywhere')
@@ -132,6 +136,7 @@ def test_what_is_in_the_way_of_a_workdir_is_one_line(
     assert way.read_text() == 'mine'
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_workdir_is_refused(images, tmp_path):
   run = tmp_path / 'run'
   endless = _args(run, images, steps=10_000_000)
@@ -164,6 +169,7 @@ cli.run(train.main)
 '''
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(images, tmp_path):
   for name, command in (('jumps', ['-c', _CLOCK]),
                         ('runs', ['-m', 'experiments.train'])):
@@ -180,6 +186,7 @@ def test_a_clock_that_jumps_changes_nothing(images, tmp_path):
       a['encoder']['heads']['kernel'], b['encoder']['heads']['kernel'])
 
 
+@pytest.mark.slow
 def test_nan_in_the_parameters_ends_the_run_with_its_checkpoint(
     images, tmp_path):
   line = _error(_run(_args(
@@ -187,6 +194,7 @@ def test_nan_in_the_parameters_ends_the_run_with_its_checkpoint(
   assert 'not finite at step' in line and 'smaller --learning_rate' in line
 
 
+@pytest.mark.slow
 def test_nan_in_images_is_refused_by_the_library():
   model = mlvae_jax.Model(
       mlvae_jax.ml_vae(2, 2), (4, 4, 1), network=mlvae_jax.MLP((4,)))
@@ -203,6 +211,7 @@ def _edit(run, change):
   path.write_text(json.dumps(values))
 
 
+@pytest.mark.slow
 def test_a_workdir_of_an_older_version_goes_on(images, tmp_path):
   run = tmp_path / 'run'
   assert _run(_args(run, images, steps=20)).returncode == 0

@@ -44,6 +44,7 @@ def _endless(workdir, images):
       eval_every=10_000_000, checkpoint_every=10_000_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_chunk_saves_and_the_run_goes_on(
     images, whole, tmp_path, number):
@@ -68,6 +69,7 @@ def test_a_signal_ends_the_chunk_saves_and_the_run_goes_on(
   _assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once(images, tmp_path):
   args = _endless(tmp_path / 'run', images) + ['--chunk_steps=500000']
   with processes.started(args, tmp_path / 'logs') as (process,):
@@ -82,6 +84,7 @@ def test_ctrl_c_twice_stops_at_once(images, tmp_path):
     assert process.output.endswith('stopped at once\n')
 
 
+@pytest.mark.slow
 def test_sigterm_twice_still_saves(images, tmp_path):
   args = _endless(tmp_path / 'run', images)
   with processes.started(args, tmp_path / 'logs') as (process,):
@@ -158,6 +161,7 @@ print(json.dumps({'runs': run + 1, 'torn': torn}))
 '''
 
 
+@pytest.mark.slow
 def test_killed_at_thirty_moments_the_run_ends_as_if_it_were_not(
     images, whole, tmp_path):
   args = processes.command(

@@ -47,6 +47,7 @@ def _assert_same(found, expected):
     np.testing.assert_allclose(a, b, rtol=1e-3)
 
 
+@pytest.mark.slow
 # 15 rows a batch: no number of devices here divides them.
 @pytest.mark.parametrize('number, devices', [
     (1, 2), (1, 4), (1, 8), (2, 1), (4, 1)])  # And (2, 2) below.
@@ -62,6 +63,7 @@ def test_curves_agree_on_all_layouts(
     assert output.count('packed store: ') == 1  # One of them speaks.
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_on_another_layout(images, alone, tmp_path):
   run, logs = tmp_path / 'run', tmp_path / 'logs'
   for steps, layout in ((30, {'number': 2}), (60, {'devices': 4}),
@@ -77,6 +79,7 @@ def test_a_checkpoint_goes_on_on_another_layout(images, alone, tmp_path):
       atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_first_process_evaluates_and_reports(images, tmp_path):
   output = processes.run(
       _command(tmp_path / 'run', images, steps=4, eval=True),
@@ -97,6 +100,7 @@ _CLUSTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cluster', list(_CLUSTERS))
 def test_a_cluster_is_found_by_itself(images, tmp_path, cluster):
   port = str(processes.free_port())
@@ -107,6 +111,7 @@ def test_a_cluster_is_found_by_itself(images, tmp_path, cluster):
   assert '2 processes, 2 devices' in output
 
 
+@pytest.mark.slow
 def test_the_environment_stands_for_flags(images, tmp_path):
   port = processes.free_port()
   output = processes.run(
@@ -126,6 +131,7 @@ def _await_checkpoint(process, workdir, step):
     time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
     images, alone, tmp_path):
   run, logs = tmp_path / 'run', tmp_path / 'logs'
@@ -147,6 +153,7 @@ def test_a_dead_peer_ends_the_run_and_the_run_goes_on(
   np.testing.assert_allclose(found[:length], expected[:length], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
   """Nothing says that it is gone, but it is not heard of any more."""
   run = tmp_path / 'run'
@@ -161,6 +168,7 @@ def test_a_frozen_peer_ends_the_run_too(images, tmp_path):
   loading.load(run)  # What was saved is whole.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('which', [0, 1])
 def test_a_signal_to_one_process_stops_all_at_the_same_step(
     images, tmp_path, which):
@@ -175,6 +183,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
   assert (tmp_path / 'run' / 'checkpoints' / str(step)).exists()
 
 
+@pytest.mark.slow
 def test_what_one_process_finds_wrong_ends_all(images, tmp_path):
   (tmp_path / 'run').mkdir()
   (tmp_path / 'run' / 'config.json').write_text('{"mod')
@@ -187,6 +196,7 @@ def test_what_one_process_finds_wrong_ends_all(images, tmp_path):
     assert 'not JSON' in both[1].output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flags, message', [
     ({'distributed': 'explicit'},
      '--distributed=explicit needs --coordinator_address (or $JAX_COORDINATOR'),
@@ -203,6 +213,7 @@ def test_bad_flags_are_one_line(images, tmp_path, flags, message):
     assert process.output.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_off_trains_alone_whatever_the_environment_says(images, tmp_path):
   processes.run(
       _command(tmp_path / 'run', images, steps=2, distributed='off'),

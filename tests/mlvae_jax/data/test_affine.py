@@ -16,6 +16,7 @@ def _matrices(angle=0.0, scale=(1.0, 1.0), shear=0.0, count=4):
   return jnp.stack([affine_matrix(angle, jnp.array(scale), shear)] * count)
 
 
+@pytest.mark.slow
 def test_nothing_is_changed_by_the_identity():
   found = warp(_IMAGES, _matrices())
   assert found.dtype == np.uint8
@@ -29,6 +30,7 @@ def test_right_angles_turn_counterclockwise():
     np.testing.assert_array_equal(found, np.rot90(square, turns, axes=(1, 2)))
 
 
+@pytest.mark.slow
 def test_twice_the_size_and_a_shear():
   ramp = np.broadcast_to(np.arange(9.0)[:, None, None], (9, 9, 1))[None]
   found = warp(jnp.asarray(ramp), _matrices(scale=(2.0, 1.0), count=1))

@@ -127,6 +127,7 @@ def test_batches_are_functions_of_seed_and_step():
   assert first.rows.shape[1] % 4 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('posterior', ['product', 'mixture'])
 def test_training_is_the_same_on_any_number_of_devices(posterior):
   """Several groupings through the feed and the pmapped steps."""

@@ -107,6 +107,7 @@ def _expected(subset_size):
       for subset in itertools.combinations(range(_SIZE), subset_size)])
 
 
+@pytest.mark.slow
 def test_the_unbiased_estimate_is_the_bound_of_the_whole_group():
   elbo, num_rows = _estimates(visit='groups', subsampling='unbiased')
   np.testing.assert_allclose(num_rows, _SIZE, rtol=1e-5)
@@ -115,6 +116,7 @@ def test_the_unbiased_estimate_is_the_bound_of_the_whole_group():
   assert elbo.mean() - 4 * error < _log_evidence(_images())
 
 
+@pytest.mark.slow
 def test_the_papers_estimate_is_biased():
   elbo, num_rows = _estimates(visit='groups')
   np.testing.assert_array_equal(num_rows, _MAX)

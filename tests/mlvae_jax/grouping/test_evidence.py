@@ -255,6 +255,7 @@ def test_what_remove_leaves_has_its_digits_at_any_scale(size):
   assert _num_wrong(left, np.stack(_reference(*rest, num_groups)[:2])) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_left', [1, 20_000, 900_000])
 def test_remove_from_a_million_rows(num_left):
   q, ids = _random_rows(17, 1_000_000, 1, 1, limit=1.0)
@@ -339,6 +340,7 @@ def test_psum_over_pmapped_devices_equals_flat():
     _assert_same(_take(found, device), flat)
 
 
+@pytest.mark.slow
 # 40,000 rows go through in blocks.
 @pytest.mark.parametrize('num_rows', [30, 40_000])
 def test_psum_under_shard_map_equals_flat(num_rows):
@@ -362,6 +364,7 @@ def test_vmap_over_sets_equals_a_loop(num_rows):
     _assert_same(_take(found, i), product(q, ids, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_rows', [20, 40_000])
 def test_extreme_rows_of_one_set_leave_the_others_alone(num_rows):
   """On a CPU, sums that need scales are computed again, in a second pass."""
@@ -389,6 +392,7 @@ def test_exported_functions_give_the_same(function, num_rows):
   _assert_same(found, function(q, ids, 6))
 
 
+@pytest.mark.slow
 def test_new_ids_need_no_new_compilation(compilations):
   rows = [_random_rows(seed, 700, 2, 6) for seed in range(4)]
   mask = np.arange(700) % 3 > 0
@@ -517,6 +521,7 @@ def test_small_integer_types_name_groups_too():
 # Accuracy in float32 at any size and scale.
 
 
+@pytest.mark.slow
 def test_a_million_rows_of_any_scale_in_one_group():
   q, ids = _random_rows(40, 1_000_000, 2, 1, limit=80.0)
   _assert_is_product(product(q, ids, 1), q, ids, 1)
@@ -533,6 +538,7 @@ def test_a_million_equal_rows_do_not_drift(logvar):
   _assert_is_product(product(q, ids, 1), q, ids, 1)
 
 
+@pytest.mark.slow
 def test_one_group_of_900k_rows_among_100k_groups():
   q, ids = _random_rows(41, 1_000_000, 1, 100_000, limit=80.0)
   ids[np.random.default_rng(0).permutation(1_000_000)[:900_000]] = 77
@@ -628,6 +634,7 @@ def test_many_rows_are_added_once_whatever_the_blocks(num_rows):
       found.count, np.bincount(ids[mask], minlength=5_000))
 
 
+@pytest.mark.slow
 def test_gradients_of_many_rows_are_those_of_plain_sums():
   num_rows, num_groups = 40_000, 3_000
   q, ids = _random_rows(44, num_rows, 2, num_groups, limit=3.0)

@@ -65,6 +65,7 @@ def test_the_mixtures_kl_agrees_with_numerical_integration(sample_per):
   np.testing.assert_allclose(value, expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_mixtures_kl_has_the_right_gradient():
   found = jax.jit(jax.grad(_mean_kl, argnums=(0, 1)))(_MEAN, _LOGVAR)
   for which, grad in enumerate(found):
@@ -96,6 +97,7 @@ def test_members_draw_from_every_component_once():
   assert min(count[[0, 2, 3]]) >= 10  # Each with probability 1/3.
 
 
+@pytest.mark.slow
 def test_codes_are_distributed_as_the_mixture():
   draw = jax.vmap(lambda key: Mixture().sample(
       key, _members(Normal(_MEAN, _LOGVAR), [0] * 3), 1
@@ -244,6 +246,7 @@ def test_only_evidence_makes_up_the_posterior(kind):
   np.testing.assert_allclose(first.kl, second.kl, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', _ENCODED)
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 def test_a_group_without_evidence_has_the_prior(kind, sample_per):

@@ -23,6 +23,7 @@ def test_a_row_has_its_numbers_whatever_the_other_rows(draw):
   assert draw(KEY, some[:0], 3).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_noise_is_standard_normal_and_independent():
   keys = jax.random.split(KEY, 2)
   noise = np.concatenate([

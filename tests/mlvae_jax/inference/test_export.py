@@ -58,6 +58,7 @@ def _rows(num_rows=50):
           rng.random(num_rows) < 0.7)
 
 
+@pytest.mark.slow
 @each_model
 def test_encode_of_any_number_of_images(name):
   model, params = _initialised(_MODELS[name])
@@ -67,6 +68,7 @@ def test_encode_of_any_number_of_images(name):
                    (np.float32(images / 255.0),))
 
 
+@pytest.mark.slow
 @each_model
 def test_groups_of_any_number_of_images(name):
   model, params = _initialised(_MODELS[name])
@@ -81,6 +83,7 @@ def test_groups_of_any_number_of_images(name):
           mlvae_jax.reconstruct(model, params, x)), (images, ids))
 
 
+@pytest.mark.slow
 @each_model
 def test_any_number_of_groups(name):
   model, params = _initialised(_MODELS[name])
@@ -90,6 +93,7 @@ def test_any_number_of_groups(name):
           model, params, x, ids % x.shape[0], x.shape[0]), (images, ids))
 
 
+@pytest.mark.slow
 def test_groups_of_any_number_of_images_by_optimisation():
   model = dataclasses.replace(_MODELS['mlp'], group_posterior=mlvae_jax.Free())
   _, params = _initialised(model)
@@ -109,6 +113,7 @@ def test_decode_of_any_number_of_codes(name):
       lambda codes: mlvae_jax.decode(model, params, codes), (codes,))
 
 
+@pytest.mark.slow
 def test_sums_of_any_number_of_rows_are_exact():
   ids = np.where(np.arange(300_000) % 7, 0, np.arange(300_000) % 3).astype(
       np.int32)

@@ -53,6 +53,7 @@ def _exact(images):
           (eta[:, 1] / (1 + precision[1]), 1 / (1 + precision[1])))
 
 
+@pytest.mark.slow
 def test_inference_finds_the_exact_posteriors():
   images = _images()
   found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
@@ -64,6 +65,7 @@ def test_inference_finds_the_exact_posteriors():
             var, mean.shape), rtol=0.15)
 
 
+@pytest.mark.slow
 def test_the_library_infers_where_there_is_no_encoder():
   images = _images()
   exact = _exact(images)[0][0]
@@ -87,6 +89,7 @@ def test_rows_and_groups_that_are_not_there_are_the_prior():
   assert np.all(np.isfinite(group.mean)) and abs(group.mean[0, 0]) > 0.01
 
 
+@pytest.mark.slow
 def test_free_posteriors_give_the_elbo_of_those_posteriors():
   """With the exact ones the ELBO is the log evidence, whatever is drawn."""
   images = _images()
@@ -119,6 +122,7 @@ def test_free_posteriors_give_the_elbo_of_those_posteriors():
   assert abs(float(draws.mean()) - log_evidence) < 4 * error
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_tables_falls_too():
   config = TrainConfig(num_steps=8, decay_fraction=0.5)
   state = init_state(_LINEAR, config, {'content': 3, 'style': 6})
@@ -162,6 +166,7 @@ def _train(workdir, data, **changes):
       init_state(model, settings, feed.table_sizes))
 
 
+@pytest.mark.slow
 def test_a_run_trains_tables_and_resumes_with_them(tmp_path):
   data = _data()
   whole = _train(tmp_path / 'whole', data)
@@ -176,6 +181,7 @@ def test_a_run_trains_tables_and_resumes_with_them(tmp_path):
   assert model.group_posterior == Free() and list(params) == ['decoder']
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_with_few_numbers_of_images(tmp_path):
   data = _data(size=30)  # Three of a label to test, but k = 3 is left out.
   _train(tmp_path, data)
@@ -186,6 +192,7 @@ def test_a_run_is_evaluated_with_few_numbers_of_images(tmp_path):
   assert [row['strategy'] for row in found['strategies']] == [1, 2]
 
 
+@pytest.mark.slow
 def test_tables_of_several_groupings(tmp_path):
   lamp = Labels(np.where(np.arange(60) % 5, np.arange(60) % 4, -1),
                 tuple('wxyz'))
@@ -196,6 +203,7 @@ def test_tables_of_several_groupings(tmp_path):
   assert state.tables['light'].count[:4].max() > 1
 
 
+@pytest.mark.slow
 def test_training_climbs(tmp_path):
   data = _data()
   config = dataclasses.replace(_CONFIG, groups_per_batch=3, max_group_size=16)

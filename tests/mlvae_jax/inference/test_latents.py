@@ -24,6 +24,7 @@ def test_strategy_1_takes_each_image_alone():
   np.testing.assert_allclose(codes['content'], alone.mean, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('factors', [
     'content:3:group,style:2', 'content:3:group,style:2|content'])
 def test_with_the_prior_an_image_alone_is_a_group_of_one(factors):
@@ -54,6 +55,7 @@ def test_strategy_2_gives_members_the_group_code():
   np.testing.assert_allclose(codes['style'], style, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_posterior():
   q = mlvae_jax.posteriors(_MODEL, _PARAMS, _IMAGES, _IDS, 3)
   draws = jnp.stack([
@@ -112,6 +114,7 @@ def test_generate_from_the_prior_alone():
   assert made.shape == (1, 3, 4, 4, 1)
 
 
+@pytest.mark.slow
 def test_what_is_decoded_is_the_mean_of_the_likelihood():
   codes = {'content': jnp.full((2, 3), 100.0), 'style': jnp.ones((2, 2))}
   logits = _MODEL.decode(_PARAMS, codes)
@@ -223,6 +226,7 @@ _SEVERAL = Model(
 _SEVERAL_PARAMS = _SEVERAL.init(jax.random.key(1))
 
 
+@pytest.mark.slow
 def test_every_factor_accumulates_over_its_own_groups():
   lamp = np.array([1, 1, 0, 0, 1, 0])
   found = mlvae_jax.posteriors(
@@ -252,6 +256,7 @@ def test_ids_of_other_factors_are_refused(ids, sizes):
     mlvae_jax.infer(_SEVERAL, _SEVERAL_PARAMS, _IMAGES, ids, sizes)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_sampled_member_by_member():
   model = dataclasses.replace(_MODEL, group_posterior=mlvae_jax.Mixture())
   alone = mlvae_jax.posteriors(model, _PARAMS, _IMAGES)['content']

@@ -57,6 +57,7 @@ def test_wide_codes_are_padded_little(size, padded):
   assert classifier.padded_width(size) == padded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['padded_size', 'padded_width'])
 def test_more_padding_changes_nothing(what, monkeypatch):
   expected = _probe(_splits())
@@ -78,6 +79,7 @@ def test_padding_is_not_scored():
       entropy, -0.8 * np.log(0.75) - 0.2 * np.log(0.25), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_many_examples_are_scored_in_chunks():
   rng = np.random.default_rng(0)
   codes = rng.normal(size=(4096, 16)).astype(np.float32)
@@ -117,6 +119,7 @@ def test_no_examples_are_refused():
       _probe(splits)
 
 
+@pytest.mark.slow
 def test_classes_may_be_absent():
   """Class 1 is in no part, class 3 in the test alone."""
   train, validation, test = (
@@ -150,6 +153,7 @@ def test_all_steps_are_taken(num_steps):
   np.testing.assert_array_equal(accurate[0][0], found[0][0])
 
 
+@pytest.mark.slow
 def test_accuracy_is_not_that_of_the_lowest_cross_entropy():
   """Many labels of few examples: a probe too sure of itself is often right."""
   rng = np.random.default_rng(0)
@@ -168,6 +172,7 @@ def test_accuracy_is_not_that_of_the_lowest_cross_entropy():
   assert score.accuracy > 0.1
 
 
+@pytest.mark.slow
 def test_accuracy_is_the_highest_on_validation_examples(monkeypatch, fresh):
   """The measured accuracies are those of every interval, and of the start."""
   train, validation, _ = _splits()
@@ -190,6 +195,7 @@ def test_accuracy_is_the_highest_on_validation_examples(monkeypatch, fresh):
       min(loss for _, loss in tried))
 
 
+@pytest.mark.slow
 def test_the_best_parameters_are_those_of_the_start_if_learning_harms():
   """Validation has the labels of training swapped."""
   train = _examples(300, 0)
@@ -201,6 +207,7 @@ def test_the_best_parameters_are_those_of_the_start_if_learning_harms():
       -np.mean(np.log(count / count.sum())[swapped.labels]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_that_only_harms_ends_early(monkeypatch, fresh):
   """Far fewer steps than asked for are taken, with the same result."""
   drawn = []

@@ -25,6 +25,7 @@ def _probe(informative, test=None):
       train, validation, test or held_out, num_classes=3, num_steps=200)
 
 
+@pytest.mark.slow
 def test_probe_reads_an_informative_code():
   score = _probe(True)
   assert score.accuracy > 0.98
@@ -49,6 +50,7 @@ def test_probe_is_deterministic():
   assert _probe(True) == _probe(True)
 
 
+@pytest.mark.slow
 def test_constant_code_is_no_error():
   flat = Examples(np.ones((30, 2)), np.arange(30) % 3)
   score = probes.probe(flat, flat, flat, num_classes=3, num_steps=20)
@@ -75,6 +77,7 @@ def test_too_much_evidence_leaves_nothing():
   assert rows.shape == (0, 4) and labels.shape == (0,)
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_to_learn_the_bound_is_the_labels_entropy():
   """Also for codes and labels that invite to learn noise by heart."""
   rng = np.random.default_rng(0)
@@ -104,6 +107,7 @@ def test_the_scale_of_codes_does_not_matter(scale):
   assert score.accuracy > 0.98
 
 
+@pytest.mark.slow
 def test_codes_of_low_precision_are_standardised_in_high():
   train, validation, test = (
       Examples(jnp.asarray(e.codes / 50 - 17, dtype), e.labels)
@@ -114,6 +118,7 @@ def test_codes_of_low_precision_are_standardised_in_high():
   assert score.accuracy > 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('hidden_sizes, low, high', [
     ((), 0.4, 0.6), ((2,), 0.4, 0.65), ((64, 64), 0.9, 1.0)])
 def test_a_larger_probe_solves_what_a_small_one_cannot(

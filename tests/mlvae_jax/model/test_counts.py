@@ -89,6 +89,7 @@ def test_extremes_are_finite(kind, library, total, size):
   assert np.all(np.isfinite(kind(library).sample(KEY, logits)))
 
 
+@pytest.mark.slow
 @each_kind
 def test_a_row_without_counts_has_probability_one(kind):
   logits, x = _random(kind)
@@ -99,6 +100,7 @@ def test_a_row_without_counts_has_probability_one(kind):
   assert np.all(np.delete(value, 1) < 0.0)
 
 
+@pytest.mark.slow
 @each_kind
 def test_rates_grow_without_overflow_and_keep_their_gradient(kind):
   logits, x = _random(kind, scale=0.1)
@@ -133,6 +135,7 @@ def test_a_constant_added_to_logits_changes_no_share(kind, library):
   assert np.allclose(a, b, rtol=1e-5) == library
 
 
+@pytest.mark.slow
 @each_kind
 @each_library
 def test_draws_have_the_moments(kind, library):

@@ -99,6 +99,7 @@ def test_gradients_keep_their_digits_in_float32():
     assert np.all(error <= ulps + limit * np.maximum(1.0, np.abs(value)))
 
 
+@pytest.mark.slow
 def test_float64_gradients_are_the_differences_of_the_values():
   rng = np.random.default_rng(1)
   x = rng.poisson(rng.gamma(1.0, 20.0, 500)).astype(np.float64)

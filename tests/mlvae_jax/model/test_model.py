@@ -132,6 +132,7 @@ def test_vmap_over_sets_of_groups():
     _assert_same([v[i] for v in found], EXPECTED)
 
 
+@pytest.mark.slow
 def test_vmap_over_models():
   both = jax.tree.map(
       lambda *v: jnp.stack(v), PARAMS, jax.jit(MODEL.init)(jax.random.key(1)))
@@ -139,6 +140,7 @@ def test_vmap_over_models():
   _assert_same([v[0] for v in found], EXPECTED)
 
 
+@pytest.mark.slow
 def test_pmap_and_shard_map_over_sets_of_groups():
   devices = jax.local_devices()
   images, ids = (np.stack([v] * len(devices)) for v in (IMAGES, IDS))
@@ -281,6 +283,7 @@ _EMPTY = [
     dataclasses.replace(MODEL, network=Conv((4,), (8,)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', _EMPTY, ids=[
     'product', 'mixture', 'svi', 'conv'])
 def test_no_images_give_empty_results_and_the_prior(model):
@@ -427,6 +430,7 @@ def test_bad_observation_shapes_are_refused(shape):
     Model(vae(2), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(5,), (8, 8), (2, 8, 8, 1)])
 def test_observations_may_have_any_shape(shape):
   model = Model(ml_vae(3, 2), shape, Gaussian(), MLP((16,)))
@@ -449,6 +453,7 @@ def test_init_is_a_function_of_the_key():
                 != other['encoder']['heads']['kernel'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', [
     MLP(hidden_sizes=(16,)), Conv((8,), (16,), norm_groups=2)])
 def test_bfloat16_computes_nearly_the_same(network):

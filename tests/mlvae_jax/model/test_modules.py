@@ -87,6 +87,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', OWN)
 def test_networks_of_ones_own_train_and_load(name, tmp_path):
   model = _model(**OWN[name])
@@ -152,6 +153,7 @@ def test_outputs_may_lie_in_three_ways(layout):
       jnp.concatenate(list(codes.values()), axis=-1)))
 
 
+@pytest.mark.slow
 def test_an_encoder_of_ones_own_sees_tokens():
   seen = []
 
@@ -166,6 +168,7 @@ def test_an_encoder_of_ones_own_sees_tokens():
   assert {dtype for dtype, _ in seen} == {np.dtype(np.int32)}
 
 
+@pytest.mark.slow
 def test_a_given_factor_has_its_head_on_features_of_ones_own():
   model = Model((Factor('content', 3, 'group'),
                  Factor('style', 2, given=('content',))), (SIZE,), Gaussian(),
@@ -198,6 +201,7 @@ def test_what_is_no_network_is_refused_at_once(kwargs, message):
     _model(**kwargs)
 
 
+@pytest.mark.slow
 def test_a_registered_network_is_loaded_by_its_name(tmp_path, monkeypatch):
   monkeypatch.setattr(registry, 'NETWORKS', dict(registry.NETWORKS))
   model = _model(network=Linear((5,)))

@@ -125,6 +125,7 @@ def test_a_critic_that_knows_nothing_scores_0_whatever_the_groups(num_devices):
     assert np.sum(values(none.at[number].set(0.5))) < -0.1
 
 
+@pytest.mark.slow
 def test_there_is_a_critic_for_every_other_grouping():
   model = dataclasses.replace(MODEL, factors=parse_factors(
       'c:3:digit,light:2:light,style:2'))
@@ -142,6 +143,7 @@ def _inputs(mean, ids=(0, 0, 1, 1, 0, 1, 1, 0)):
       q, np.arange(8) < 7, np.array(ids), 2, {}))
 
 
+@pytest.mark.slow
 def test_critics_of_grouped_codes_are_told_the_mean_of_the_group():
   mean = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
   found = np.asarray(jax.jit(_inputs)(mean))
@@ -163,6 +165,7 @@ def test_critics_of_grouped_codes_are_told_the_mean_of_the_group():
   np.testing.assert_array_equal(grad(weights * [0, 0, 1, 1]), 0.0)
 
 
+@pytest.mark.slow
 def test_the_penalty_needs_its_critics():
   batch = make_batch(MODEL, _IDS % 4)
   drawn = draw_codes(MODEL, init_params(MODEL), KEY, batch, {'content': 4})
@@ -183,6 +186,7 @@ def _step(state):
   return train_step(MODEL, _CONFIG, {'content': 4}, state, _separated_batch())
 
 
+@pytest.mark.slow
 def test_critics_learn_and_the_encoder_escapes_them():
   state = init_state(MODEL, _CONFIG)
   frozen, values = state, []
@@ -199,6 +203,7 @@ def test_critics_learn_and_the_encoder_escapes_them():
   assert np.mean(values) < 0.8 * caught
 
 
+@pytest.mark.slow
 def test_the_ascent_is_on_the_penalty_whatever_its_weight():
   state = init_state(MODEL, _CONFIG)
 
@@ -223,6 +228,7 @@ def test_the_ascent_is_on_the_penalty_whatever_its_weight():
         lambda g: -0.1 * g / 4, grad))
 
 
+@pytest.mark.slow
 def test_critics_of_weight_0_learn_and_the_model_does_not_notice():
   def after(*penalties):
     config = TrainConfig(penalties=penalties)

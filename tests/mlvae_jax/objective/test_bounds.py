@@ -69,6 +69,7 @@ def _mean(values):
   return values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('num_outer', 'num_inner'), [
     (1, 1), (4, 1), (1, 4), (4, 4), (2, 8)])
 def test_the_estimate_of_the_likelihood_is_unbiased_for_every_size_of_group(
@@ -84,6 +85,7 @@ def test_the_estimate_of_the_likelihood_is_unbiased_for_every_size_of_group(
   assert np.all(np.abs(mean - 1) < 4 * error)
 
 
+@pytest.mark.slow
 def test_several_bounds_share_samples_and_each_is_unbiased():
   kernel, bias, logvar = exact_heads(3)
   heads = kernel, bias + 0.05, logvar + 0.4
@@ -106,6 +108,7 @@ def test_several_bounds_share_samples_and_each_is_unbiased():
       bound(KEY, (4, 1), (3, 2))[0], bound(KEY, 4, 3), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_weighted_by_what_codes_are_drawn_from():
   model = dataclasses.replace(LINEAR, group_posterior=Mixture())
   # Means and variance of single images, each as if it were the group.
@@ -114,6 +117,7 @@ def test_a_mixture_is_weighted_by_what_codes_are_drawn_from():
   assert np.all(np.abs(mean - 1) < 4 * error)
 
 
+@pytest.mark.slow
 def test_the_bound_rises_with_both_numbers_and_stays_below():
   kernel, bias, logvar = exact_heads(3)
   heads = kernel, bias + 0.1, logvar + 1.0
@@ -130,6 +134,7 @@ def test_the_bound_rises_with_both_numbers_and_stays_below():
   assert abs(mean + posterior_gap(sample_groups(2, 3), heads)) < 4 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('num_outer', 'num_inner'), [(1, 1), (3, 2)])
 def test_at_the_exact_posterior_every_draw_is_the_log_likelihood(
     num_outer, num_inner):
@@ -141,6 +146,7 @@ GIVEN = Model(parse_factors('content:3:group,style:2|content'), SHAPE,
               Bernoulli(), MLP((16,)))
 
 
+@pytest.mark.slow
 def test_at_one_sample_its_mean_is_the_elbo():
   params, x = init_params(GIVEN), _rows(6)
   batch = Batch(x, {'content': IDS}, np.ones(6, bool), np.arange(6))
@@ -161,6 +167,7 @@ def test_at_one_sample_its_mean_is_the_elbo():
   np.testing.assert_array_equal(bound[np.array([1, 3])], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', [GIVEN, dataclasses.replace(
     GIVEN, group_posterior=Mixture())])
 def test_groups_and_padding_do_not_touch_each_other(model):
@@ -175,6 +182,7 @@ def test_groups_and_padding_do_not_touch_each_other(model):
       found[4], bound(x, np.where(IDS == 4, 4, 0), 5)[4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_with_padding():
   x = np.concatenate([_rows(3), np.full((1, *SHAPE), np.nan, np.float32)])
   grad = jax.jit(jax.grad(lambda params: group_likelihood_bound(
@@ -184,6 +192,7 @@ def test_gradients_are_finite_with_padding():
     assert np.all(np.isfinite(leaf)) and np.any(leaf)
 
 
+@pytest.mark.slow
 def test_without_groups_every_row_has_its_own():
   plain = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
   grouped = dataclasses.replace(plain, factors=(Factor('z', 4, 'g'),))
@@ -200,6 +209,7 @@ def test_without_groups_every_row_has_its_own():
   assert np.all(np.abs(found - expected) < 4 * np.hypot(error, other_error))
 
 
+@pytest.mark.slow
 def test_free_posteriors_are_given():
   model = dataclasses.replace(LINEAR, group_posterior=Free())
   heads, groups = other_heads('content variance', 3), sample_groups(1, 3)
@@ -265,6 +275,7 @@ def test_free_posteriors_that_do_not_fit_are_refused(shapes):
                            [0, 0, 1], 2, key=KEY, free=free)
 
 
+@pytest.mark.slow
 def test_long_groups_of_unlikely_images_keep_the_digits_of_float32():
   params, near = linear_params(*exact_heads(1000)), sample_groups(1, 1000)[0]
   # A direction in which images of the model differ by noise alone.
@@ -282,6 +293,7 @@ def test_long_groups_of_unlikely_images_keep_the_digits_of_float32():
   np.testing.assert_allclose(bounds(far, 5), expected[0], rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_the_density_of_codes_is_theirs_before_rounding():
   kernel, _, _ = exact_heads(1)
   # Beside a mean of 100, float32 has no digits for a deviation of 3e-7.

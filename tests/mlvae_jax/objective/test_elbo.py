@@ -83,6 +83,7 @@ def _mean_elbo(groups, heads, sample_per):
   return draws.mean(), draws.std() / np.sqrt(len(draws))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 @pytest.mark.parametrize('group_size', [1, 4])
 def test_elbo_at_the_exact_posterior_is_the_log_evidence(
@@ -108,6 +109,7 @@ def test_elsewhere_the_elbo_lies_below_by_the_kl_of_the_posteriors(name):
 # Reductions.
 
 
+@pytest.mark.slow
 def test_content_kl_counts_once_per_group():
   params = init_params(MODEL)
   ids = np.array([0, 2, 2, 2, 2, 0, 3, 2])
@@ -150,6 +152,7 @@ def _vae_elbo(params, x, noise):
   return log_lik - kl
 
 
+@pytest.mark.slow
 def test_one_ungrouped_factor_is_the_vae():
   model = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
   params, batch = init_params(model), make_batch(model, np.zeros(10))
@@ -163,6 +166,7 @@ def test_one_ungrouped_factor_is_the_vae():
   assert (terms.num_groups, terms.num_rows) == (10, 10)
 
 
+@pytest.mark.slow
 def test_groups_of_one_are_the_vae():
   grouped = Model((Factor('c', 4, 'g'),), SHAPE, Bernoulli(), MLP((16,)))
   plain = Model(vae(4), SHAPE, Bernoulli(), MLP((16,)))
@@ -178,6 +182,7 @@ def test_groups_of_one_are_the_vae():
   assert found.num_groups == expected.num_groups == 10
 
 
+@pytest.mark.slow
 def test_groups_are_counted_by_the_first_grouped_factor():
   factors = (Factor('s', 2), Factor('a', 2, 'a'), Factor('b', 2, 'b'))
   model = Model(factors, SHAPE, Bernoulli(), MLP((8,)))
@@ -211,6 +216,7 @@ def test_padding_changes_neither_value_nor_gradient(garbage, sample_per):
   np.testing.assert_array_equal(terms.kl['content'][jnp.array([1, 3])], 0.0)
 
 
+@pytest.mark.slow
 def test_padding_may_be_nan_without_jit_too():
   # Concrete images are checked to lie in [0, 1]: those of real rows.
   batch = make_batch(MODEL, [0, 1, 1, 0], mask=np.arange(4) < 3)
@@ -325,6 +331,7 @@ def test_factors_have_noise_of_their_own():
   assert np.all(np.abs(first - second) > 1e-3)
 
 
+@pytest.mark.slow
 def test_a_group_samples_per_row_or_once():
   model = Model((Factor('c', 4, 'g'),), SHAPE, Bernoulli(), MLP((16,)))
   params = init_params(model)
@@ -341,6 +348,7 @@ def test_a_group_samples_per_row_or_once():
   assert len(set(np.round(per_row, 3))) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 def test_groups_that_straddle_devices_equal_one_device(sample_per):
   num_devices = jax.local_device_count()
@@ -384,6 +392,7 @@ def test_weights_multiply_the_kls():
       rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 def test_all_rows_of_low_precision_are_counted(dtype):
   batch = make_batch(MODEL, np.arange(600) % 7)
@@ -413,6 +422,7 @@ def test_penalties_on_unknown_factors_are_refused(penalty, match):
         {'content': 2}, [Penalty(*penalty, 1.0)])
 
 
+@pytest.mark.slow
 def test_a_model_without_groups_refuses_them_too():
   model = dataclasses.replace(MODEL, factors=vae(3))
   with pytest.raises(ValueError, match='mean_leakage needs some other factor'):

@@ -85,6 +85,7 @@ def _batch(groups):
       np.ones(num_groups * n, bool), np.arange(num_groups * n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sample_per', ['row', 'group'])
 @pytest.mark.parametrize('group_size', [1, 2, 5])
 def test_the_elbo_at_the_exact_posterior_is_the_log_evidence(
@@ -97,6 +98,7 @@ def test_the_elbo_at_the_exact_posterior_is_the_log_evidence(
   assert abs(mean - sum(map(_log_evidence, groups))) < 4 * error
 
 
+@pytest.mark.slow
 def test_without_what_it_is_given_the_best_style_has_a_gap():
   groups, params = _groups(3, 4), _exact_params(4)
   hidden = params['encoder']['head_of_style']['hidden']
@@ -159,6 +161,7 @@ def test_a_swap_keeps_style_codes():
       rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('posterior', [None, Mixture()])
 def test_gradients_reach_every_head_and_padding_none(posterior):
   model = dataclasses.replace(
@@ -186,6 +189,7 @@ def test_gradients_reach_every_head_and_padding_none(posterior):
     assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
 
 
+@pytest.mark.slow
 def test_a_model_without_given_factors_has_the_parameters_of_before():
   model = Model(ml_vae(3, 2), (4,), network=MLP((5,)))
   params = jax.jit(model.init)(jax.random.key(0))

@@ -203,6 +203,7 @@ def _squared_mmd(z, ids):
   return np.array(to_all), np.mean(between)
 
 
+@pytest.mark.slow
 def test_leakage_is_half_the_mmd_between_two_groups():
   """So G / (G - 1) times that between a group and everyone."""
   rng = np.random.default_rng(0)
@@ -279,6 +280,7 @@ def _penalised(params, batch):
   return terms, grad
 
 
+@pytest.mark.slow
 def test_penalties_are_of_means_and_change_no_elbo():
   params = init_params(MODEL)
   batch = make_batch(MODEL, [0, 1, 1, 2, 0, 1, 4, 4])
@@ -394,6 +396,7 @@ def _standardized(values):
   return (values - values.mean(0)) / values.std(0)
 
 
+@pytest.mark.slow
 @each_penalty
 def test_nan_in_padding_reaches_no_gradient(penalty):
   z = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)

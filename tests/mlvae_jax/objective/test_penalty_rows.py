@@ -99,6 +99,7 @@ def test_values_stay_and_gradients_are_multiplied(dtype):
         rtol=1e-2 if dtype == jnp.bfloat16 else 1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_code_should_not_reveal_pulls_in_proportion_to_the_ratio():
   """The values are those of the plain functions, the gradients multiples."""
   params = init_params(MODEL)
@@ -185,6 +186,7 @@ def test_leakage_below_its_floor_has_no_gradient(average, has_gradient):
   assert np.any(grad) == has_gradient
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_compared_do_not_lift_leakage_above_its_floor():
   """A pair that repels each other, among rows that are alone."""
   means = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
@@ -196,6 +198,7 @@ def test_rows_that_cannot_be_compared_do_not_lift_leakage_above_its_floor():
   assert not np.any(grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('average', [-0.005, -0.02])
 def test_the_floor_is_one_for_all_devices(average):
   means = _with_average(average)

@@ -136,6 +136,7 @@ def test_it_is_log_p_at_the_exact_posterior(labels, settings, sizes, turn):
   assert abs(gap) < 4 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('turn', [lambda v: v, reversed])
 @pytest.mark.parametrize('labels, settings, sizes', _EVEN)
 def test_training_finds_the_exact_precision(labels, settings, sizes, turn):

@@ -102,6 +102,7 @@ def test_a_state_may_change_once_it_is_being_saved(tmp_path):
   _assert_same_bits(restored.params, _state(3).params)
 
 
+@pytest.mark.slow
 def test_a_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
   data = GroupedData(
       np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8),
@@ -124,6 +125,7 @@ def test_a_restored_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
   _assert_same_bits(resumed, whole)
 
 
+@pytest.mark.slow
 def test_another_models_state_is_refused(tmp_path):
   _save(tmp_path, _state(3))
   other = Model(ml_vae(4, 2), (8, 8, 1), network=MLP((16,)))

@@ -40,6 +40,7 @@ def _blind_params(model):
           'decoder': jax.tree.map(jnp.zeros_like, params['decoder'])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model, on_device', [
     (MODEL, True), (MODEL, False),
     (Model(vae(4), (8, 8, 1), network=MLP((16,))), True)])

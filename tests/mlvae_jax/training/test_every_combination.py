@@ -44,6 +44,7 @@ def test_tokens_are_for_categories_only():
     Model(ml_vae(3, 2), (SIZE,), Gaussian(), Tokens())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, network, posterior', [
     (name, network, posterior) for name in NAMES for network in SMALL
     for posterior in GROUP_POSTERIORS

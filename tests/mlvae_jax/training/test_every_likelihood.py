@@ -55,6 +55,7 @@ def _step(model, state, batch):
                     table_rows=rows)
 
 
+@pytest.mark.slow
 # Every likelihood learns; with the other posteriors, `test_every_combination`
 # takes two steps.
 @pytest.mark.parametrize('name, posterior', [
@@ -77,6 +78,7 @@ def test_it_trains(name, posterior):
   assert all(jax.tree.leaves(moved)), moved
 
 
+@pytest.mark.slow
 @some_likelihoods
 def test_a_masked_row_may_hold_anything(name):
   model, batch = _model(name), _batch(name)
@@ -92,6 +94,7 @@ def test_a_masked_row_may_hold_anything(name):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @each_likelihood
 def test_codes_and_observations_have_their_shapes(name):
   model, x = _model(name), observe(name, IDS)
@@ -139,6 +142,7 @@ def test_large_integers_do_not_wrap_around(dtype):
     _model('categorical').prepare(x)
 
 
+@pytest.mark.slow
 def test_images_of_tokens_go_through_convolutions():
   model = Model(ml_vae(3, 2), (8, 8, 2), Categorical(5), Conv((4,), (8,)))
   params = model.init(jax.random.key(0))
@@ -150,6 +154,7 @@ def test_images_of_tokens_go_through_convolutions():
   assert np.all(np.isfinite(found.log_lik))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('on_device', [True, False])
 @pytest.mark.parametrize('name', ['categorical', 'negative_binomial'])
 def test_integers_go_through_a_feed(name, on_device):
@@ -166,6 +171,7 @@ def test_integers_go_through_a_feed(name, on_device):
   assert np.isfinite(found['elbo'])
 
 
+@pytest.mark.slow
 def test_a_learned_variance_finds_that_of_the_noise():
   rng = np.random.default_rng(0)
   ids = np.repeat(np.arange(32), 8).astype(np.int32)

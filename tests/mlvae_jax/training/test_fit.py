@@ -58,6 +58,7 @@ def _of(history, split='validation'):
   return [record['step'] for record in history if record['split'] == split]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['mlvae', 'vae', 'svi'])
 def test_fit_is_the_loop_of_a_run(tmp_path, model):
   preset = presets.without_extras(presets.PRESETS['folder'])
@@ -95,6 +96,7 @@ def test_history_and_parameters():
   _assert_equal(params, _fit()[0])
 
 
+@pytest.mark.slow
 def test_with_validation_the_best_parameters_are_returned(tmp_path):
   # Data unlike those of training, whose ELBO soon gets worse.
   settings = {'steps': 40, 'config': mlvae_jax.TrainConfig(learning_rate=0.1),
@@ -112,6 +114,7 @@ def test_with_validation_the_best_parameters_are_returned(tmp_path):
   _assert_equal(params, mlvae_jax.load(tmp_path, 'best')[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', [MODEL, VAE, SVI])
 def test_more_steps_resume_as_if_uninterrupted(tmp_path, model):
   whole, history = _fit(model=model, validation=VALIDATION)
@@ -128,6 +131,7 @@ def test_more_steps_resume_as_if_uninterrupted(tmp_path, model):
   assert same == resumed
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_early_also_when_it_resumes(tmp_path):
   settings = {'validation': VALIDATION, 'patience': 2, 'steps': 400,
               'config': mlvae_jax.TrainConfig(learning_rate=0.3)}
@@ -190,6 +194,7 @@ def test_an_interrupted_run_loses_nothing_before_its_checkpoint(
   assert _without_speed(found) == _without_speed(history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_rows, num_groups', [
     (1, 1), (7, 1), (7, 7), (13, 5)])
 @pytest.mark.parametrize('model', [MODEL, VAE])
@@ -200,6 +205,7 @@ def test_odd_sizes(num_rows, num_groups, model):
   assert _of(history) == [3] and _of(history, 'train') == [2, 3]
 
 
+@pytest.mark.slow
 def test_several_groupings_and_penalties():
   data = mlvae_jax.GroupedData.from_labels(DATA.x, {
       'who': ['ann', 'bob', 'cy'] * 10, 'lit': np.arange(30) // 6})
@@ -305,6 +311,7 @@ def test_validation_may_come_later(tmp_path):
       (tmp_path / 'config.json').read_text())['data']['validation']
 
 
+@pytest.mark.slow
 def test_divergence_is_one_error_that_says_what_is_kept(tmp_path):
   config = mlvae_jax.TrainConfig(learning_rate=1e30)
   with pytest.raises(DivergedError, match='not finite at step .*; try a '
@@ -323,6 +330,7 @@ def test_progress_bar(capsys, monkeypatch):
     _fit(progress=True)
 
 
+@pytest.mark.slow
 def test_all_devices_or_some():
   found = _fit(devices=None, validation=VALIDATION)[1]
   for record, expected in zip(found, _fit(validation=VALIDATION)[1]):
@@ -354,6 +362,7 @@ def test_penalties_may_be_any_collection(penalties):
   assert hash(config) == hash(mlvae_jax.TrainConfig(penalties=(PENALTY,)))
 
 
+@pytest.mark.slow
 def test_settings_may_be_numbers_of_numpy(tmp_path):
   config = mlvae_jax.TrainConfig(
       learning_rate=np.float32(1e-2), seed=np.random.default_rng(0).integers(9),

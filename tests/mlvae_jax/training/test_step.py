@@ -142,6 +142,7 @@ def _blind_params(model):
           'decoder': jax.tree.map(jnp.zeros_like, params['decoder'])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config, weights', [
     (CONFIG, {'content': 1.0, 'style': 1.0}),
     (TrainConfig(kl_weights=(('content', 0.5),), kl_warmup_steps=4),
@@ -208,6 +209,7 @@ def test_seeds_and_steps_differ_in_noise():
   assert len(set(log_lik)) == 3
 
 
+@pytest.mark.slow
 def test_augmentation_changes_the_images_and_nothing_else():
   batch = _batch(_PADDED.batch(0))
   # Flips and shifts change nothing about images of one colour.
@@ -235,6 +237,7 @@ def test_every_step_augments_anew():
 # Chunks and devices.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_devices', [2, 4])
 def test_devices_agree_on_penalties_and_augmented_images(num_devices):
   if num_devices > jax.local_device_count():
@@ -261,6 +264,7 @@ def test_devices_agree_on_penalties_and_augmented_images(num_devices):
         a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
 
 
+@pytest.mark.slow
 # After the sums over devices the other kinds are nothing but arithmetic, so
 # check_vma=True is enough for them.
 @pytest.mark.parametrize('kind, check_vma', [
@@ -311,6 +315,7 @@ def test_shard_map_takes_the_steps_of_pmap(kind, check_vma):
         a, b, rtol=0, atol=1e-5 * np.max(np.abs(b), initial=0.0))
 
 
+@pytest.mark.slow
 def test_shard_map_infers_what_one_device_does():
   model = dataclasses.replace(MODEL, group_posterior=Free())
   params = jax.jit(model.init)(jax.random.key(0))
@@ -336,6 +341,7 @@ def test_shard_map_infers_what_one_device_does():
   assert apart(params, images)['style'].mean.shape == (len(images), 2)
 
 
+@pytest.mark.slow
 def test_devices_follow_the_curve_of_one_step_after_the_other():
   state, stream, elbos = _initial_state(), _PADDED, []
   for i in range(NUM_STEPS):
@@ -364,6 +370,7 @@ def _run_as_users_do(name, num_devices):
   return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_devices', [1, 8])
 def test_other_numbers_of_devices_give_the_same_curve(num_devices):
   # As above: rounding, amplified by twenty steps.
@@ -385,12 +392,14 @@ def print_differences():
           jax.tree.map(np.array_equal, run, _expected()))]))
 
 
+@pytest.mark.slow
 def test_chunks_parts_and_pixels_from_the_host_do_not_change_a_bit():
   # Not in this process: XLA's older code generator, which tests use, rounds
   # programs of several lengths differently.
   assert not _run_as_users_do('print_differences', 4)
 
 
+@pytest.mark.slow
 def test_penalties_and_augmentation_resume_without_changing_a_bit():
   run = functools.partial(
       _train, feed=_feed(visit='groups', min_group_size=3, on_device=False),
@@ -403,6 +412,7 @@ def test_penalties_and_augmentation_resume_without_changing_a_bit():
   _assert_same_bits((np.concatenate([first, second]), state), whole)
 
 
+@pytest.mark.slow
 def test_a_convolutional_model_learns():
   model = Model(
       ml_vae(3, 2), (8, 8, 1), network=Conv((4, 6), (8,), norm_groups=2))
@@ -435,6 +445,7 @@ def test_chunks_end_at_multiples_and_the_last_step():
   assert ends(10, 10) == []
 
 
+@pytest.mark.slow
 def test_only_the_first_chunk_compiles(compilations):
   # Of settings that no other test has, whose program would be there already.
   config = dataclasses.replace(CONFIG, learning_rate=0.0123)
@@ -449,6 +460,7 @@ def test_only_the_first_chunk_compiles(compilations):
   assert counts[1:] == counts[:1] * 3, names
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_their_seed_share_programs(compilations):
 
   def log_liks(**changes):

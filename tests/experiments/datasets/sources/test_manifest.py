@@ -347,6 +347,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_long_manifest_is_not_held(tmp_path):
   for name, num_rows in (('short', 1000), ('long', 100_000)):
     (tmp_path / name).mkdir()

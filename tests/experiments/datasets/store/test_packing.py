@@ -724,6 +724,7 @@ assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_prepares_and_both_open(tmp_path):
   root = write_folder(tmp_path / 'x', SIZES)
   out = _run(_TWICE, root, tmp_path / 's')
@@ -747,6 +748,7 @@ for source in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path):
   paths = [tmp_path / f'{n}.tsv' for n in (1500, 5000)]
   images = [jpeg(i) + bytes(8000) for i in range(20)]

@@ -92,6 +92,7 @@ def test_an_image_of_a_vae_is_a_group(rows_of):
       Results('', model, {'bounds': found}, {}))
 
 
+@pytest.mark.slow
 def test_posteriors_of_an_svi_model_are_inferred(rows_of):
   found = rows_of(dataclasses.replace(
       _PEOPLE, group_posterior=Free()), random_images(12))

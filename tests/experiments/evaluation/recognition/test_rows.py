@@ -1,6 +1,7 @@
 """Rows on the recognition of groups never seen."""
 
 import numpy as np
+import pytest
 
 from experiments.evaluation.recognition import rows
 from experiments.evaluation.recognition.galleries import by_gallery
@@ -30,6 +31,7 @@ def test_rows_of_an_evaluation():
   assert all(row['accuracy'] == 1 for row in few)
 
 
+@pytest.mark.slow
 def test_ways_and_shots_of_an_evaluation():
   # 24 groups of six: five and twenty of them, and all.
   mean = np.repeat(np.eye(24, dtype=np.float32), 6, axis=0)
