@@ -14,11 +14,13 @@ from typing import Any
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import mlvae_jax
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.posterior import GroupPosterior
+from mlvae_jax.inference import free
 from mlvae_jax.model.factors import Factor
 from mlvae_jax.model.model import Model, Params
 
@@ -27,6 +29,9 @@ from mlvae_jax.model.model import Model, Params
 _ENCODE_ROWS = 512
 _COMBINE_ROWS = 4096
 _INFER_ROWS = 2048
+# From the product of the posteriors of single images on. On MNIST the ELBO is
+# then within 0.6 nats an image of what 1,000 steps reach.
+_REFINE = {'num_steps': 50, 'learning_rate': 0.05}
 _SEED = 0
 
 
@@ -145,7 +150,7 @@ class Encoded:
     if asked not in self._cache:
       self._cache[asked] = _infer_sets(
           self.model, self._params, factor, self._images[split], rows,
-          set_ids, num_sets)
+          self.messages(split, rows), set_ids, num_sets)
     return self._cache[asked]
 
 
@@ -204,13 +209,30 @@ def _encode_drawn(model: Model, params: Params, images: jax.Array,
 
 
 def _infer_sets(model: Model, params: Params, factor: str, images: np.ndarray,
-                rows: np.ndarray, set_ids: np.ndarray, num_sets: int
-                ) -> Normal:
-  """The posteriors of sets by optimisation."""
+                rows: np.ndarray, alone: dict[str, Normal],
+                set_ids: np.ndarray, num_sets: int) -> Normal:
+  """The posteriors of sets by optimisation, which starts from those of rows."""
   return _in_chunks(
-      lambda chosen, ids, num, mask: mlvae_jax.encode_group(
-          model, params, images[rows[chosen]], ids, num, factor=factor,
-          mask=mask), set_ids, num_sets, _INFER_ROWS)
+      lambda chosen, ids, num, mask: _refine(
+          model, params, factor, images[rows[chosen]],
+          {name: q.take(chosen) for name, q in alone.items()}, ids, num, mask),
+      set_ids, num_sets, _INFER_ROWS)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2, 6))
+def _refine(model: Model, params: Params, factor: str, images: jax.Array,
+            alone: dict[str, Normal], ids: jax.Array, num_sets: int,
+            mask: jax.Array) -> Normal:
+  """The posteriors of sets, from those of their rows `[R, D]` on."""
+  own = jnp.arange(len(ids))
+  groups = {f.name: (own, len(own)) for f in model.grouped}
+  groups[factor] = ids, num_sets
+  start = alone | {factor: mlvae_jax.product_of_normals(
+      alone[factor], ids, num_sets, mask=mask)}
+  return free.infer(
+      model, params, model.prepare(images),
+      *({name: group[i] for name, group in groups.items()} for i in range(2)),
+      mask=mask, start=start, **_REFINE)[factor]
 
 
 def _combine_sets(model: Model, q: Normal, set_ids: np.ndarray, num_sets: int

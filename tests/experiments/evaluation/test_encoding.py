@@ -66,7 +66,7 @@ def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
   encoded = Encoded(model, model.init(jax.random.key(0)), images)
   asked = []
 
-  def infer(model, params, factor, images, rows, set_ids, num_sets):
+  def infer(model, params, factor, images, rows, alone, set_ids, num_sets):
     asked.append(len(rows))
     return Normal(*np.ones((2, num_sets, 2), np.float32))
 
@@ -81,6 +81,24 @@ def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
                            2).mean,
           encoded.alone(split, 'who', np.array([2, 0])).mean, rtol=1e-5)
   assert asked == [4, 4]
+
+
+@pytest.mark.slow
+def test_sets_are_inferred_as_by_the_library(monkeypatch):
+  """Also a few at a time, and with each image's own code of other groups."""
+  # Without hidden layers there is one optimum.
+  model = dataclasses.replace(
+      MODEL, group_posterior=mlvae_jax.Free(), network=mlvae_jax.MLP(()))
+  params, images = model.init(jax.random.key(0)), random_images().x
+  rows, ids = np.array([0, 7, 7, 9, 3, 0]), np.array([1, 1, 0, 0, 2, 2])
+  monkeypatch.setattr(encoding, '_INFER_ROWS', 4)
+  found = Encoded(model, params, {'test': images}).together(
+      'test', 'light', rows, ids, 3)
+  expected = mlvae_jax.encode_group(
+      model, params, images[rows], ids, 3, factor='light')
+  assert np.abs(expected.mean).max() > 0.5
+  np.testing.assert_allclose(found.mean, expected.mean, atol=0.25)
+  np.testing.assert_allclose(found.logvar, expected.logvar, atol=0.3)
 
 
 def test_samples_of_other_rows_have_other_noise(params):

@@ -66,6 +66,23 @@ def test_inference_finds_the_exact_posteriors():
 
 
 @pytest.mark.slow
+def test_from_the_posteriors_of_rows_few_steps_lead_to_those_of_groups():
+  images, each = _images(), np.arange(6)
+  alone = free.infer(
+      _LINEAR, _PARAMS, images, {'content': each}, {'content': 6})
+  start = alone | {
+      'content': mlvae_jax.product_of_normals(alone['content'], _IDS, 3)}
+  found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
+                     {'content': 3}, num_steps=50, learning_rate=0.05,
+                     start=start)
+  for name, (mean, var) in zip(('content', 'style'), _exact(images)):
+    np.testing.assert_allclose(found[name].mean[:, 0], mean, atol=0.2)
+    np.testing.assert_allclose(
+        jnp.exp(found[name].logvar[:, 0]), np.broadcast_to(
+            var, mean.shape), rtol=0.25)
+
+
+@pytest.mark.slow
 def test_the_library_infers_where_there_is_no_encoder():
   images = _images()
   exact = _exact(images)[0][0]
