@@ -69,6 +69,7 @@ def test_resumed_run_equals_uninterrupted_bit_for_bit(tmp_path, model):
       tmp_path / 'parts')
 
 
+@pytest.mark.slow
 def test_resume_drops_what_was_logged_after_the_checkpoint(tmp_path):
   _train(tmp_path, steps=2)
   log = tmp_path / 'metrics.jsonl'
@@ -148,6 +149,7 @@ def test_another_batch_size_is_named_as_the_user_gave_it(tmp_path):
     _train(tmp_path, batch_size=12, groups_per_batch=3)
 
 
+@pytest.mark.slow
 def test_a_vae_to_compare_with_is_one_of_the_same_images(tmp_path):
   _train(tmp_path / 'vae', steps=2, model='vae')
   _train(tmp_path / 'mlvae', steps=2)
@@ -198,6 +200,7 @@ def test_divergence_keeps_the_last_checkpoint(tmp_path):
   _assert_equal(before, after)
 
 
+@pytest.mark.slow
 def test_divergence_before_any_checkpoint(tmp_path):
   with pytest.raises(UserError, match='not finite.*no checkpoint yet'):
     _train(tmp_path, learning_rate=1e30)

@@ -111,6 +111,7 @@ def test_it_works_in_a_pipeline_with_folds_by_group_and_a_grid():
   assert search.inverse_transform(search.transform(_X)).shape == _X.shape
 
 
+@pytest.mark.slow
 def test_groups_are_routed_where_that_is_enabled():
   with sklearn.config_context(enable_metadata_routing=True):
     model = make_pipeline(

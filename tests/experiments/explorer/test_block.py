@@ -38,6 +38,7 @@ def test_images_of_each_group_are_together():
     assert (of_group[group] == image).all((1, 2, 3)).sum() == 1
 
 
+@pytest.mark.slow
 def test_codes_are_the_model_s():
   subject = subject_of()
   found = block.make(subject)
@@ -58,6 +59,7 @@ def test_codes_are_the_model_s():
   assert found['group_posterior'] == 'product'
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_decoder():
   subject = subject_of(likelihood=ml.LearnedGaussian())
   made = decoder.of_model(subject.model, subject.params)
@@ -88,6 +90,7 @@ def test_evidence_is_chosen_in_every_grouping():
   assert not found['given']
 
 
+@pytest.mark.slow
 def test_images_of_unknown_groups_are_alone():
   data = lit_people.splits()
   labels = dict(data.test.others)

@@ -163,6 +163,7 @@ def test_evidence_is_combined_as_by_the_model(explore, kind):
       assert 'typical standard deviation 1.00' in said
 
 
+@pytest.mark.slow
 def test_square_is_dragged_by_the_mouse(explore):
   explored = explore()
   opened, a, b = explored.page, explored.chosen('A'), explored.chosen('B')

@@ -103,6 +103,7 @@ def test_groups_of_any_number_of_images_by_optimisation():
           model, params, x, ids, _NUM_GROUPS), (images, ids))
 
 
+@pytest.mark.slow
 @each_model
 def test_decode_of_any_number_of_codes(name):
   model, params = _initialised(_MODELS[name])

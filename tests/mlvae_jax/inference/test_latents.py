@@ -275,6 +275,7 @@ def test_a_mixture_is_sampled_member_by_member():
       draws.std(0)[3], alone.std[3], rtol=0.25)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_not_sampled_as_the_normal_of_its_moments():
   model = dataclasses.replace(_MODEL, group_posterior=mlvae_jax.Mixture())
   heads = _PARAMS['encoder']['heads']

@@ -107,6 +107,7 @@ def test_networks_of_ones_own_train_and_load(name, tmp_path):
     load(tmp_path, model=dataclasses.replace(model, dtype='bfloat16'))
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_networks_of_ones_own(tmp_path, caplog):
   model = _model(**OWN['both, one a pair'])
   whole, _ = fit(model, DATA, steps=4)
@@ -116,6 +117,7 @@ def test_a_run_resumes_with_networks_of_ones_own(tmp_path, caplog):
   assert not caplog.records  # Orbax does not ask for metrics.
 
 
+@pytest.mark.slow
 def test_layers_may_have_the_names_of_heads():
   params = _model(encoder=Encoder()).init(KEY)['encoder']
   assert params['own']['heads']['kernel'].shape == (SIZE, 8)

@@ -123,6 +123,7 @@ def _mean_elbo(model, params, groups, sample_per):
   return np.mean(draws), np.std(draws) / np.sqrt(len(draws))
 
 
+@pytest.mark.slow
 def test_codes_are_inferred_from_means_or_from_samples_of_the_given():
   params, groups = _exact_params(3), _groups(2, 3)
   x, ids = np.float32(groups.reshape(-1, _SIZE)), np.repeat([0, 1], 3)

@@ -222,6 +222,7 @@ def test_augmentation_changes_the_images_and_nothing_else():
     assert (found.grad_norm == expected.grad_norm) == is_same
 
 
+@pytest.mark.slow
 def test_every_step_augments_anew():
   # Parameters that ignore the codes: there is no noise but augmentation's.
   state = _initial_state()._replace(params=_blind_params(MODEL))
