@@ -19,7 +19,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # The programs of tests run for less time than their optimisation would take.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 # Two workers keep both cores busy; threads of BLAS would only wait for each
-# other, and take ten times as long to solve for 64 unknowns.
+# other. With them, tests with float64 references took three times as long.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 # XLA's newer code generator takes twice as long; later versions have no other.

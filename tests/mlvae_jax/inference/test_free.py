@@ -53,16 +53,21 @@ def _exact(images):
           (eta[:, 1] / (1 + precision[1]), 1 / (1 + precision[1])))
 
 
+def _assert_exact(found, images, atol, rtol):
+  """Compares means, and variances, with the exact posteriors."""
+  for name, (mean, var) in zip(('content', 'style'), _exact(images)):
+    np.testing.assert_allclose(found[name].mean[:, 0], mean, atol=atol)
+    np.testing.assert_allclose(
+        jnp.exp(found[name].logvar[:, 0]), np.broadcast_to(
+            var, mean.shape), rtol=rtol)
+
+
 @pytest.mark.slow
 def test_inference_finds_the_exact_posteriors():
   images = _images()
   found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
                     {'content': 3}, num_steps=2000)
-  for name, (mean, var) in zip(('content', 'style'), _exact(images)):
-    np.testing.assert_allclose(found[name].mean[:, 0], mean, atol=0.06)
-    np.testing.assert_allclose(
-        jnp.exp(found[name].logvar[:, 0]), np.broadcast_to(
-            var, mean.shape), rtol=0.15)
+  _assert_exact(found, images, atol=0.06, rtol=0.15)
 
 
 @pytest.mark.slow
@@ -75,11 +80,7 @@ def test_from_the_posteriors_of_rows_few_steps_lead_to_those_of_groups():
   found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
                      {'content': 3}, num_steps=50, learning_rate=0.05,
                      start=start)
-  for name, (mean, var) in zip(('content', 'style'), _exact(images)):
-    np.testing.assert_allclose(found[name].mean[:, 0], mean, atol=0.2)
-    np.testing.assert_allclose(
-        jnp.exp(found[name].logvar[:, 0]), np.broadcast_to(
-            var, mean.shape), rtol=0.25)
+  _assert_exact(found, images, atol=0.2, rtol=0.25)
 
 
 @pytest.mark.slow
