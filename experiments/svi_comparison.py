@@ -1,6 +1,6 @@
 """Compares ML-VAE and SVI: passes over the data, and cost per test image.
 
-  python -m experiments.svi_comparison --mlvae_workdir=runs/mnist-mlvae \
+  python -m experiments.svi_comparison --mlvae_workdir=runs/mnist-mlvae \\
       --svi_workdir=runs/mnist-svi
 
 The paper's argument for an encoder (sections 1 and 3.2) is that without one, a

@@ -11,13 +11,13 @@ from experiments.evaluation.wording import worded
 from mlvae_jax.model.model import Model
 
 # Words for a share of the way from chance to a perfect score, below each limit.
-# The share itself stands next to its word, since any limit is near some run's.
-_AMOUNTS = ((0.05, 'almost none'), (1 / 3, 'little'), (2 / 3, 'some'),
-            (0.9, 'most'), (float('inf'), 'nearly all'))
+# The share itself stands next to its words, since any limit is near some run's.
+_HOW_WELL = ((0.05, 'hardly at all'), (1 / 3, 'a little'), (2 / 3, 'in part'),
+             (0.9, 'well'), (float('inf'), 'nearly perfectly'))
 
 
 def verdict(model: Model, evaluation: Mapping[str, Any]) -> str:
-  """Says of each label how much of it the codes of single images hold.
+  """Says of each label how well the codes of single images reveal it.
 
   Args:
     model: model of the run.
@@ -96,9 +96,8 @@ def _said(held: Sequence[_Held]) -> str:
   first, *others = held
   which = f' on the {first.label}' if others else ''
   shares = [
-      f'Of the information about the {first.label} of {first.whose}, '
-      f'{_shares(first)}',
-      *(f'of that about the {of.label}, {_shares(of)}' for of in others)]
+      f'The {first.label} of {first.whose} can be told {_shares(first)}',
+      *(f'its {of.label} {_shares(of)}' for of in others)]
   scores = [
       f'{first.score}{which} is {_scores(first)}',
       *(f'on the {of.label}, it is {_scores(of)}' for of in others)]
@@ -107,11 +106,10 @@ def _said(held: Sequence[_Held]) -> str:
 
 
 def _shares(of: _Held) -> str:
-  said, verb = [], ' holds'
+  said = []
   for name, share in of.shares.items():
-    amount = next(word for limit, word in _AMOUNTS if share < limit)
-    said.append(f'{name}{verb} {amount} ({_percent(max(share, 0.0), 0)})')
-    verb = ''
+    how_well = next(words for limit, words in _HOW_WELL if share < limit)
+    said.append(f'from {name} {how_well} ({_percent(max(share, 0.0), 0)})')
   return ', '.join(said)
 
 

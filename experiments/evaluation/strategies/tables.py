@@ -15,8 +15,9 @@ _TEXT = (
     'group of its own. Strategy 2 takes several images of a group, here up to '
     '{size}, and accumulates their evidence into the codes that they share, '
     'whose KL counts once for all of them. The numbers are from {images:,} '
-    'test images, in nats per image; the squared error is per pixel'
-    '{scale}.</p>')
+    'test images, in nats per image; the log likelihood of means is that of '
+    'images decoded from posterior means, not from samples; the squared error '
+    'is per pixel{scale}.</p>')
 
 
 def report(results: Results) -> str:

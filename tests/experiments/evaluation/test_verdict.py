@@ -18,19 +18,20 @@ def _row(code, accuracy, **changes):
 
 
 @pytest.mark.parametrize('style, amount', [
-    (0.08, 'almost none (0 %)'), (0.14, 'almost none (4 %)'),
-    (0.15, 'little (6 %)'), (0.23, 'little (14 %)'), (0.39, 'little (32 %)'),
-    (0.41, 'some (34 %)'), (0.69, 'some (66 %)'), (0.71, 'most (68 %)'),
-    (0.90, 'most (89 %)'), (0.92, 'nearly all (91 %)'),
-    (1.0, 'nearly all (100 %)')])
-def test_one_sentence_says_what_codes_hold_and_one_gives_the_scores(
+    (0.08, 'hardly at all (0 %)'), (0.14, 'hardly at all (4 %)'),
+    (0.15, 'a little (6 %)'), (0.23, 'a little (14 %)'),
+    (0.39, 'a little (32 %)'),
+    (0.41, 'in part (34 %)'), (0.69, 'in part (66 %)'), (0.71, 'well (68 %)'),
+    (0.90, 'well (89 %)'), (0.92, 'nearly perfectly (91 %)'),
+    (1.0, 'nearly perfectly (100 %)')])
+def test_one_sentence_says_what_codes_reveal_and_one_gives_the_scores(
     style, amount):
   found = verdict(_MODEL, {'probes': [
       _row('content', 0.2, source='sample'), _row('content', 0.978),
       _row('content', 1.0, k=5), _row('pixels', 0.93), _row('style', style)]})
   assert found == (
-      f'Of the information about the {_LABEL} of a single image, content holds '
-      f'nearly all (98 %), style {amount}. Here 0 % is chance and 100 % a '
+      f'The {_LABEL} of a single image can be told from content nearly '
+      f'perfectly (98 %), from style {amount}. Here 0 % is chance and 100 % a '
       'perfect score: a classifier\'s accuracy is 97.8 % with '
       f'content, {100 * style:.1f} % with style, and 10.0 % by chance.')
 
@@ -44,13 +45,13 @@ def test_several_groupings_share_both_sentences():
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
   assert found == (
-      'Of the information about the person of a single row, who holds nearly '
-      'all (94 %), lit almost none (0 %), rest almost none (2 %); of that '
-      'about the light, who holds little (22 %), lit nearly all (99 %), rest '
-      'almost none (0 %). Here 0 % is chance and 100 % a perfect score: a '
-      'classifier\'s accuracy on the person is 95.0 % with who, 10.0 % with '
-      'lit, 12.0 % with rest, and 10.0 % by chance; on the light, it is 30.0 % '
-      'with who, 99.0 % with lit, 10.0 % with rest, and 10.0 % by chance.')
+      'The person of a single row can be told from who nearly perfectly '
+      '(94 %), from lit hardly at all (0 %), from rest hardly at all (2 %); '
+      'its light from who a little (22 %), from lit nearly perfectly (99 %), '
+      'from rest hardly at all (0 %). Here 0 % is chance and 100 % a perfect '
+      'score: a classifier\'s accuracy on the person is 95.0 % with who, '
+      '10.0 % with lit, 12.0 % with rest, and 10.0 % by chance; on the light, '
+      'it is 30.0 % with who, 99.0 % with lit, 10.0 % with rest, and 10.0 % by chance.')
 
 
 def test_groups_never_seen_are_recognised():
@@ -62,8 +63,8 @@ def test_groups_never_seen_are_recognised():
   found = verdict(_MODEL, {'verification': rows, 'probes': [
       _row('content', 1.0), _row('style', 1.0)]})
   assert found == (
-      f'Of the information about the {_LABEL} of a single image of a group '
-      'never seen in training, content holds most (82 %), style little (6 %). '
+      f'The {_LABEL} of a single image of a group never seen in training can '
+      'be told from content well (82 %), from style a little (6 %). '
       'Here 0 % is chance and 100 % a perfect score: the area under the ROC '
       'curve, when the codes of two images are compared, is 0.910 with '
       'content, 0.530 with style, and 0.5 by chance.')
