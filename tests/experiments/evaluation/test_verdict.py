@@ -51,7 +51,8 @@ def test_several_groupings_share_both_sentences():
       'from rest hardly at all (0 %). Here 0 % is chance and 100 % a perfect '
       'score: a classifier\'s accuracy on the person is 95.0 % with who, '
       '10.0 % with lit, 12.0 % with rest, and 10.0 % by chance; on the light, '
-      'it is 30.0 % with who, 99.0 % with lit, 10.0 % with rest, and 10.0 % by chance.')
+      'it is 30.0 % with who, 99.0 % with lit, 10.0 % with rest, and 10.0 % by '
+      'chance.')
 
 
 def test_groups_never_seen_are_recognised():
