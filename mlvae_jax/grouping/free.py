@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
+from mlvae_jax.grouping.evidence import Evidence
 from mlvae_jax.grouping.normal import Normal
 from mlvae_jax.grouping.posterior import Members, Sampled, sample_normal
 from mlvae_jax.grouping.product import Product
@@ -15,12 +17,23 @@ from mlvae_jax.grouping.product import Product
 class Free(Product):
   """q(C | X_G) is a Normal of its own for every group, without an encoder.
 
-  `sample` expects these Normals as `Members.q`. `combine` multiplies posteriors
-  that were inferred for single rows, as if they were independent evidence.
+  `sample` expects these Normals as `Members.q`. `combine` approximates the
+  posterior of a group from those that were inferred for single rows: each of
+  them includes the prior N(0, I), so all but one of the priors are divided out
+  of their product. That is exact for a linear decoder with one factor.
   """
 
   has_encoder = False
   includes_prior = True
+
+  def _of_evidence(self, found: Evidence) -> Normal:
+    mean, logvar = found.to_normal()
+    # A product of precision p becomes one of p - (count - 1), at least the
+    # prior's 1: a share of p, so that no p is too large for its type.
+    var = jnp.exp(jnp.minimum(logvar, 0.0))
+    spare = jnp.maximum(found.count - 1, 0)[:, None]
+    left = jnp.maximum(1.0 - spare * var, var)
+    return Normal(mean / left, logvar - jnp.log(left))
 
   def _sample(self, key: jax.Array, members: Members, num_groups: int,
               sample_per: str, axis_name: str | None) -> Sampled:

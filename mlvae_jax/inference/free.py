@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from mlvae_jax.devices import own_copies, varying_axes
-from mlvae_jax.grouping.normal import Normal
+from mlvae_jax.grouping.normal import Normal, at_least_float32
 from mlvae_jax.model.factors import Batch
 from mlvae_jax.model.model import Model, Params
 from mlvae_jax.objective.elbo import elbo_terms, sum_terms
@@ -68,9 +68,14 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
 
   Returns:
     Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one.
+
+  Raises:
+    ValueError: where the start is not of this form.
   """
   sizes = dict(num_groups)
   rows = batch.mask.shape[0]
+  if start is not None:
+    _check_start(model, start, sizes, rows)
   optimizer = optax.adam(
       optax.cosine_decay_schedule(learning_rate, num_steps), b2=_DECAY)
   shared = [f.name for f in model.grouped]
@@ -79,8 +84,8 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   def begin(factor):
     size = (sizes.get(factor.name, rows), factor.dim)
     free = jnp.concatenate(
-        [jnp.zeros(size), jnp.full(size, START_LOGVAR)]
-        if start is None else start[factor.name], axis=1)
+        [jnp.zeros(size), jnp.full(size, START_LOGVAR)] if start is None else
+        [at_least_float32(value) for value in start[factor.name]], axis=1)
     # In a scan a carry's type must not change, and under `shard_map` that says
     # over which axes it varies: rows' posteriors over all of the batch's axes,
     # groups' not over the one that the batch is spread over.
@@ -109,6 +114,22 @@ def fit(model: Model, params: Params, key: jax.Array, batch: Batch,
   return as_normals({name: value for name, (value, _) in found.items()})
 
 
+def _check_start(model: Model, start: Mapping[str, Normal],
+                 sizes: Mapping[str, int], rows: int) -> None:
+  """Raises a ValueError unless there is a Normal of the right shape for all."""
+  if set(start) != {f.name for f in model.factors}:
+    raise ValueError(
+        'expected start to have the factors '
+        f'{", ".join(f.name for f in model.factors)}, got {", ".join(start)}')
+  for factor in model.factors:
+    expected = (sizes.get(factor.name, rows), factor.dim)
+    for part, value in zip(Normal._fields, start[factor.name]):
+      if jnp.shape(value) != expected:
+        raise ValueError(
+            f'expected the {part} of the start of {factor.name!r} to be '
+            f'{list(expected)}, got {list(jnp.shape(value))}')
+
+
 def infer(model: Model, params: Params, x: jax.Array,
           group_ids: Mapping[str, jax.Array],
           num_groups: Mapping[str, int], *,
@@ -133,6 +154,9 @@ def infer(model: Model, params: Params, x: jax.Array,
   Returns:
     Normal of `[G, D]` per grouped factor, of `[N, D]` per ungrouped one; N(0,
     I) for groups without rows and for rows that are dropped.
+
+  Raises:
+    ValueError: where the start is not of this form.
   """
   num_rows = x.shape[0]
   mask = jnp.ones(num_rows, bool) if mask is None else mask

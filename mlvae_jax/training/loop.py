@@ -25,6 +25,7 @@ from mlvae_jax.data.feed import (
 )
 from mlvae_jax.devices import Device
 from mlvae_jax.model.model import Model
+from mlvae_jax.objective.penalties.registry import Kind, kinds_of
 from mlvae_jax.training.step import Metrics, TrainConfig, TrainState, train_step
 
 
@@ -56,17 +57,19 @@ def make_chunk(
   if not shared.decay_fraction:  # Then nothing depends on the number of steps.
     shared = dataclasses.replace(shared, num_steps=0)
   program = _program(
-      model, shared, tuple(num_groups.items()),
+      model, shared, kinds_of(shared.penalties), tuple(num_groups.items()),
       tuple(devices or all_devices()), jax.process_count() == 1)
   return functools.partial(program, jax.random.key(config.seed))
 
 
 @functools.lru_cache(maxsize=16)
 def _program(
-    model: Model, config: TrainConfig, num_groups: tuple[tuple[str, int], ...],
-    devices: tuple[Device, ...], donates: bool
+    model: Model, config: TrainConfig, kinds: tuple[Kind, ...],
+    num_groups: tuple[tuple[str, int], ...], devices: tuple[Device, ...],
+    donates: bool
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The chunk of any seed: its first argument is the key of a run."""
+  del kinds  # The config only names them, and what a name means may change.
   # With a single device there is nothing to sum, and a sum over it would copy
   # every gradient.
   axis_name = DEVICES if len(devices) > 1 else None

@@ -30,8 +30,10 @@ from mlvae_jax.objective.elbo import (
     warm_up,
 )
 from mlvae_jax.objective.penalties.registry import (
+    Kind,
     Penalty,
     init_critics,
+    kinds_of,
     penalty_terms,
 )
 from mlvae_jax.training import tables as tables_lib
@@ -190,13 +192,15 @@ def init_state(model: Model, config: TrainConfig,
   # by one.
   return _init(
       model, dataclasses.replace(config, seed=0, num_steps=0),
-      tuple((table_sizes or {}).items()), jax.random.key(config.seed))
+      kinds_of(config.penalties), tuple((table_sizes or {}).items()),
+      jax.random.key(config.seed))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _init(model: Model, config: TrainConfig,
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _init(model: Model, config: TrainConfig, kinds: tuple[Kind, ...],
           table_sizes: tuple[tuple[str, int], ...], key: jax.Array
           ) -> TrainState:
+  del kinds  # The config only names them, and what a name means may change.
   init_key, table_key, critic_key = (
       jax.random.fold_in(key, use) for use in (_INIT, _TABLES, _CRITICS))
   params = model.init(init_key)

@@ -141,6 +141,11 @@ def misfit(kind: str, model: Model, factor: Factor) -> str:
   return lacks and f'{kind} needs {lacks}'
 
 
+def kinds_of(penalties: Iterable[Penalty]) -> tuple[Kind, ...]:
+  """What the names of penalties' kinds mean at present."""
+  return tuple(PENALTIES[penalty.kind] for penalty in penalties)
+
+
 def init_critics(model: Model, penalties: Iterable[Penalty], key: jax.Array
                  ) -> dict[str, Any] | None:
   """Parameters of the critics of all penalties that have any.

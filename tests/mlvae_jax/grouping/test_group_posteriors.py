@@ -342,3 +342,28 @@ def test_nan_in_padding_reaches_no_gradient(kind):
 
   for grad in jax.grad(total)(q):
     assert np.all(np.isfinite(np.asarray(grad)[:3]))
+
+
+@pytest.mark.parametrize('size', [1, 2, 10, 300])
+def test_posteriors_of_rows_without_an_encoder_share_one_prior(size):
+  """Exact where each row's posterior is exact, also where rows say nothing."""
+  precision = np.array([0.0, 0.05, 1.0, 10.0, 1000.0])
+  ids = np.repeat(np.arange(3), size)
+  eta = np.random.default_rng(0).normal(size=(3 * size, 5)) * np.sqrt(precision)
+  alone = Normal((eta / (1 + precision)).astype(np.float32), np.broadcast_to(
+      -np.log1p(precision), eta.shape).astype(np.float32))
+  found = jax.jit(Free().combine, static_argnums=2)(alone, ids, 4)
+  exact = 1 + size * precision
+  np.testing.assert_allclose(
+      found.mean[:3], eta.reshape(3, size, 5).sum(axis=1) / exact, atol=1e-3)
+  np.testing.assert_allclose(
+      np.exp(found.logvar[:3]) * exact, 1.0, rtol=1e-3)
+  # The last group has no rows.
+  np.testing.assert_array_equal([found.mean[3], found.logvar[3]], 0.0)
+
+
+def test_posteriors_of_rows_that_are_wider_than_the_prior_stay_finite():
+  q = Normal(np.ones((3, 2), np.float32), np.array(
+      [[0.2, 200.0], [0.1, -200.0], [0.3, 0.0]], np.float32))
+  found = Free().combine(q, np.zeros(3, int), 1)
+  assert np.all(np.isfinite(found)) and np.all(np.asarray(found.logvar) <= 1e-6)

@@ -75,12 +75,27 @@ def test_from_the_posteriors_of_rows_few_steps_lead_to_those_of_groups():
   images, each = _images(), np.arange(6)
   alone = free.infer(
       _LINEAR, _PARAMS, images, {'content': each}, {'content': 6})
-  start = alone | {
-      'content': mlvae_jax.product_of_normals(alone['content'], _IDS, 3)}
+  start = alone | {'content': Free().combine(alone['content'], _IDS, 3)}
   found = free.infer(_LINEAR, _PARAMS, images, {'content': _IDS},
                      {'content': 3}, num_steps=50, learning_rate=0.05,
                      start=start)
   _assert_exact(found, images, atol=0.2, rtol=0.25)
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'style': None}, 'the factors content, style, got content'),
+    ({'more': (6, 1)}, 'got content, more, style'),
+    ({'content': (1, 1)}, r"mean of the start of 'content' to be \[3, 1\], got "
+                          r'\[1, 1\]'),
+    ({'style': (6,)}, r"of 'style' to be \[6, 1\], got \[6\]"),
+])
+def test_a_start_of_another_form_is_refused(change, message):
+  shapes = {'content': (3, 1), 'style': (6, 1)} | change
+  start = {name: mlvae_jax.Normal(*np.zeros((2, *shape)))
+           for name, shape in shapes.items() if shape}
+  with pytest.raises(ValueError, match=message):
+    free.infer(_LINEAR, _PARAMS, _images(), {'content': _IDS},
+               {'content': 3}, start=start)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import mlvae_jax
 from mlvae_jax.data.augment import Augment
 from mlvae_jax.data.content import fingerprint
 from mlvae_jax.data.plan import Settings
+from mlvae_jax.objective.penalties.registry import PENALTIES, Kind
 from mlvae_jax.training.history import flatten, read_metrics
 from mlvae_jax.training.loop import DivergedError
 from mlvae_jax.training.run import Schedule
@@ -419,3 +420,17 @@ def test_a_workdir_of_fewer_augmentations_is_known_again(tmp_path):
   with pytest.raises(ValueError, match='holds a run with augment='):
     with opened(Augment(shift=1, rotate=5)):
       pass
+
+
+def test_a_penalty_may_be_written_again_under_its_name(monkeypatch):
+  """As in a notebook whose cell is edited and run once more."""
+  found = []
+  for sign in (1.0, -1.0):
+    monkeypatch.setitem(PENALTIES, 'own', Kind(
+        lambda rows, sign=sign: sign * rows.mask, lambda model, factor: '',
+        'which is a constant'))
+    config = mlvae_jax.TrainConfig(
+        penalties=(mlvae_jax.Penalty('own', 'style', 1.0),))
+    _, history = _fit(steps=2, config=config)
+    found.append(history[-1]['penalties']['own/style'])
+  assert found == [1.0, -1.0]
