@@ -28,7 +28,7 @@ from mlvae_jax.model.model import Model, Params
 # ones are padded, all numbers of rows run the same compiled program.
 _ENCODE_ROWS = 512
 _COMBINE_ROWS = 4096
-_INFER_ROWS = 2048
+_INFER_ROWS = 512
 # From what the posteriors of single images say of the set on. On MNIST the ELBO
 # is then within 0.6 nats an image of what 1,000 steps reach.
 _REFINE = {'num_steps': 50, 'learning_rate': 0.05}

@@ -37,8 +37,8 @@ _ENCODED = Budget(
 # optimisation is through the trained decoder: an untrained one gives no codes
 # to compare with.
 _OPTIMISED = Budget(
-    validation_images=1000, elbo_images=5000, ks=(1, 2, 5),
-    probe_images=(4000, 1000, 1000), has_untrained=False)
+    validation_images=1000, elbo_images=2000, ks=(1, 2, 5),
+    probe_images=(2000, 500, 1000), has_untrained=False)
 
 
 def budget_of(model: Model) -> Budget:

@@ -17,6 +17,6 @@ def test_a_model_without_an_encoder_affords_less(kind):
     assert budget.ks == tuple(range(1, 11)) and budget.has_untrained
     assert budget.probe_images == (None, None, None)
   else:
-    assert (budget.validation_images, budget.elbo_images) == (1000, 5000)
+    assert (budget.validation_images, budget.elbo_images) == (1000, 2000)
     assert budget.ks == (1, 2, 5) and not budget.has_untrained
-    assert budget.probe_images == (4000, 1000, 1000)
+    assert budget.probe_images == (2000, 500, 1000)
