@@ -84,22 +84,32 @@ def test_sets_are_inferred_once_where_there_is_no_encoder(monkeypatch):
 
 
 @pytest.mark.slow
-def test_sets_are_inferred_as_by_the_library(monkeypatch):
+def test_inferred_sets_have_the_exact_posteriors(monkeypatch):
   """Also a few at a time, and with each image's own code of other groups."""
-  # Without hidden layers there is one optimum.
-  model = dataclasses.replace(
-      MODEL, group_posterior=mlvae_jax.Free(), network=mlvae_jax.MLP(()))
-  params, images = model.init(jax.random.key(0)), random_images().x
-  rows, ids = np.array([0, 7, 7, 9, 3, 0]), np.array([1, 1, 0, 0, 2, 2])
+  factors = parse_factors('who:2:who,light:2:light,style:2')
+  model = mlvae_jax.Model(
+      factors, (6,), mlvae_jax.Gaussian(0.3), mlvae_jax.MLP(()),
+      group_posterior=mlvae_jax.Free())
+  # Each element of an observation shows one dimension: 0.5 times its code.
+  params = {'decoder': {'pixels': {
+      'kernel': 0.5 * np.eye(6, dtype=np.float32),
+      'bias': np.zeros(6, np.float32)}}}
+  rows, ids = np.array([0, 5, 7, 9, 3, 1, 4]), np.array([1, 1, 0, 0, 2, 2, 2])
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(10, 6)).astype(np.float32)
+  codes = np.array([[1.5, -1.5], [0.0, 0.0], [-1.5, 1.5]])
+  x[rows, 2:4] = 0.5 * codes[ids] + 0.3 * rng.normal(size=(7, 2))
   monkeypatch.setattr(encoding, '_INFER_ROWS', 4)
-  found = Encoded(model, params, {'test': images}).together(
+  found = Encoded(model, params, {'test': x}).together(
       'test', 'light', rows, ids, 3)
-  expected = mlvae_jax.encode_group(
-      model, params, images[rows], ids, 3, factor='light')
-  assert np.abs(expected.mean).max() > 0.5
-  np.testing.assert_allclose(found.mean, expected.mean, atol=0.25)
-  # Both are noisy: variances by some 15 %.
-  np.testing.assert_allclose(found.logvar, expected.logvar, atol=0.4)
+  light, per_row = x[rows, 2:4].astype(float), 0.5 / 0.3 ** 2
+  precision = 1 + 0.5 * per_row * np.bincount(ids)[:, None]
+  total = np.stack([light[ids == i].sum(axis=0) for i in range(3)])
+  exact = per_row * total / precision
+  assert np.ptp(exact, axis=0).min() > 1.0  # Mistaken sets would be noticed.
+  np.testing.assert_allclose(found.mean, exact, atol=0.25)
+  np.testing.assert_allclose(
+      np.exp(found.logvar) * precision, 1.0, rtol=0.3)
 
 
 @pytest.mark.slow
