@@ -257,8 +257,8 @@ def _in_chunks(posterior: Callable[..., Normal], set_ids: np.ndarray,
   Args:
     posterior: function from places among the rows, the set of each of them, the
       number of sets and a mask to a Normal per set.
-    set_ids: set of each row, `[R]`.
-    num_sets: number of sets, S.
+    set_ids: set of each row, `[R]`, R > 0.
+    num_sets: number of sets, S > 0; some may have no rows.
     size: number of rows at a time; of a larger set all.
 
   Returns:

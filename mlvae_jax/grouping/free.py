@@ -20,7 +20,9 @@ class Free(Product):
   `sample` expects these Normals as `Members.q`. `combine` approximates the
   posterior of a group from those that were inferred for single rows: each of
   them includes the prior N(0, I), so all but one of the priors are divided out
-  of their product. That is exact for a linear decoder with one factor.
+  of their product. That is exact where the rows' posteriors are, as with a
+  linear decoder whose columns are orthogonal and Gaussian noise; otherwise
+  means are only near those of the group.
   """
 
   has_encoder = False
@@ -29,7 +31,8 @@ class Free(Product):
   def _of_evidence(self, found: Evidence) -> Normal:
     mean, logvar = found.to_normal()
     # A product of precision p becomes one of p - (count - 1), at least the
-    # prior's 1: a share of p, so that no p is too large for its type.
+    # prior's 1, unless p is less: a share of p, so that no p is too large for
+    # its type.
     var = jnp.exp(jnp.minimum(logvar, 0.0))
     spare = jnp.maximum(found.count - 1, 0)[:, None]
     left = jnp.maximum(1.0 - spare * var, var)

@@ -122,6 +122,10 @@ def _check_start(model: Model, start: Mapping[str, Normal],
         'expected start to have the factors '
         f'{", ".join(f.name for f in model.factors)}, got {", ".join(start)}')
   for factor in model.factors:
+    if not isinstance(start[factor.name], Normal):
+      raise ValueError(
+          f'expected the start of {factor.name!r} to be a Normal, got '
+          f'{type(start[factor.name]).__name__}')
     expected = (sizes.get(factor.name, rows), factor.dim)
     for part, value in zip(Normal._fields, start[factor.name]):
       if jnp.shape(value) != expected:

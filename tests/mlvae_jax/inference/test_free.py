@@ -98,6 +98,13 @@ def test_a_start_of_another_form_is_refused(change, message):
                {'content': 3}, start=start)
 
 
+def test_a_start_is_of_normals():
+  with pytest.raises(ValueError, match="'content' to be a Normal, got tuple"):
+    free.infer(_LINEAR, _PARAMS, _images(), {'content': _IDS}, {'content': 3},
+               start={'content': (np.zeros((3, 1)),),
+                      'style': mlvae_jax.Normal(*np.zeros((2, 6, 1)))})
+
+
 @pytest.mark.slow
 def test_the_library_infers_where_there_is_no_encoder():
   images = _images()

@@ -19,6 +19,7 @@ from mlvae_jax.objective.penalties.registry import PENALTIES, Kind
 from mlvae_jax.training.history import flatten, read_metrics
 from mlvae_jax.training.loop import DivergedError
 from mlvae_jax.training.run import Schedule
+from mlvae_jax.training.step import init_state
 from mlvae_jax.training.workdir import open_workdir
 
 MODEL = mlvae_jax.Model(
@@ -434,3 +435,13 @@ def test_a_penalty_may_be_written_again_under_its_name(monkeypatch):
     _, history = _fit(steps=2, config=config)
     found.append(history[-1]['penalties']['own/style'])
   assert found == [1.0, -1.0]
+
+
+def test_so_may_the_critics_of_a_penalty(monkeypatch):
+  config = mlvae_jax.TrainConfig(
+      penalties=(mlvae_jax.Penalty('adversary', 'style', 1.0),))
+  for size in (1, 2):
+    monkeypatch.setitem(PENALTIES, 'adversary', PENALTIES['adversary']._replace(
+        init_critics=lambda key, factor, others, size=size: np.zeros(size)))
+    state = init_state(MODEL, config)
+    assert state.critics.params['adversary/style'].shape == (size,)
