@@ -96,7 +96,7 @@ def _said(held: Sequence[_Held]) -> str:
   first, *others = held
   which = f' on the {first.label}' if others else ''
   shares = [
-      f'The {first.label} of {first.whose} can be told {_shares(first)}',
+      f'The {first.label} of {first.whose} can be recognised {_shares(first)}',
       *(f'its {of.label} {_shares(of)}' for of in others)]
   scores = [
       f'{first.score}{which} is {_scores(first)}',

@@ -286,7 +286,7 @@ def test_a_model_card_goes_with_the_report(page):
   assert headings == [
       '# Multi-Level VAE on folder', '## Model and data', '## Numbers',
       '## Limits', '## Software']
-  assert '\n\nThe group of a single image can be told from who ' in text
+  assert '\n\nThe group of a single image can be recognised from who ' in text
   for row in ('| factor who | 3 dimensions, one code per group |',
               '| factor how | 2 dimensions, one code per image |',
               '| training | 4,000 steps, seed 0 |',

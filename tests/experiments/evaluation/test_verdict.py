@@ -30,7 +30,7 @@ def test_one_sentence_says_what_codes_reveal_and_one_gives_the_scores(
       _row('content', 0.2, source='sample'), _row('content', 0.978),
       _row('content', 1.0, k=5), _row('pixels', 0.93), _row('style', style)]})
   assert found == (
-      f'The {_LABEL} of a single image can be told from content nearly '
+      f'The {_LABEL} of a single image can be recognised from content nearly '
       f'perfectly (98 %), from style {amount}. Here 0 % is chance and 100 % a '
       'perfect score: a classifier\'s accuracy is 97.8 % with '
       f'content, {100 * style:.1f} % with style, and 10.0 % by chance.')
@@ -45,7 +45,7 @@ def test_several_groupings_share_both_sentences():
           for code, accuracy in zip(('who', 'lit', 'rest'), accuracies)]
   found = verdict(model, {'factors': rows, 'probes': rows[:1]})
   assert found == (
-      'The person of a single row can be told from who nearly perfectly '
+      'The person of a single row can be recognised from who nearly perfectly '
       '(94 %), from lit hardly at all (0 %), from rest hardly at all (2 %); '
       'its light from who a little (22 %), from lit nearly perfectly (99 %), '
       'from rest hardly at all (0 %). Here 0 % is chance and 100 % a perfect '
@@ -65,7 +65,7 @@ def test_groups_never_seen_are_recognised():
       _row('content', 1.0), _row('style', 1.0)]})
   assert found == (
       f'The {_LABEL} of a single image of a group never seen in training can '
-      'be told from content well (82 %), from style a little (6 %). '
+      'be recognised from content well (82 %), from style a little (6 %). '
       'Here 0 % is chance and 100 % a perfect score: the area under the ROC '
       'curve, when the codes of two images are compared, is 0.910 with '
       'content, 0.530 with style, and 0.5 by chance.')
